@@ -1,0 +1,1 @@
+//! End-to-end tests of torc: the harness that the tests in `tests/` share.

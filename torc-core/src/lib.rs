@@ -1,0 +1,13 @@
+//! The pure heart of torc: the spec, the workflow made from it, the engine that runs it, the placer
+//! that decides what starts where, and the traits that everything else plugs into.
+//!
+//! Nothing here reads a clock, a file, the environment or the network, and nothing is asynchronous
+//! but the signatures of the adapter traits. What the outside world does comes in as events and
+//! arguments; what it should do goes out as values.
+
+pub mod diagnostics;
+pub mod ids;
+pub mod resources;
+pub mod time;
+pub mod traits;
+pub mod workflow;

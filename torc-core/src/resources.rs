@@ -1,0 +1,138 @@
+//! What jobs ask for and what nodes have: requests, inventories, placements. Every number is per
+//! node; nothing here adds up over nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AllocationId, NodeId};
+use crate::time::{Timestamp, millis};
+
+/// Time that a job may run past the end of its allocation and still be admitted, so that a job
+/// whose runtime equals the walltime starts although start-up took a while.
+pub const START_UP_GRACE: Duration = Duration::from_secs(120);
+
+/// The memory a job asks for on each of its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryRequest {
+    /// Not stated: counts as the CPUs' share of the node's memory, rounded down, and is not
+    /// enforced.
+    ShareOfCpus,
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// Everything about a job that its placement depends on. Jobs with equal requests form a class.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// Higher starts first.
+    pub priority: i32,
+    /// Only allocations of this scheduler may run the job.
+    pub scheduler: Option<Arc<str>>,
+    /// Only workers with all of these labels may run the job, and unlabelled jobs run only on
+    /// unlabelled workers. Sorted, without repeats.
+    pub labels: Arc<[Box<str>]>,
+    /// CPUs on each node, at least 1.
+    pub cpus: u32,
+    /// Memory on each node.
+    pub memory: MemoryRequest,
+    /// GPUs on each node.
+    pub gpus: u32,
+    /// Nodes, at least 1. More than 1 makes the job a gang: whole nodes, exclusively.
+    pub nodes: u32,
+    /// Ranks on each node of a gang, at least 1.
+    pub ntasks_per_node: u32,
+    /// The declared duration, if there is one.
+    #[serde(with = "millis::option")]
+    pub runtime: Option<Duration>,
+}
+
+impl Request {
+    /// Whether the job takes whole nodes, all at once.
+    pub fn is_gang(&self) -> bool {
+        self.nodes > 1
+    }
+
+    /// Bytes that the job counts for on a node of this size.
+    pub fn memory_on(&self, node_cpus: u32, node_memory: u64) -> u64 {
+        match self.memory {
+            MemoryRequest::Bytes(bytes) => bytes,
+            MemoryRequest::ShareOfCpus if node_cpus == 0 => 0,
+            MemoryRequest::ShareOfCpus => {
+                let share = u128::from(node_memory) * u128::from(self.cpus) / u128::from(node_cpus);
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+/// What one node of an allocation has for us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInventory {
+    /// The host's name as the scheduler knows it.
+    pub name: Box<str>,
+    /// The operating system's ids of the CPUs that we may use.
+    pub cores: Box<[u32]>,
+    /// Memory that we may use, in bytes.
+    pub memory: u64,
+    /// The device ids of the GPUs that we may use, as `CUDA_VISIBLE_DEVICES` wants them.
+    pub gpus: Box<[Box<str>]>,
+}
+
+impl NodeInventory {
+    /// The number of CPUs.
+    pub fn cpus(&self) -> u32 {
+        u32::try_from(self.cores.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The number of GPUs.
+    pub fn gpu_count(&self) -> u32 {
+        u32::try_from(self.gpus.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Nodes granted for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// The engine's number.
+    pub id: AllocationId,
+    /// The scheduler of the spec that it came from; `None` stands for every scheduler (`torc run`,
+    /// where this host is all there is).
+    pub scheduler: Option<Arc<str>>,
+    /// The labels of its workers. Sorted, without repeats.
+    pub labels: Arc<[Box<str>]>,
+    /// When it ends; `None`: it does not.
+    pub ends_at: Option<Timestamp>,
+    /// Its nodes, in the scheduler's node order, with the engine's numbers.
+    pub nodes: Vec<(NodeId, NodeInventory)>,
+}
+
+/// What one attempt holds on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// The node.
+    #[serde(rename = "n")]
+    pub node: NodeId,
+    /// Indices into the inventory's `cores`, ascending.
+    #[serde(rename = "c")]
+    pub cores: Box<[u16]>,
+    /// Indices into the inventory's `gpus`, ascending.
+    #[serde(rename = "g", default, skip_serializing_if = "<[u16]>::is_empty")]
+    pub gpus: Box<[u16]>,
+    /// Memory held, in bytes.
+    #[serde(rename = "m")]
+    pub memory: u64,
+}
+
+/// The nodes, cores and GPUs chosen for one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Placement {
+    /// The allocation that all the nodes belong to.
+    #[serde(rename = "a")]
+    pub allocation: AllocationId,
+    /// One share a node, in node order; the first is where a gang's command starts.
+    #[serde(rename = "s")]
+    pub shares: Vec<NodeShare>,
+}

@@ -1,0 +1,50 @@
+//! The seam between an executor and the program that starts ranks: srun, mpirun, a site's own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::traits::executor::Step;
+
+/// Writes a launch down: placement and ranks in; argv, environment and files out. Pure.
+pub trait Launcher: Send + Sync {
+    /// The name it is called by in a spec.
+    fn name(&self) -> &str;
+
+    /// How this step is started.
+    ///
+    /// # Errors
+    /// When this launcher cannot express the step; the step ends as a failed launch.
+    fn plan(&self, step: &Step) -> Result<LaunchPlan, LauncherError>;
+}
+
+/// How the ranks of a step lie on its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankLayout {
+    /// Ranks on each node, at least 1.
+    pub ntasks_per_node: u32,
+}
+
+/// What to execute for a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchPlan {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Set on top of the step's environment.
+    pub env: BTreeMap<String, String>,
+    /// Files to write before the start: path relative to the step's own folder, and content.
+    pub files: Vec<(String, String)>,
+}
+
+/// A launcher cannot express a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LauncherError {
+    /// It starts single-node steps only, for instance.
+    #[error("launcher `{launcher}` cannot start this step: {reason}")]
+    Unsupported {
+        /// Its name.
+        launcher: String,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,290 @@
+//! The seam between the engine and whatever decides which ready jobs start where.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AllocationId, ClassId, JobId, NodeId};
+use crate::resources::{Allocation, Placement, Request};
+use crate::time::Timestamp;
+
+/// Decides which ready jobs start on which nodes, now. One placer serves one workflow.
+///
+/// A placer is pure and deterministic: the same calls give the same answers. It keeps its own
+/// books; the engine keeps a ledger of its own and checks every start against it, so that a faulty
+/// placer can waste time but never oversubscribe a node.
+pub trait Placer: Send {
+    /// Takes note of what happened, in order.
+    fn apply(&mut self, deltas: &[Delta]);
+
+    /// Chooses at most `limit` jobs to start now, and books them as started. The caller starts
+    /// them, or gives one back with [`Delta::StepEnded`].
+    fn plan(&mut self, now: Timestamp, limit: usize) -> Plan;
+
+    /// Why this waiting job has not started. `None` when the placer knows no such waiting job.
+    fn explain(&self, job: JobId, now: Timestamp) -> Option<Waiting>;
+
+    /// Forgets everything and takes this state over. Afterwards the placer answers as if it had
+    /// been told of all that led there, delta by delta.
+    fn rebuild(&mut self, snapshot: &Snapshot);
+}
+
+/// Something that the placer must know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    /// A class of jobs exists. Classes are numbered densely from 0 and never change.
+    ClassAdded {
+        /// The number.
+        class: ClassId,
+        /// What each of its jobs asks for.
+        request: Request,
+    },
+    /// A job waits for nodes.
+    JobReady(WaitingJob),
+    /// A waiting job no longer waits, without having been started.
+    JobWithdrawn(JobId),
+    /// A started job's attempt ended, or was refused by the engine: its nodes are free again.
+    StepEnded(JobId),
+    /// Nodes can be used from now on.
+    AllocationAdded(Allocation),
+    /// An allocation's end moved.
+    AllocationEndMoved {
+        /// The allocation.
+        allocation: AllocationId,
+        /// Its new end; `None`: it does not end.
+        ends_at: Option<Timestamp>,
+    },
+    /// The allocation's nodes are gone. Steps on them end by deltas of their own, before or after.
+    AllocationRemoved(AllocationId),
+    /// Whether a node may be given new work changed.
+    NodeStateChanged {
+        /// The node.
+        node: NodeId,
+        /// Its state from now on.
+        state: NodeState,
+    },
+}
+
+/// Whether a node may be given new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It may.
+    Up,
+    /// What runs there ends in peace; nothing new starts.
+    Draining,
+    /// It failed, or jobs fail on it: nothing starts.
+    Down,
+}
+
+/// A job in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingJob {
+    /// The job.
+    pub job: JobId,
+    /// Its class.
+    pub class: ClassId,
+}
+
+/// A started job, as the placer's books hold it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningStep {
+    /// The job.
+    pub job: JobId,
+    /// Its class.
+    pub class: ClassId,
+    /// What it holds.
+    pub placement: Placement,
+    /// When it was started.
+    pub started_at: Timestamp,
+}
+
+/// All that a placer knows, for [`Placer::rebuild`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The classes, at the index of their number.
+    pub classes: Vec<Request>,
+    /// The live allocations.
+    pub allocations: Vec<Allocation>,
+    /// Nodes of these allocations that are not [`NodeState::Up`].
+    pub node_states: Vec<(NodeId, NodeState)>,
+    /// The started jobs.
+    pub running: Vec<RunningStep>,
+    /// The waiting jobs, in any order.
+    pub waiting: Vec<WaitingJob>,
+}
+
+/// What a placer decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The jobs to start now.
+    pub starts: Vec<Start>,
+    /// The promises that now hold.
+    pub planned: Vec<PlannedStart>,
+}
+
+/// One job to start now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// The job.
+    pub job: JobId,
+    /// Where.
+    pub placement: Placement,
+}
+
+/// The promised start of a job that cannot start yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStart {
+    /// The job.
+    pub job: JobId,
+    /// When at the latest, if running jobs keep their declared runtimes.
+    pub at: Timestamp,
+    /// The nodes held for it.
+    pub nodes: Vec<NodeId>,
+}
+
+/// Why a job waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "waiting", rename_all = "snake_case")]
+pub enum Waiting {
+    /// It can start later, on what there is.
+    NotNow(NotNowReason),
+    /// It can never start on what there is.
+    Never(NeverReason),
+}
+
+/// Why a job cannot start now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum NotNowReason {
+    /// No usable allocation exists at all.
+    NoAllocation,
+    /// Enough would be free on no node at this moment.
+    NotEnoughFree {
+        /// CPUs it needs on one node.
+        needs_cpus: u32,
+        /// Bytes it needs on one node.
+        needs_memory: u64,
+        /// GPUs it needs on one node.
+        needs_gpus: u32,
+        /// What the nodes have free: at most a few, those closest to fitting first.
+        free: Vec<NodeFree>,
+        /// When enough is expected to be free.
+        expected_at: Option<Timestamp>,
+    },
+    /// A gang waits for idle nodes.
+    WaitsForIdleNodes {
+        /// Nodes it needs.
+        needs: u32,
+        /// Idle nodes that fit, in the best allocation.
+        idle: u32,
+        /// The promise, when it has one.
+        planned_at: Option<Timestamp>,
+    },
+    /// What would fit is held for a planned start, and this job may outlast it.
+    HeldForPlannedStart {
+        /// The job that the nodes are held for.
+        job: JobId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// It fits now, or others of its class or of a higher priority go first at the next decision.
+    Queued,
+}
+
+/// What one node has free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFree {
+    /// The node's name.
+    pub node: Box<str>,
+    /// CPUs.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
+}
+
+/// Why a job can never start on the nodes there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum NeverReason {
+    /// No allocation that it may run in: wrong scheduler or labels.
+    NoMatchingAllocation,
+    /// More CPUs than any node has.
+    Cpus {
+        /// Wanted on each node.
+        needs: u32,
+        /// The most that a node has.
+        largest: u32,
+    },
+    /// More memory than any node has.
+    Memory {
+        /// Bytes wanted on each node.
+        needs: u64,
+        /// The most that a node has, in bytes.
+        largest: u64,
+    },
+    /// More GPUs than any node has.
+    Gpus {
+        /// Wanted on each node.
+        needs: u32,
+        /// The most that a node has.
+        largest: u32,
+    },
+    /// Each number alone is to be had, but no single node has them together.
+    Together,
+    /// More nodes than any one allocation has that fit.
+    Nodes {
+        /// Wanted.
+        needs: u32,
+        /// The most fitting nodes in one allocation.
+        largest: u32,
+    },
+    /// Its runtime is longer than what is left of every allocation that would fit.
+    Walltime {
+        /// Its runtime, in milliseconds.
+        runtime_ms: u64,
+        /// The most time left, in milliseconds.
+        longest_ms: u64,
+    },
+}
+
+impl fmt::Display for NeverReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const GIB: f64 = (1u64 << 30) as f64;
+        match self {
+            Self::NoMatchingAllocation => {
+                f.write_str("no allocation has its scheduler and all of its labels")
+            }
+            Self::Cpus { needs, largest } => {
+                write!(f, "needs {needs} CPUs per node; the largest node has {largest}")
+            }
+            #[expect(clippy::cast_precision_loss, reason = "shown to one decimal")]
+            Self::Memory { needs, largest } => write!(
+                f,
+                "needs {:.1} GiB per node; the largest node has {:.1} GiB",
+                *needs as f64 / GIB,
+                *largest as f64 / GIB
+            ),
+            Self::Gpus { needs, largest } => {
+                write!(f, "needs {needs} GPUs per node; the most on one node is {largest}")
+            }
+            Self::Together => {
+                f.write_str("no single node has the CPUs, memory and GPUs that it needs together")
+            }
+            Self::Nodes { needs, largest } => {
+                write!(
+                    f,
+                    "needs {needs} nodes at once; the largest allocation has {largest} that fit"
+                )
+            }
+            Self::Walltime { runtime_ms, longest_ms } => write!(
+                f,
+                "its runtime is {} s; the longest time left is {} s",
+                runtime_ms / 1000,
+                longest_ms / 1000
+            ),
+        }
+    }
+}

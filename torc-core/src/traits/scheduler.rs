@@ -1,0 +1,136 @@
+//! The seam between the engine and a source of allocations.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::resources::NodeInventory;
+use crate::time::Timestamp;
+
+/// A source of allocations: Slurm, this host, or a site's own.
+///
+/// An observation that fails says nothing about the allocations.
+#[async_trait]
+pub trait Scheduler: Send + Sync {
+    /// The kinds of node that could serve this request.
+    ///
+    /// # Errors
+    /// When the source could not be asked; treat it as [`Shapes::Unknown`].
+    async fn shapes(&self, request: &AllocationRequest) -> Result<Shapes, SchedulerError>;
+
+    /// Asks for an allocation. `key` is unique and travels with it, so that [`Self::find`] can tell
+    /// after a crash whether the request was made.
+    ///
+    /// # Errors
+    /// When it was refused, or when that is not known.
+    async fn submit(
+        &self,
+        request: &AllocationRequest,
+        key: &str,
+    ) -> Result<AllocationHandle, SchedulerError>;
+
+    /// The allocation that was asked for with this key, if there is one.
+    ///
+    /// # Errors
+    /// When the source could not be asked.
+    async fn find(&self, key: &str) -> Result<Option<AllocationHandle>, SchedulerError>;
+
+    /// Where these allocations stand, in the same order, asked in one batch.
+    ///
+    /// # Errors
+    /// When the source could not be asked.
+    async fn observe(
+        &self,
+        allocations: &[AllocationHandle],
+    ) -> Result<Vec<AllocationState>, SchedulerError>;
+
+    /// Ends an allocation. One that has ended, or is unknown, is not an error.
+    ///
+    /// # Errors
+    /// When the source could not be asked.
+    async fn cancel(&self, allocation: &AllocationHandle) -> Result<(), SchedulerError>;
+}
+
+/// The source's own name for an allocation; in Slurm the job id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AllocationHandle(pub String);
+
+impl fmt::Display for AllocationHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is asked of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocationRequest {
+    /// Nodes, at least 1.
+    pub nodes: u32,
+    /// How long; `None`: as long as the source gives.
+    #[serde(with = "crate::time::millis::option")]
+    pub walltime: Option<Duration>,
+    /// The source's own settings, from the spec.
+    pub settings: serde_json::Value,
+}
+
+/// A kind of node that a source has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeShape {
+    /// CPUs.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
+    /// Nodes of this kind.
+    pub count: u32,
+}
+
+/// What is known about the nodes of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shapes {
+    /// These are all.
+    Known(Vec<NodeShape>),
+    /// Nothing: warn, never refuse.
+    Unknown,
+}
+
+/// Where an allocation stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AllocationState {
+    /// It waits in the source's queue.
+    Pending {
+        /// The source's reason, in its words.
+        reason: String,
+    },
+    /// Its nodes can be used.
+    Granted {
+        /// The nodes, in node order.
+        nodes: Vec<NodeInventory>,
+        /// When it ends.
+        ends_at: Option<Timestamp>,
+    },
+    /// It is over.
+    Ended {
+        /// The source's reason, in its words.
+        reason: String,
+    },
+    /// The source knows nothing of it.
+    Unknown,
+}
+
+/// A source of allocations could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// The request itself is wrong; asking again will not help.
+    #[error("the scheduler refused the request: {0}")]
+    Refused(String),
+    /// No answer, or none that could be understood. Ask again later.
+    #[error("the scheduler cannot be asked now: {0}")]
+    Unavailable(String),
+}

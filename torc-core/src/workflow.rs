@@ -1,0 +1,404 @@
+//! A workflow as the engine runs it: parameters expanded, names resolved, everything checked.
+//!
+//! Made by [`crate::spec`], stored as it is, never changed afterwards. It is compact, since a
+//! workflow can have a hundred thousand jobs: what jobs share is shared, and what most jobs lack
+//! costs a pointer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::resources::MemoryRequest;
+use crate::time::millis;
+
+/// Environment variables, in the order of the spec.
+pub type Env = IndexMap<Box<str>, Box<str>>;
+
+/// A graph of jobs, ready to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// All but the jobs.
+    pub header: Header,
+    /// The jobs in expansion order: the job with number J is at index J - 1.
+    pub jobs: Vec<Job>,
+}
+
+/// All of a workflow but its jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The workflow's name.
+    pub name: String,
+    /// Whose it is.
+    pub user: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Free text.
+    pub project: Option<String>,
+    /// Kept, not read.
+    pub metadata: Option<serde_json::Value>,
+    /// Set for every job.
+    pub env: Env,
+    /// The order among jobs of the same priority.
+    pub sort_method: SortMethod,
+    /// Resource requirements; jobs refer to them by index. The first is `default`.
+    pub requirements: Vec<Requirements>,
+    /// Failure handlers; jobs refer to them by index.
+    pub failure_handlers: Vec<FailureHandler>,
+    /// Sources of allocations; jobs and actions refer to them by index.
+    pub schedulers: Vec<SchedulerSettings>,
+    /// What happens at certain moments.
+    pub actions: Vec<Action>,
+    /// Files; jobs refer to them by index.
+    pub files: Vec<File>,
+    /// User data; jobs refer to them by index.
+    pub user_data: Vec<UserData>,
+    /// How steps are executed.
+    pub execution: ExecutionConfig,
+    /// What is measured, as written in the spec.
+    pub resource_monitor: Option<serde_json::Value>,
+    /// Failed jobs without a matching rule become pending_failed.
+    pub use_pending_failed: bool,
+    /// Bound on jobs that add jobs.
+    pub max_dynamic_iterations: Option<u32>,
+    /// Seconds after which an idle worker with nothing it could ever run exits.
+    pub wait_for_new_jobs_seconds: u64,
+    /// Workers stay although the workflow is complete.
+    pub ignore_workflow_completion: bool,
+    /// Minutes for which a worker without its server keeps trying.
+    pub wait_for_server_minutes: u64,
+    /// Plugins that this workflow needs, with their settings.
+    pub plugins: Vec<serde_json::Value>,
+}
+
+/// The order among jobs of the same priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortMethod {
+    /// More GPUs first, then longer, then more memory.
+    #[default]
+    GpusRuntimeMemory,
+    /// More GPUs first, then more memory, then longer.
+    GpusMemoryRuntime,
+    /// The order of the spec.
+    None,
+}
+
+/// A unit of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Unique in the workflow.
+    #[serde(rename = "n")]
+    pub name: Arc<str>,
+    /// Run by `bash -c`, after `${files…}` and `${user_data…}` were replaced.
+    #[serde(rename = "c")]
+    pub command: Box<str>,
+    /// Precedes the command.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub invocation_script: Option<Box<str>>,
+    /// Wins over the workflow's variables of the same name.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Arc<Env>>,
+    /// Higher starts first.
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Index into the requirements.
+    #[serde(rename = "r", default, skip_serializing_if = "is_default")]
+    pub requirements: u32,
+    /// Only workers with all of these take the job. Sorted, without repeats.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Arc<[Box<str>]>>,
+    /// Index into the failure handlers.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub failure_handler: Option<u32>,
+    /// Index into the schedulers: only allocations of this one run the job.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<u32>,
+    /// The job is canceled when a job it depends on does not complete; otherwise it runs once all
+    /// of them have ended.
+    #[serde(rename = "x", default = "yes", skip_serializing_if = "is_yes")]
+    pub cancel_on_blocking_job_failure: bool,
+    /// All the jobs it depends on, explicit and implied by files and user data. Ascending, without
+    /// repeats.
+    #[serde(rename = "d", default, skip_serializing_if = "<[JobId]>::is_empty")]
+    pub depends_on: Box<[JobId]>,
+    /// Files and user data it reads and writes.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<JobData>>,
+    /// Where its output goes, when that differs from the workflow's setting.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub stdio: Option<Arc<Stdio>>,
+}
+
+/// What a job reads and writes: indices into the workflow's files and user data. Ascending, without
+/// repeats.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobData {
+    /// Files it reads.
+    pub input_files: Box<[u32]>,
+    /// Files it writes.
+    pub output_files: Box<[u32]>,
+    /// User data it reads.
+    pub input_user_data: Box<[u32]>,
+    /// User data it writes.
+    pub output_user_data: Box<[u32]>,
+}
+
+/// What a job needs on each of its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirements {
+    /// Unique in the workflow.
+    pub name: Arc<str>,
+    /// CPUs on each node, at least 1.
+    pub cpus: u32,
+    /// GPUs on each node.
+    pub gpus: u32,
+    /// Nodes, at least 1.
+    pub nodes: u32,
+    /// Memory on each node.
+    pub memory: MemoryRequest,
+    /// Declared duration; `None`: unknown.
+    #[serde(with = "millis::option")]
+    pub runtime: Option<Duration>,
+    /// Ranks on each node, at least 1.
+    pub ntasks_per_node: u32,
+    /// The value of `srun --mpi=`.
+    pub mpi: Option<String>,
+    /// The value of `srun --cpu-bind=`.
+    pub cpu_bind: Option<String>,
+}
+
+impl Requirements {
+    /// The reserved requirements named `default`, for jobs that name none.
+    pub fn reserved_default() -> Self {
+        Self {
+            name: "default".into(),
+            cpus: 1,
+            gpus: 0,
+            nodes: 1,
+            memory: MemoryRequest::ShareOfCpus,
+            runtime: None,
+            ntasks_per_node: 1,
+            mpi: None,
+            cpu_bind: None,
+        }
+    }
+}
+
+/// What happens when a job fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureHandler {
+    /// Unique in the workflow.
+    pub name: Arc<str>,
+    /// Asked in order: the first that lists the code, else the first that matches all.
+    pub rules: Vec<FailureRule>,
+}
+
+/// One rule of a failure handler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRule {
+    /// The codes it is for.
+    pub exit_codes: Vec<i32>,
+    /// It is for every code other than 0.
+    pub match_all_exit_codes: bool,
+    /// Run to its end before the job is ready again.
+    pub recovery_script: Option<String>,
+    /// Retries after the first attempt.
+    pub max_retries: u32,
+}
+
+/// A source of allocations, as the spec describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerSettings {
+    /// Unique in the workflow.
+    pub name: Arc<str>,
+    /// `slurm`, `local`, or a plugin's type.
+    pub kind: String,
+    /// All that the spec says about it; for `slurm` the fields of SPEC with the workflow's
+    /// `slurm_defaults` under the key `defaults`.
+    pub settings: serde_json::Value,
+}
+
+/// Something that happens at a certain moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Action {
+    /// The moment.
+    pub trigger: Trigger,
+    /// Each worker may run it, once each.
+    pub persistent: bool,
+    /// What happens.
+    pub kind: ActionKind,
+}
+
+/// The moment of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The workflow starts.
+    OnWorkflowStart,
+    /// The workflow is complete.
+    OnWorkflowComplete,
+    /// A worker starts.
+    OnWorkerStart,
+    /// A worker ends.
+    OnWorkerComplete,
+    /// All of these jobs are ready.
+    OnJobsReady(Box<[JobId]>),
+    /// All of these jobs have ended, however they ended.
+    OnJobsComplete(Box<[JobId]>),
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// Run these, each by `bash -c`, in order; stop at the first failure.
+    RunCommands(Vec<String>),
+    /// Ask for allocations.
+    ScheduleNodes {
+        /// Index into the schedulers.
+        scheduler: u32,
+        /// How many.
+        num_allocations: u32,
+        /// As written.
+        start_one_worker_per_node: bool,
+        /// Jobs at once per worker, without CPU and memory arithmetic.
+        max_parallel_jobs: Option<u32>,
+    },
+}
+
+/// A file that jobs read or write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct File {
+    /// Unique in the workflow.
+    pub name: Arc<str>,
+    /// Relative to where the workflow was submitted, or absolute.
+    pub path: Arc<str>,
+}
+
+/// A value that jobs read or write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserData {
+    /// Unique in the workflow.
+    pub name: Arc<str>,
+    /// The value at submission.
+    pub data: Option<serde_json::Value>,
+    /// Not kept over a restart.
+    pub is_ephemeral: bool,
+}
+
+/// How steps are executed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionConfig {
+    /// Which executor.
+    pub mode: ExecutionMode,
+    /// Seconds before the end of an allocation at which what still runs is killed.
+    pub sigkill_headroom_seconds: u64,
+    /// The code recorded for a job that was ended because its time was up.
+    pub timeout_exit_code: i32,
+    /// Spread the start of steps.
+    pub staggered_start: bool,
+    /// Where output goes.
+    pub stdio: Stdio,
+    /// Hold jobs to their memory.
+    pub limit_resources: bool,
+    /// The number of the signal that asks a job to end.
+    pub termination_signal: i32,
+    /// Seconds between that signal and SIGKILL.
+    pub sigterm_lead_seconds: u64,
+    /// The code recorded for a job that used too much memory.
+    pub oom_exit_code: i32,
+    /// `--mpi=` of the srun that starts workers.
+    pub srun_mpi: Option<String>,
+    /// `srun --signal=`.
+    pub srun_termination_signal: Option<String>,
+    /// Bind tasks to CPUs.
+    pub enable_cpu_bind: bool,
+    /// A launcher's name (a string) or a template (an object).
+    pub launcher: Option<serde_json::Value>,
+    /// A placer's name.
+    pub placer: Option<String>,
+    /// End a job that exceeds its declared runtime.
+    pub enforce_runtime: bool,
+    /// Steps at once in one allocation.
+    pub max_parallel_steps: Option<u32>,
+}
+
+impl Default for ExecutionConfig {
+    fn default() -> Self {
+        const SIGTERM: i32 = 15;
+        Self {
+            mode: ExecutionMode::Auto,
+            sigkill_headroom_seconds: 60,
+            timeout_exit_code: 152,
+            staggered_start: true,
+            stdio: Stdio::default(),
+            limit_resources: true,
+            termination_signal: SIGTERM,
+            sigterm_lead_seconds: 30,
+            oom_exit_code: 137,
+            srun_mpi: None,
+            srun_termination_signal: None,
+            enable_cpu_bind: false,
+            launcher: None,
+            placer: None,
+            enforce_runtime: false,
+            max_parallel_steps: None,
+        }
+    }
+}
+
+/// Which executor runs the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionMode {
+    /// One worker per node starts plain processes.
+    Direct,
+    /// One srun per step.
+    Slurm,
+    /// Slurm inside a Slurm allocation or where the spec has slurm_schedulers, direct elsewhere.
+    #[default]
+    Auto,
+}
+
+/// Where a job's output goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stdio {
+    /// Which files there are.
+    pub mode: StdioMode,
+    /// Remove the files of a job that completed.
+    pub delete_on_success: bool,
+}
+
+/// Which output files a job has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdioMode {
+    /// `.o` and `.e`.
+    #[default]
+    Separate,
+    /// `.log` has both.
+    Combined,
+    /// `.e` only.
+    NoStdout,
+    /// `.o` only.
+    NoStderr,
+    /// None.
+    None,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
