@@ -6,8 +6,10 @@
 //! arguments; what it should do goes out as values.
 
 pub mod diagnostics;
+pub mod engine;
 pub mod ids;
 pub mod resources;
 pub mod time;
 pub mod traits;
+pub mod wire;
 pub mod workflow;

@@ -109,6 +109,23 @@ pub struct Allocation {
     pub nodes: Vec<(NodeId, NodeInventory)>,
 }
 
+impl Allocation {
+    /// Whether its workers take jobs with this request: its scheduler is the one asked for, and its
+    /// labels include all of the job's. A job without labels runs only on unlabelled workers.
+    pub fn serves(&self, request: &Request) -> bool {
+        let scheduler = match (&request.scheduler, &self.scheduler) {
+            (Some(wanted), Some(own)) => wanted == own,
+            (None, _) | (_, None) => true,
+        };
+        let labels = if request.labels.is_empty() {
+            self.labels.is_empty()
+        } else {
+            request.labels.iter().all(|label| self.labels.contains(label))
+        };
+        scheduler && labels
+    }
+}
+
 /// What one attempt holds on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeShare {

@@ -1,0 +1,399 @@
+//! What follows from an event.
+
+use crate::ids::{AllocationId, AttemptId, JobId, RunId};
+use crate::resources::{Allocation, Placement};
+use crate::time::Timestamp;
+use crate::traits::{Delta, Outcome, StepSignal, Usage, WaitingJob};
+
+use super::attempts::{Attempt, AttemptEnd};
+use super::status::{Change, IllegalChange, JobStatus, transition};
+use super::verdict::{Situation, attempt_status, verdict};
+use super::{AllocationBook, Effect, Engine, Event, Phase, PlacementFault};
+
+/// An event that does not follow from those before it. It was not applied and must not be stored.
+/// From a worker, it is a report that came twice or too late.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The job has no such launch that is still open.
+    #[error("job {job} has no open attempt {attempt}")]
+    StaleAttempt {
+        /// The job.
+        job: JobId,
+        /// The attempt that was reported about.
+        attempt: AttemptId,
+    },
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    UnknownJob(JobId),
+    /// There is no such allocation, or it has ended, or its number is taken.
+    #[error("allocation {0} is not open")]
+    WrongAllocation(AllocationId),
+    /// The run's number does not follow, or this cannot happen at this point of a run.
+    #[error("this cannot happen in run {run:?} while it is {phase:?}")]
+    WrongPhase {
+        /// The current run.
+        run: Option<RunId>,
+        /// Where it stands.
+        phase: Phase,
+    },
+    /// A job was to be placed where it cannot be.
+    #[error("job {job} cannot be placed: {fault}")]
+    Placement {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        fault: PlacementFault,
+    },
+    /// A job was to change in a way that its status does not allow.
+    #[error("job {job}: {source}")]
+    Illegal {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        source: IllegalChange,
+    },
+}
+
+impl Engine {
+    /// Takes note of an event and says what is to be done about it, once it is stored.
+    ///
+    /// # Errors
+    /// When the event does not follow from those before it; then nothing has changed.
+    pub fn apply(&mut self, event: &Event) -> Result<Vec<Effect>, Refused> {
+        let mut effects = Vec::new();
+        match event {
+            Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
+            Event::RunResumed { .. } => self.resume_run()?,
+            Event::AllocationGranted { at, allocation } => self.add_allocation(*at, allocation)?,
+            Event::AllocationExpired { allocation, .. } => {
+                effects = self.expire_allocation(*allocation)?;
+            }
+            Event::AllocationEnded { at, allocation } => self.end_allocation(*at, *allocation)?,
+            Event::NodeStateChanged { node, state, .. } => {
+                self.ledger.set_state(*node, *state);
+                self.deltas.push(Delta::NodeStateChanged { node: *node, state: *state });
+            }
+            Event::Dispatched { job, attempt, at, placement } => {
+                self.check_dispatch(*job, *attempt, placement)?;
+                self.book_dispatch(*job, *at, placement)?;
+            }
+            Event::StepStarted { job, attempt, at } => self.start_step(*job, *attempt, *at)?,
+            Event::StepEnded { job, attempt, at, outcome, usage } => {
+                self.end_step(*job, *attempt, AttemptReport { at: *at, outcome, usage: *usage })?;
+            }
+            Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
+            Event::StopRequested { .. } => effects = self.stop()?,
+            Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
+        }
+        Ok(effects)
+    }
+
+    fn wrong_phase(&self) -> Refused {
+        Refused::WrongPhase { run: self.run, phase: self.phase }
+    }
+
+    pub(super) fn known(&self, job: JobId) -> Result<JobId, Refused> {
+        let known = (1..=self.jobs.len()).contains(&(job.0 as usize));
+        if known { Ok(job) } else { Err(Refused::UnknownJob(job)) }
+    }
+
+    fn start_run(
+        &mut self,
+        run: RunId,
+        at: Timestamp,
+        reset: &[(JobId, JobId)],
+    ) -> Result<(), Refused> {
+        let follows = run.0 == self.run.map_or(1, |run| run.0 + 1);
+        if !follows || !self.running.is_empty() || self.phase == Phase::Running {
+            return Err(self.wrong_phase());
+        }
+        let jobs: Vec<JobId> =
+            reset.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId).collect();
+        for job in &jobs {
+            self.known(*job)?;
+        }
+        self.run = Some(run);
+        self.phase = Phase::Running;
+        self.run_started_at = Some(at);
+        self.run_ended_at = None;
+        for job in &jobs {
+            self.change(*job, Change::Reset)?;
+            let state = &mut self.jobs[job.index()];
+            state.cancel_requested = false;
+            state.launches = 0;
+            state.retries = 0;
+        }
+        self.settle_reset(&jobs)
+    }
+
+    /// Each of these jobs was reset to blocked: those that wait for nothing are ready, and those
+    /// whose dependency ended badly without being reset are canceled.
+    fn settle_reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
+        let workflow = self.workflow.clone();
+        for job in jobs {
+            if self.status(*job) != JobStatus::Blocked {
+                continue;
+            }
+            let definition = &workflow.jobs[job.index()];
+            let waits_for = definition
+                .depends_on
+                .iter()
+                .filter(|dependency| !self.status(**dependency).has_ended())
+                .count();
+            let fails = definition.cancel_on_blocking_job_failure
+                && definition.depends_on.iter().any(|dependency| {
+                    let status = self.status(*dependency);
+                    status.has_ended() && status != JobStatus::Completed
+                });
+            self.jobs[job.index()].waits_for = u32::try_from(waits_for).unwrap_or(u32::MAX);
+            if fails {
+                self.change(*job, Change::Canceled)?;
+                self.settle_dependents(*job)?;
+            } else if waits_for == 0 {
+                self.change(*job, Change::Unblocked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_run(&mut self) -> Result<(), Refused> {
+        let unfinished = matches!(
+            self.phase,
+            Phase::Running | Phase::Stopping | Phase::Ended { complete: false }
+        );
+        if !unfinished {
+            return Err(self.wrong_phase());
+        }
+        self.phase = Phase::Running;
+        self.run_ended_at = None;
+        Ok(())
+    }
+
+    fn add_allocation(&mut self, at: Timestamp, allocation: &Allocation) -> Result<(), Refused> {
+        let expected = self.number_allocation(Vec::new(), allocation.labels.clone(), None).id;
+        let first_node = self.node_names.len();
+        let numbered =
+            allocation.nodes.iter().zip(first_node..).all(|((id, _), index)| id.0 as usize == index);
+        if allocation.id != expected || !numbered {
+            return Err(Refused::WrongAllocation(allocation.id));
+        }
+        self.node_names.extend(allocation.nodes.iter().map(|(_, node)| node.name.clone()));
+        self.ledger.add(allocation);
+        self.deltas.push(Delta::AllocationAdded(allocation.clone()));
+        let book =
+            AllocationBook { allocation: allocation.clone(), granted_at: at, ended_at: None };
+        self.allocations.insert(allocation.id, book);
+        Ok(())
+    }
+
+    fn expire_allocation(&self, allocation: AllocationId) -> Result<Vec<Effect>, Refused> {
+        if !self.allocations.get(&allocation).is_some_and(|book| book.ended_at.is_none()) {
+            return Err(Refused::WrongAllocation(allocation));
+        }
+        let inside = self.running.iter().filter(|(_, held)| held.allocation == allocation);
+        Ok(inside.map(|(job, _)| self.signal(*job, StepSignal::TimeUp)).collect())
+    }
+
+    fn end_allocation(&mut self, at: Timestamp, allocation: AllocationId) -> Result<(), Refused> {
+        let in_use = self.running.values().any(|placement| placement.allocation == allocation);
+        let book = self
+            .allocations
+            .get_mut(&allocation)
+            .filter(|book| book.ended_at.is_none() && !in_use)
+            .ok_or(Refused::WrongAllocation(allocation))?;
+        book.ended_at = Some(at);
+        self.ledger.remove(allocation);
+        self.deltas.push(Delta::AllocationRemoved(allocation));
+        Ok(())
+    }
+
+    /// Whether this launch may be booked.
+    pub(super) fn check_dispatch(
+        &self,
+        job: JobId,
+        attempt: AttemptId,
+        placement: &Placement,
+    ) -> Result<(), Refused> {
+        let state = &self.jobs[self.known(job)?.index()];
+        let refused = |fault| Err(Refused::Placement { job, fault });
+        if state.status != JobStatus::Ready || self.phase != Phase::Running {
+            return refused(PlacementFault::NotReady);
+        }
+        if attempt.0 != state.launches + 1 {
+            return Err(Refused::StaleAttempt { job, attempt });
+        }
+        let request = self.classes.request(self.classes.of_job(job));
+        let serves = self.allocations.get(&placement.allocation).is_some_and(|book| {
+            book.ended_at.is_none() && book.allocation.serves(request)
+        });
+        if !serves {
+            return refused(PlacementFault::WrongAllocation(placement.allocation));
+        }
+        self.ledger.check(request, placement).or_else(refused)
+    }
+
+    fn book_dispatch(
+        &mut self,
+        job: JobId,
+        at: Timestamp,
+        placement: &Placement,
+    ) -> Result<(), Refused> {
+        let run = self.run.ok_or_else(|| self.wrong_phase())?;
+        self.change(job, Change::Placed)?;
+        self.ledger.take(job, placement);
+        let state = &mut self.jobs[job.index()];
+        state.launches += 1;
+        self.attempts.push(Attempt::new((job, run, AttemptId(state.launches)), at, placement));
+        state.latest_attempt = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        self.running.insert(job, placement.clone());
+        Ok(())
+    }
+
+    fn open_attempt(&self, job: JobId, attempt: AttemptId) -> Result<usize, Refused> {
+        let state = &self.jobs[self.known(job)?.index()];
+        if state.status.holds_nodes() && state.launches == attempt.0 {
+            Ok(state.latest_attempt as usize - 1)
+        } else {
+            Err(Refused::StaleAttempt { job, attempt })
+        }
+    }
+
+    fn start_step(&mut self, job: JobId, attempt: AttemptId, at: Timestamp) -> Result<(), Refused> {
+        let index = self.open_attempt(job, attempt)?;
+        self.change(job, Change::Started)?;
+        self.attempts[index].started_at = Some(at);
+        Ok(())
+    }
+
+    fn end_step(
+        &mut self,
+        job: JobId,
+        attempt: AttemptId,
+        report: AttemptReport<'_>,
+    ) -> Result<(), Refused> {
+        let index = self.open_attempt(job, attempt)?;
+        let workflow = self.workflow.clone();
+        let state = &self.jobs[job.index()];
+        let handler = workflow.jobs[job.index()].failure_handler;
+        let situation = Situation {
+            handler: handler.map(|handler| &workflow.header.failure_handlers[handler as usize]),
+            retries: state.retries,
+            cancel_requested: state.cancel_requested,
+        };
+        let verdict = verdict(report.outcome, &workflow.header.execution, &situation);
+        self.attempts[index].end = Some(AttemptEnd {
+            at: report.at,
+            outcome: report.outcome.clone(),
+            status: attempt_status(report.outcome),
+            usage: report.usage,
+        });
+        if let Some(placement) = self.running.remove(&job) {
+            self.ledger.release(&placement);
+        }
+        self.deltas.push(Delta::StepEnded(job));
+        if verdict.spends_retry {
+            self.jobs[job.index()].retries += 1;
+        }
+        self.change(job, verdict.change)?;
+        self.settle_dependents(job)
+    }
+
+    fn cancel(&mut self, jobs: Option<&[JobId]>) -> Result<Vec<Effect>, Refused> {
+        let chosen: Vec<JobId> = match jobs {
+            Some(jobs) => jobs.iter().map(|job| self.known(*job)).collect::<Result<_, _>>()?,
+            None => (0..self.jobs.len()).map(JobId::from_index).collect(),
+        };
+        let mut effects = Vec::new();
+        for job in chosen {
+            match self.status(job) {
+                JobStatus::Blocked | JobStatus::Ready => {
+                    self.change(job, Change::Canceled)?;
+                    self.settle_dependents(job)?;
+                }
+                JobStatus::Pending | JobStatus::Running => {
+                    self.jobs[job.index()].cancel_requested = true;
+                    effects.push(self.signal(job, StepSignal::Cancel));
+                }
+                _ => {}
+            }
+        }
+        Ok(effects)
+    }
+
+    fn stop(&mut self) -> Result<Vec<Effect>, Refused> {
+        if self.phase != Phase::Running {
+            return Err(self.wrong_phase());
+        }
+        self.phase = Phase::Stopping;
+        Ok(self.running.keys().map(|job| self.signal(*job, StepSignal::Cancel)).collect())
+    }
+
+    fn end_run(&mut self, at: Timestamp, complete: bool) -> Result<(), Refused> {
+        let all_ended = self.counts.ended() as usize == self.jobs.len();
+        if !self.running.is_empty() || self.phase != Phase::Running || complete != all_ended {
+            return Err(self.wrong_phase());
+        }
+        self.phase = Phase::Ended { complete };
+        self.run_ended_at = Some(at);
+        Ok(())
+    }
+
+    fn signal(&self, job: JobId, signal: StepSignal) -> Effect {
+        Effect::Signal { job, attempt: AttemptId(self.jobs[job.index()].launches), signal }
+    }
+
+    /// Frees, or cancels, all that waited for this job to end, to every depth. Does nothing while
+    /// it has not ended.
+    fn settle_dependents(&mut self, job: JobId) -> Result<(), Refused> {
+        let workflow = self.workflow.clone();
+        let mut ended = vec![job];
+        while let Some(job) = ended.pop() {
+            let status = self.status(job);
+            if !status.has_ended() {
+                continue;
+            }
+            for position in 0..self.dependents.get(job).len() {
+                let dependent = self.dependents.get(job)[position];
+                if self.status(dependent) != JobStatus::Blocked {
+                    continue;
+                }
+                let cancels = workflow.jobs[dependent.index()].cancel_on_blocking_job_failure;
+                if status != JobStatus::Completed && cancels {
+                    self.change(dependent, Change::Canceled)?;
+                    ended.push(dependent);
+                } else {
+                    let waits_for = &mut self.jobs[dependent.index()].waits_for;
+                    *waits_for = waits_for.saturating_sub(1);
+                    if *waits_for == 0 {
+                        self.change(dependent, Change::Unblocked)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The only place where a job's status changes. Keeps the counts, and what the placer has to
+    /// know about who waits.
+    fn change(&mut self, job: JobId, change: Change) -> Result<(), Refused> {
+        let from = self.status(job);
+        let to = transition(from, change).map_err(|source| Refused::Illegal { job, source })?;
+        self.jobs[job.index()].status = to;
+        self.counts.shift(from, to);
+        if from == JobStatus::Ready && to != JobStatus::Pending {
+            self.deltas.push(Delta::JobWithdrawn(job));
+        }
+        if to == JobStatus::Ready {
+            let class = self.classes.of_job(job);
+            self.deltas.push(Delta::JobReady(WaitingJob { job, class }));
+        }
+        Ok(())
+    }
+}
+
+/// What was reported about the end of an attempt.
+struct AttemptReport<'a> {
+    at: Timestamp,
+    outcome: &'a Outcome,
+    usage: Usage,
+}

@@ -1,0 +1,71 @@
+//! The history of launches: one record an attempt, of every run, never forgotten.
+
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId};
+use crate::resources::Placement;
+use crate::time::Timestamp;
+use crate::traits::{Outcome, Usage};
+
+use super::status::JobStatus;
+
+/// One launch of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// The run.
+    pub run: RunId,
+    /// The launch within the run.
+    pub attempt: AttemptId,
+    /// The allocation it ran in.
+    pub allocation: AllocationId,
+    /// The nodes it had, in node order.
+    pub nodes: Box<[NodeId]>,
+    /// CPUs it had over all its nodes.
+    pub cpus: u32,
+    /// When it was given them.
+    pub dispatched_at: Timestamp,
+    /// When its first process ran, as far as that was reported.
+    pub started_at: Option<Timestamp>,
+    /// How it ended, if it has.
+    pub end: Option<AttemptEnd>,
+}
+
+/// How a launch ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptEnd {
+    /// When.
+    pub at: Timestamp,
+    /// The evidence.
+    pub outcome: Outcome,
+    /// What that means for the attempt; a job that is tried again has a failed attempt, too.
+    pub status: JobStatus,
+    /// What it used.
+    pub usage: Usage,
+}
+
+impl Attempt {
+    pub(super) fn new(
+        (job, run, attempt): (JobId, RunId, AttemptId),
+        at: Timestamp,
+        placement: &Placement,
+    ) -> Self {
+        let cpus: usize = placement.shares.iter().map(|share| share.cores.len()).sum();
+        Self {
+            job,
+            run,
+            attempt,
+            allocation: placement.allocation,
+            nodes: placement.shares.iter().map(|share| share.node).collect(),
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            dispatched_at: at,
+            started_at: None,
+            end: None,
+        }
+    }
+
+    /// Milliseconds of CPUs held until the end, or until `now`.
+    pub fn held_cpu_ms(&self, now: Timestamp) -> u64 {
+        let until = self.end.as_ref().map_or(now, |end| end.at);
+        until.0.saturating_sub(self.dispatched_at.0).saturating_mul(u64::from(self.cpus))
+    }
+}

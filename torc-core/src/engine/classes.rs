@@ -1,0 +1,64 @@
+//! Classes of jobs that are alike for placement, so that work per decision grows with classes and
+//! not with jobs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::ids::{ClassId, JobId};
+use crate::resources::Request;
+use crate::workflow::{Job, Workflow};
+
+/// The classes of a workflow.
+#[derive(Debug)]
+pub(super) struct Classes {
+    requests: Vec<Request>,
+    of_job: Vec<ClassId>,
+}
+
+impl Classes {
+    pub(super) fn of(workflow: &Workflow) -> Self {
+        let no_labels: Arc<[Box<str>]> = Arc::from([]);
+        let mut known: HashMap<Request, ClassId> = HashMap::new();
+        let mut requests = Vec::new();
+        let of_job = workflow
+            .jobs
+            .iter()
+            .map(|job| {
+                let request = request(workflow, job, &no_labels);
+                *known.entry(request).or_insert_with_key(|request| {
+                    requests.push(request.clone());
+                    ClassId(u32::try_from(requests.len() - 1).unwrap_or(u32::MAX))
+                })
+            })
+            .collect();
+        Self { requests, of_job }
+    }
+
+    pub(super) fn of_job(&self, job: JobId) -> ClassId {
+        self.of_job[job.index()]
+    }
+
+    pub(super) fn request(&self, class: ClassId) -> &Request {
+        &self.requests[class.0 as usize]
+    }
+
+    pub(super) fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+}
+
+fn request(workflow: &Workflow, job: &Job, no_labels: &Arc<[Box<str>]>) -> Request {
+    let header = &workflow.header;
+    let needs = &header.requirements[job.requirements as usize];
+    Request {
+        priority: job.priority,
+        scheduler: job.scheduler.map(|index| header.schedulers[index as usize].name.clone()),
+        labels: job.labels.clone().unwrap_or_else(|| no_labels.clone()),
+        cpus: needs.cpus,
+        memory: needs.memory,
+        gpus: needs.gpus,
+        nodes: needs.nodes,
+        ntasks_per_node: needs.ntasks_per_node,
+        runtime: needs.runtime,
+    }
+}

@@ -1,0 +1,150 @@
+//! From a dispatched job to the step that an executor launches: command, environment, output files,
+//! limits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{AttemptId, JobId, RunId, StepId};
+use crate::resources::{MemoryRequest, Placement};
+use crate::traits::{RankLayout, Step, StepLimits, StepNode, StdioPaths};
+use crate::workflow::{Job, Stdio, StdioMode};
+
+use super::Engine;
+
+/// The folder under the output directory that jobs' output files lie in.
+const STDIO_FOLDER: &str = "job_stdio";
+
+/// What a launch needs to know of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchContext {
+    /// Where torc keeps its files, absolute.
+    pub output_dir: Arc<str>,
+    /// Where the workflow was submitted, absolute: the jobs' working folder.
+    pub submission_dir: Arc<str>,
+}
+
+impl Engine {
+    /// The name of a launch in the current run.
+    pub fn step_id(&self, job: JobId, attempt: AttemptId) -> StepId {
+        StepId { workflow: self.id, job, run: self.run.unwrap_or(RunId(1)), attempt }
+    }
+
+    /// The step that a dispatched job becomes. `None` when its nodes are gone.
+    pub fn step(
+        &self,
+        job: JobId,
+        attempt: AttemptId,
+        placement: &Placement,
+        context: &LaunchContext,
+    ) -> Option<Step> {
+        let definition = &self.workflow.jobs[job.index()];
+        let header = &self.workflow.header;
+        let needs = &header.requirements[definition.requirements as usize];
+        let execution = &header.execution;
+        let id = self.step_id(job, attempt);
+        let memory = match needs.memory {
+            MemoryRequest::Bytes(bytes) if execution.limit_resources => Some(bytes),
+            _ => None,
+        };
+        Some(Step {
+            id,
+            job_name: definition.name.clone(),
+            argv: vec!["bash".to_owned(), "-c".to_owned(), script(definition)],
+            env: self.step_env(id, definition, context),
+            working_dir: context.submission_dir.clone(),
+            stdio: stdio_paths(id, self.stdio(definition), &context.output_dir),
+            nodes: self.step_nodes(placement)?,
+            layout: RankLayout { ntasks_per_node: needs.ntasks_per_node },
+            limits: StepLimits {
+                memory,
+                runtime: needs.runtime.filter(|_| execution.enforce_runtime),
+                termination_signal: execution.termination_signal,
+                termination_lead: Duration::from_secs(execution.sigterm_lead_seconds),
+            },
+            expected_files: definition.data.as_ref().map_or_else(Vec::new, |data| {
+                let path = |file: &u32| header.files[*file as usize].path.clone();
+                data.output_files.iter().map(path).collect()
+            }),
+        })
+    }
+
+    /// Where a job's output goes.
+    pub fn stdio(&self, job: &Job) -> Stdio {
+        job.stdio.as_deref().copied().unwrap_or(self.workflow.header.execution.stdio)
+    }
+
+    fn step_nodes(&self, placement: &Placement) -> Option<Vec<StepNode>> {
+        let share = |share: &crate::resources::NodeShare| {
+            let inventory = self.ledger.inventory(share.node)?;
+            Some(StepNode {
+                name: inventory.name.clone(),
+                cores: share.cores.iter().map(|core| inventory.cores[usize::from(*core)]).collect(),
+                gpus: share
+                    .gpus
+                    .iter()
+                    .map(|gpu| inventory.gpus[usize::from(*gpu)].clone())
+                    .collect(),
+                memory: share.memory,
+            })
+        };
+        placement.shares.iter().map(share).collect()
+    }
+
+    /// The workflow's variables, then the job's, then torc's own, which win.
+    fn step_env(
+        &self,
+        id: StepId,
+        job: &Job,
+        context: &LaunchContext,
+    ) -> BTreeMap<String, String> {
+        let own = job.env.as_deref().into_iter().flatten();
+        let mut env: BTreeMap<String, String> = self
+            .workflow
+            .header
+            .env
+            .iter()
+            .chain(own)
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let torc = [
+            ("TORC_WORKFLOW_ID", id.workflow.to_string()),
+            ("TORC_JOB_ID", id.job.to_string()),
+            ("TORC_JOB_NAME", job.name.to_string()),
+            ("TORC_RUN_ID", id.run.to_string()),
+            ("TORC_ATTEMPT_ID", id.attempt.to_string()),
+            ("TORC_OUTPUT_DIR", context.output_dir.to_string()),
+            ("TORC_WORKFLOW_SUBMISSION_DIR", context.submission_dir.to_string()),
+        ];
+        env.extend(torc.map(|(name, value)| (name.to_owned(), value)));
+        env
+    }
+}
+
+/// The text for `bash -c`: the script precedes the command, on a line of its own when it has
+/// several.
+fn script(job: &Job) -> String {
+    match &job.invocation_script {
+        None => job.command.to_string(),
+        Some(script) if script.trim_end().contains('\n') => {
+            format!("{}\n{}", script.trim_end(), job.command)
+        }
+        Some(script) => format!("{} {}", script.trim_end(), job.command),
+    }
+}
+
+/// The files that a step's output goes to. Their names are made of numbers, so that no job name can
+/// lead out of the output directory.
+pub fn stdio_paths(id: StepId, stdio: Stdio, output_dir: &str) -> StdioPaths {
+    let file = |suffix: &str| {
+        Some(format!("{output_dir}/{STDIO_FOLDER}/job_{id}.{suffix}").into_boxed_str())
+    };
+    let (stdout, stderr) = match stdio.mode {
+        StdioMode::Separate => (file("o"), file("e")),
+        StdioMode::Combined => (file("log"), file("log")),
+        StdioMode::NoStdout => (None, file("e")),
+        StdioMode::NoStderr => (file("o"), None),
+        StdioMode::None => (None, None),
+    };
+    StdioPaths { stdout, stderr, delete_on_success: stdio.delete_on_success }
+}

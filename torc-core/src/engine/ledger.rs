@@ -1,0 +1,194 @@
+//! The engine's own account of who holds what on each node.
+//!
+//! It is kept apart from the placer's books on purpose: every start is checked against it, so that
+//! a faulty placer, ours or a plugin's, can never oversubscribe a node.
+
+use std::collections::HashMap;
+
+use crate::ids::{AllocationId, JobId, NodeId};
+use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request};
+use crate::traits::NodeState;
+
+/// Why a start that a placer chose is refused. Always an error in the placer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementFault {
+    /// The job is not waiting for nodes.
+    #[error("it is not ready")]
+    NotReady,
+    /// The allocation does not exist, has ended, or is not for this job.
+    #[error("allocation {0} is not there for it")]
+    WrongAllocation(AllocationId),
+    /// The number of nodes is not what the job asked for.
+    #[error("it asked for {wanted} nodes and was given {given}")]
+    NodeCount {
+        /// Asked for.
+        wanted: u32,
+        /// Given.
+        given: usize,
+    },
+    /// A node is unknown, not of this allocation, named twice, or not to be used.
+    #[error("node {0} cannot be used")]
+    UnusableNode(NodeId),
+    /// A node does not have free what the job was given there.
+    #[error("node {0} does not have that free")]
+    Oversubscribed(NodeId),
+    /// The job was given less than it asked for, or less than a whole node as part of a gang.
+    #[error("it was given too little on node {0}")]
+    TooLittle(NodeId),
+}
+
+#[derive(Debug)]
+struct NodeAccount {
+    allocation: AllocationId,
+    inventory: NodeInventory,
+    state: NodeState,
+    core_owner: Vec<Option<JobId>>,
+    gpu_owner: Vec<Option<JobId>>,
+    memory_free: u64,
+    steps: u32,
+}
+
+/// Who holds what.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    nodes: HashMap<NodeId, NodeAccount>,
+}
+
+impl Ledger {
+    pub(super) fn add(&mut self, allocation: &Allocation) {
+        for (node, inventory) in &allocation.nodes {
+            let account = NodeAccount {
+                allocation: allocation.id,
+                inventory: inventory.clone(),
+                state: NodeState::Up,
+                core_owner: vec![None; inventory.cores.len()],
+                gpu_owner: vec![None; inventory.gpus.len()],
+                memory_free: inventory.memory,
+                steps: 0,
+            };
+            self.nodes.insert(*node, account);
+        }
+    }
+
+    pub(super) fn remove(&mut self, allocation: AllocationId) {
+        self.nodes.retain(|_, account| account.allocation != allocation);
+    }
+
+    pub(super) fn set_state(&mut self, node: NodeId, state: NodeState) {
+        if let Some(account) = self.nodes.get_mut(&node) {
+            account.state = state;
+        }
+    }
+
+    pub(super) fn states(&self) -> Vec<(NodeId, NodeState)> {
+        let mut states: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, account)| account.state != NodeState::Up)
+            .map(|(node, account)| (*node, account.state))
+            .collect();
+        states.sort_unstable_by_key(|(node, _)| *node);
+        states
+    }
+
+    pub(super) fn inventory(&self, node: NodeId) -> Option<&NodeInventory> {
+        self.nodes.get(&node).map(|account| &account.inventory)
+    }
+
+    /// Cores in use on a node.
+    pub(super) fn cores_used(&self, node: NodeId) -> usize {
+        self.nodes
+            .get(&node)
+            .map_or(0, |account| account.core_owner.iter().filter(|owner| owner.is_some()).count())
+    }
+
+    /// Steps that hold a share of a node.
+    pub(super) fn steps_on(&self, node: NodeId) -> u32 {
+        self.nodes.get(&node).map_or(0, |account| account.steps)
+    }
+
+    /// Whether a job with this request may be given this placement.
+    pub(super) fn check(
+        &self,
+        request: &Request,
+        placement: &Placement,
+    ) -> Result<(), PlacementFault> {
+        if placement.shares.len() != request.nodes as usize {
+            let given = placement.shares.len();
+            return Err(PlacementFault::NodeCount { wanted: request.nodes, given });
+        }
+        for (index, share) in placement.shares.iter().enumerate() {
+            if placement.shares[..index].iter().any(|other| other.node == share.node) {
+                return Err(PlacementFault::UnusableNode(share.node));
+            }
+            self.check_share(request, placement.allocation, share)?;
+        }
+        Ok(())
+    }
+
+    fn check_share(
+        &self,
+        request: &Request,
+        allocation: AllocationId,
+        share: &NodeShare,
+    ) -> Result<(), PlacementFault> {
+        let node = share.node;
+        let account = self
+            .nodes
+            .get(&node)
+            .filter(|account| account.allocation == allocation && account.state == NodeState::Up)
+            .ok_or(PlacementFault::UnusableNode(node))?;
+        if !are_free(&account.core_owner, &share.cores)
+            || !are_free(&account.gpu_owner, &share.gpus)
+            || share.memory > account.memory_free
+            || request.is_gang() && account.steps > 0
+        {
+            return Err(PlacementFault::Oversubscribed(node));
+        }
+        let inventory = &account.inventory;
+        let enough = if request.is_gang() {
+            share.cores.len() == inventory.cores.len() && share.gpus.len() == inventory.gpus.len()
+        } else {
+            share.gpus.len() == request.gpus as usize && share.cores.len() == request.cpus as usize
+        };
+        let fits = share.cores.len() >= request.cpus as usize
+            && share.gpus.len() >= request.gpus as usize
+            && share.memory >= request.memory_on(inventory.cpus(), inventory.memory);
+        if enough && fits { Ok(()) } else { Err(PlacementFault::TooLittle(node)) }
+    }
+
+    /// Books a placement that [`Self::check`] found good.
+    pub(super) fn take(&mut self, job: JobId, placement: &Placement) {
+        self.set_owner(placement, Some(job));
+    }
+
+    /// Gives back what a placement held. Nodes that are gone are passed over.
+    pub(super) fn release(&mut self, placement: &Placement) {
+        self.set_owner(placement, None);
+    }
+
+    fn set_owner(&mut self, placement: &Placement, owner: Option<JobId>) {
+        for share in &placement.shares {
+            let Some(account) = self.nodes.get_mut(&share.node) else { continue };
+            for core in &share.cores {
+                account.core_owner[usize::from(*core)] = owner;
+            }
+            for gpu in &share.gpus {
+                account.gpu_owner[usize::from(*gpu)] = owner;
+            }
+            if owner.is_some() {
+                account.memory_free -= share.memory;
+                account.steps += 1;
+            } else {
+                account.memory_free += share.memory;
+                account.steps -= 1;
+            }
+        }
+    }
+}
+
+/// Whether each index exists, is named once, in ascending order, and has no owner.
+fn are_free(owners: &[Option<JobId>], indices: &[u16]) -> bool {
+    indices.is_sorted_by(|left, right| left < right)
+        && indices.iter().all(|index| owners.get(usize::from(*index)) == Some(&None))
+}

@@ -1,0 +1,337 @@
+//! The engine: the pure state machine of one workflow.
+//!
+//! It owns what every job's status is, which attempts there were, who holds which node, and what
+//! follows from an event. It does not know where events come from, how steps are launched, or which
+//! jobs a placer prefers. Two rules hold it together: its state is a function of the events applied
+//! to it, in order, so that a replay equals the live state; and a job's status changes only in
+//! [`transition`].
+
+mod apply;
+mod attempts;
+mod classes;
+mod dispatch;
+mod event;
+mod graph;
+mod launch;
+mod ledger;
+mod report;
+mod status;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use apply::Refused;
+pub use attempts::{Attempt, AttemptEnd};
+pub use dispatch::{Conclusion, Dispatch};
+pub use event::{Effect, Event};
+pub use launch::{LaunchContext, stdio_paths};
+pub use ledger::PlacementFault;
+pub use status::{Change, IllegalChange, JobStatus, transition};
+pub use verdict::return_code;
+
+use crate::ids::{AllocationId, AttemptId, ClassId, JobId, NodeId, RunId, WorkflowId};
+use crate::resources::{Allocation, NodeInventory, Placement, Request};
+use crate::time::Timestamp;
+use crate::traits::{Delta, Placer, RunningStep, Snapshot, Waiting, WaitingJob};
+use crate::workflow::Workflow;
+
+/// One workflow's state machine.
+pub struct Engine {
+    id: WorkflowId,
+    workflow: Arc<Workflow>,
+    dependents: graph::Dependents,
+    classes: classes::Classes,
+    jobs: Vec<JobState>,
+    counts: StatusCounts,
+    phase: Phase,
+    run: Option<RunId>,
+    run_started_at: Option<Timestamp>,
+    run_ended_at: Option<Timestamp>,
+    allocations: BTreeMap<AllocationId, AllocationBook>,
+    /// The names of all nodes there ever were, at the index of their number.
+    node_names: Vec<Box<str>>,
+    running: BTreeMap<JobId, Placement>,
+    attempts: Vec<Attempt>,
+    ledger: ledger::Ledger,
+    placer: Box<dyn Placer>,
+    /// What the placer has not been told yet.
+    deltas: Vec<Delta>,
+}
+
+/// Where a workflow's current run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No run has begun.
+    New,
+    /// Jobs are started as they become ready.
+    Running,
+    /// Nothing more starts; what runs is ending. The run goes on later.
+    Stopping,
+    /// The run is over. `complete`: every job has ended.
+    Ended {
+        /// Every job has ended.
+        complete: bool,
+    },
+}
+
+/// How many jobs have each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusCounts([u32; JobStatus::ALL.len()]);
+
+impl StatusCounts {
+    /// Jobs with this status.
+    pub fn of(&self, status: JobStatus) -> u32 {
+        self.0[status as usize]
+    }
+
+    /// Jobs that have ended.
+    pub fn ended(&self) -> u32 {
+        JobStatus::ALL.iter().filter(|status| status.has_ended()).map(|status| self.of(*status)).sum()
+    }
+
+    fn shift(&mut self, from: JobStatus, to: JobStatus) {
+        self.0[from as usize] -= 1;
+        self.0[to as usize] += 1;
+    }
+}
+
+/// What changes about a job while it runs. Small: there are a hundred thousand of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct JobState {
+    status: JobStatus,
+    cancel_requested: bool,
+    /// Launches in this run so far.
+    launches: u32,
+    /// Retries that failure handlers were granted in this run.
+    retries: u32,
+    /// Jobs it depends on that have not ended. Meaningful while blocked.
+    waits_for: u32,
+    /// One more than the index of its latest attempt, over all runs; 0: none.
+    latest_attempt: u32,
+}
+
+#[derive(Debug)]
+struct AllocationBook {
+    allocation: Allocation,
+    granted_at: Timestamp,
+    ended_at: Option<Timestamp>,
+}
+
+impl Engine {
+    /// A workflow that no run has begun of.
+    pub fn new(id: WorkflowId, workflow: Arc<Workflow>, placer: Box<dyn Placer>) -> Self {
+        let classes = classes::Classes::of(&workflow);
+        let deltas = classes
+            .requests()
+            .iter()
+            .zip(0..)
+            .map(|(request, class)| Delta::ClassAdded {
+                class: ClassId(class),
+                request: request.clone(),
+            })
+            .collect();
+        let mut counts = StatusCounts::default();
+        counts.0[JobStatus::Uninitialized as usize] =
+            u32::try_from(workflow.jobs.len()).unwrap_or(u32::MAX);
+        Self {
+            id,
+            dependents: graph::Dependents::of(&workflow.jobs),
+            jobs: vec![JobState::default(); workflow.jobs.len()],
+            workflow,
+            classes,
+            counts,
+            phase: Phase::New,
+            run: None,
+            run_started_at: None,
+            run_ended_at: None,
+            allocations: BTreeMap::new(),
+            node_names: Vec::new(),
+            running: BTreeMap::new(),
+            attempts: Vec::new(),
+            ledger: ledger::Ledger::default(),
+            placer,
+            deltas,
+        }
+    }
+
+    /// The state that these events lead to. Nothing is decided and nothing is to be done: all that
+    /// followed from the events is among them.
+    ///
+    /// # Errors
+    /// When an event does not follow from those before it: the stored log is damaged.
+    pub fn replay(
+        id: WorkflowId,
+        workflow: Arc<Workflow>,
+        placer: Box<dyn Placer>,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Self, Refused> {
+        let mut engine = Self::new(id, workflow, placer);
+        for event in events {
+            engine.apply(&event)?;
+            engine.deltas.clear();
+        }
+        engine.deltas.clear();
+        let snapshot = engine.snapshot();
+        engine.placer.rebuild(&snapshot);
+        Ok(engine)
+    }
+
+    /// The workflow's number.
+    pub fn id(&self) -> WorkflowId {
+        self.id
+    }
+
+    /// The workflow.
+    pub fn workflow(&self) -> &Arc<Workflow> {
+        &self.workflow
+    }
+
+    /// Where the current run stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The current or last run.
+    pub fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// When the current or last run began.
+    pub fn run_started_at(&self) -> Option<Timestamp> {
+        self.run_started_at
+    }
+
+    /// How many jobs have each status.
+    pub fn counts(&self) -> &StatusCounts {
+        &self.counts
+    }
+
+    /// A job's status.
+    pub fn status(&self, job: JobId) -> JobStatus {
+        self.jobs[job.index()].status
+    }
+
+    /// All launches of all runs, in the order of their dispatch.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// The latest launch of a job over all runs.
+    pub fn latest_attempt(&self, job: JobId) -> Option<&Attempt> {
+        let index = self.jobs[job.index()].latest_attempt.checked_sub(1)?;
+        self.attempts.get(index as usize)
+    }
+
+    /// The launches that hold nodes now, by job.
+    pub fn running(&self) -> impl ExactSizeIterator<Item = (JobId, AttemptId)> {
+        self.running.keys().map(|job| (*job, AttemptId(self.jobs[job.index()].launches)))
+    }
+
+    /// The name of a node, also of one that is gone.
+    pub fn node_name(&self, node: NodeId) -> &str {
+        self.node_names.get(node.0 as usize).map_or("?", |name| name)
+    }
+
+    /// The classes of jobs that are alike for placement, with the first job of each.
+    pub fn classes(&self) -> impl Iterator<Item = (&Request, JobId)> {
+        let requests = self.classes.requests();
+        let mut first = vec![None; requests.len()];
+        for job in (0..self.jobs.len()).map(JobId::from_index) {
+            first[self.classes.of_job(job).0 as usize].get_or_insert(job);
+        }
+        requests.iter().zip(first).filter_map(|(request, job)| Some((request, job?)))
+    }
+
+    /// The allocations that have not ended.
+    pub fn live_allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.allocations
+            .values()
+            .filter(|book| book.ended_at.is_none())
+            .map(|book| &book.allocation)
+    }
+
+    /// An allocation of these nodes with the numbers that it and its nodes will have.
+    pub fn number_allocation(
+        &self,
+        nodes: Vec<NodeInventory>,
+        labels: Arc<[Box<str>]>,
+        ends_at: Option<Timestamp>,
+    ) -> Allocation {
+        let last = self.allocations.last_key_value().map_or(0, |(id, _)| id.0);
+        let first_node = u32::try_from(self.node_names.len()).unwrap_or(u32::MAX);
+        Allocation {
+            id: AllocationId(last + 1),
+            scheduler: None,
+            labels,
+            ends_at,
+            nodes: (first_node..).map(NodeId).zip(nodes).collect(),
+        }
+    }
+
+    /// Why a job that is ready has not started. Answers for the state of the latest
+    /// [`Self::dispatch`].
+    pub fn waiting(&self, job: JobId, now: Timestamp) -> Option<Waiting> {
+        self.placer.explain(job, now)
+    }
+
+    /// The jobs that a new run would start from the beginning: those that have not completed, and
+    /// all that depends on them. Inclusive ranges of job numbers, ascending.
+    pub fn unfinished_jobs(&self) -> Vec<(JobId, JobId)> {
+        let mut again: Vec<bool> = self
+            .jobs
+            .iter()
+            .map(|job| !matches!(job.status, JobStatus::Completed | JobStatus::Disabled))
+            .collect();
+        let mut open: Vec<JobId> =
+            (0..again.len()).filter(|index| again[*index]).map(JobId::from_index).collect();
+        while let Some(job) = open.pop() {
+            for dependent in self.dependents.get(job) {
+                if !std::mem::replace(&mut again[dependent.index()], true) {
+                    open.push(*dependent);
+                }
+            }
+        }
+        ranges(&again)
+    }
+
+    /// All that a placer needs to know to go on from here.
+    pub fn snapshot(&self) -> Snapshot {
+        let started_at = |job: JobId| {
+            self.latest_attempt(job).map_or(Timestamp::default(), |attempt| attempt.dispatched_at)
+        };
+        Snapshot {
+            classes: self.classes.requests().to_vec(),
+            allocations: self.live_allocations().cloned().collect(),
+            node_states: self.ledger.states(),
+            running: self
+                .running
+                .iter()
+                .map(|(job, placement)| RunningStep {
+                    job: *job,
+                    class: self.classes.of_job(*job),
+                    placement: placement.clone(),
+                    started_at: started_at(*job),
+                })
+                .collect(),
+            waiting: (0..self.jobs.len())
+                .map(JobId::from_index)
+                .filter(|job| self.status(*job) == JobStatus::Ready)
+                .map(|job| WaitingJob { job, class: self.classes.of_job(job) })
+                .collect(),
+        }
+    }
+}
+
+/// The runs of `true`, as inclusive ranges of job numbers.
+fn ranges(chosen: &[bool]) -> Vec<(JobId, JobId)> {
+    let mut ranges: Vec<(JobId, JobId)> = Vec::new();
+    for index in (0..chosen.len()).filter(|index| chosen[*index]) {
+        let job = JobId::from_index(index);
+        match ranges.last_mut() {
+            Some((_, last)) if last.0 + 1 == job.0 => *last = job,
+            _ => ranges.push((job, job)),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,189 @@
+//! The engine's state as others see it. The same for a live workflow and one read from the store.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::ids::{ClassId, JobId, StepId};
+use crate::time::Timestamp;
+use crate::traits::PlannedStart;
+use crate::wire::{AttemptReport, JobReport, NodeReport, RunState, WorkflowReport};
+
+use super::attempts::Attempt;
+use super::launch::stdio_paths;
+use super::status::JobStatus;
+use super::verdict::return_code;
+use super::{Engine, Phase};
+
+impl Engine {
+    /// The workflow as a whole. `is_live`: a process runs it now.
+    pub fn workflow_report(
+        &self,
+        now: Timestamp,
+        is_live: bool,
+        planned: &[PlannedStart],
+    ) -> WorkflowReport {
+        let header = &self.workflow.header;
+        let until = self.run_ended_at.unwrap_or(now);
+        let of_run = || self.attempts.iter().filter(|attempt| Some(attempt.run) == self.run);
+        let counts: BTreeMap<JobStatus, u32> =
+            JobStatus::ALL.iter().map(|status| (*status, self.counts.of(*status))).collect();
+        WorkflowReport {
+            id: self.id,
+            name: header.name.clone(),
+            run: self.run,
+            state: self.run_state(is_live),
+            jobs: counts.values().sum(),
+            counts,
+            started_at: self.run_started_at,
+            ended_at: self.run_ended_at,
+            wall_ms: self.run_started_at.map_or(0, |start| until.0.saturating_sub(start.0)),
+            held_cpu_ms: of_run().map(|attempt| attempt.held_cpu_ms(until)).sum(),
+            available_cpu_ms: self.available_cpu_ms(until),
+            used_cpu_ms: of_run()
+                .filter_map(|attempt| attempt.end.as_ref())
+                .map(|end| end.usage.cpu_ms)
+                .sum(),
+            expected_end: if is_live { self.expected_end(now) } else { None },
+            nodes: self.node_reports(),
+            planned: planned.to_vec(),
+        }
+    }
+
+    fn run_state(&self, is_live: bool) -> RunState {
+        match self.phase {
+            Phase::New => RunState::New,
+            Phase::Running if is_live => RunState::Running,
+            Phase::Stopping if is_live => RunState::Stopping,
+            Phase::Running | Phase::Stopping => RunState::Interrupted,
+            Phase::Ended { complete: false } => RunState::Incomplete,
+            Phase::Ended { complete: true } => RunState::Ended,
+        }
+    }
+
+    /// CPU time of the allocations since the current run began.
+    fn available_cpu_ms(&self, until: Timestamp) -> u64 {
+        let run_start = self.run_started_at.unwrap_or(until);
+        let of_book = |book: &super::AllocationBook| {
+            let from = book.granted_at.max(run_start);
+            let to = book.ended_at.unwrap_or(until).min(until);
+            let cpus: u64 =
+                book.allocation.nodes.iter().map(|(_, node)| u64::from(node.cpus())).sum();
+            to.0.saturating_sub(from.0).saturating_mul(cpus)
+        };
+        self.allocations.values().map(of_book).sum()
+    }
+
+    /// When the remaining jobs will be done, if those of each class take as long as the ended ones
+    /// did (or declared), and every CPU is kept busy. `None` while nothing is known.
+    fn expected_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut seen: HashMap<ClassId, (u64, u64)> = HashMap::new();
+        for attempt in &self.attempts {
+            let Some(end) = &attempt.end else { continue };
+            let (count, total_ms) = seen.entry(self.classes.of_job(attempt.job)).or_default();
+            *count += 1;
+            *total_ms += end.at.0.saturating_sub(attempt.dispatched_at.0);
+        }
+        let mut left_cpu_ms = 0;
+        for job in (0..self.jobs.len()).map(JobId::from_index) {
+            if self.status(job).has_ended() {
+                continue;
+            }
+            let class = self.classes.of_job(job);
+            let request = self.classes.request(class);
+            let declared = request.runtime.and_then(|time| u64::try_from(time.as_millis()).ok());
+            let duration = match seen.get(&class) {
+                Some((count, total_ms)) => total_ms / count,
+                None => declared?,
+            };
+            let cpus = u64::from(request.cpus) * u64::from(request.nodes);
+            let done = self.running.get(&job).and_then(|_| self.latest_attempt(job));
+            let done = done.map_or(0, |attempt| now.0.saturating_sub(attempt.dispatched_at.0));
+            left_cpu_ms += duration.saturating_sub(done).saturating_mul(cpus);
+        }
+        let cpus: u64 = self
+            .live_allocations()
+            .flat_map(|allocation| &allocation.nodes)
+            .map(|(_, node)| u64::from(node.cpus()))
+            .sum();
+        Some(Timestamp(now.0.saturating_add(left_cpu_ms / cpus.max(1))))
+    }
+
+    fn node_reports(&self) -> Vec<NodeReport> {
+        self.live_allocations()
+            .flat_map(|allocation| &allocation.nodes)
+            .map(|(node, inventory)| NodeReport {
+                name: inventory.name.to_string(),
+                cpus: inventory.cpus(),
+                cpus_used: u32::try_from(self.ledger.cores_used(*node)).unwrap_or(u32::MAX),
+                memory: inventory.memory,
+                gpus: inventory.gpu_count(),
+                jobs: self.ledger.steps_on(*node),
+            })
+            .collect()
+    }
+
+    /// One job. `output_dir` is where torc keeps its files.
+    pub fn job_report(&self, job: JobId, now: Timestamp, output_dir: &str) -> JobReport {
+        let definition = &self.workflow.jobs[job.index()];
+        let request = self.classes.request(self.classes.of_job(job));
+        let latest = self.latest_attempt(job);
+        JobReport {
+            id: job,
+            name: definition.name.to_string(),
+            status: self.status(job),
+            priority: request.priority,
+            cpus: request.cpus,
+            gpus: request.gpus,
+            nodes: request.nodes,
+            depends_on: definition.depends_on.to_vec(),
+            latest: latest.map(|attempt| self.attempt_report(attempt, now, output_dir)),
+            waiting: match self.status(job) {
+                JobStatus::Ready => self.waiting(job, now),
+                _ => None,
+            },
+        }
+    }
+
+    /// One attempt. `output_dir` is where torc keeps its files.
+    pub fn attempt_report(
+        &self,
+        attempt: &Attempt,
+        now: Timestamp,
+        output_dir: &str,
+    ) -> AttemptReport {
+        let definition = &self.workflow.jobs[attempt.job.index()];
+        let step = StepId {
+            workflow: self.id,
+            job: attempt.job,
+            run: attempt.run,
+            attempt: attempt.attempt,
+        };
+        let files = stdio_paths(step, self.stdio(definition), output_dir);
+        let end = attempt.end.as_ref();
+        let began = attempt.started_at.unwrap_or(attempt.dispatched_at);
+        AttemptReport {
+            step: step.to_string(),
+            job_id: attempt.job,
+            job: definition.name.to_string(),
+            run: attempt.run,
+            attempt: attempt.attempt,
+            status: match (end, attempt.started_at) {
+                (Some(end), _) => end.status,
+                (None, Some(_)) => JobStatus::Running,
+                (None, None) => JobStatus::Pending,
+            },
+            outcome: end.map(|end| end.outcome.clone()),
+            return_code: end
+                .and_then(|end| return_code(&end.outcome, &self.workflow.header.execution)),
+            nodes: attempt.nodes.iter().map(|node| self.node_name(*node).to_owned()).collect(),
+            cpus: attempt.cpus,
+            dispatched_at: attempt.dispatched_at,
+            started_at: attempt.started_at,
+            ended_at: end.map(|end| end.at),
+            wall_ms: end.map_or(now, |end| end.at).0.saturating_sub(began.0),
+            cpu_ms: end.map(|end| end.usage.cpu_ms),
+            peak_memory: end.and_then(|end| end.usage.peak_memory),
+            stdout: files.stdout.map(String::from),
+            stderr: files.stderr.map(String::from),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the server tells and is asked: the shapes of its answers, and of `--format json`.
+//!
+//! These shapes are a contract with users' scripts: fields are added, never renamed or removed.
+//! Times are milliseconds since 1970-01-01T00:00:00Z, sizes are bytes, durations say their unit.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::JobStatus;
+use crate::ids::{AttemptId, JobId, RunId, WorkflowId};
+use crate::time::Timestamp;
+use crate::traits::{Outcome, PlannedStart, Waiting};
+
+/// The major version of these shapes. Both sides of a connection must have the same.
+pub const PROTOCOL: u32 = 1;
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerReport {
+    /// [`PROTOCOL`] of the answering side.
+    pub protocol: u32,
+    /// Its version of torc.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The workflow that it runs now.
+    pub workflow: Option<WorkflowId>,
+}
+
+/// Where a workflow's current run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// No run has begun.
+    New,
+    /// It runs.
+    Running,
+    /// It is ending gently, to go on later.
+    Stopping,
+    /// It was stopped, or torc died: it can go on with `torc restart`.
+    Interrupted,
+    /// Jobs are left that could not be started on the nodes there were.
+    Incomplete,
+    /// Every job has ended.
+    Ended,
+}
+
+impl RunState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Interrupted => "interrupted",
+            Self::Incomplete => "incomplete",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A workflow as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowReport {
+    /// Its number.
+    pub id: WorkflowId,
+    /// Its name.
+    pub name: String,
+    /// The current or last run.
+    pub run: Option<RunId>,
+    /// Where that stands.
+    pub state: RunState,
+    /// Jobs in all.
+    pub jobs: u32,
+    /// Jobs by status; every status is there.
+    pub counts: BTreeMap<JobStatus, u32>,
+    /// When the current or last run began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, if it has.
+    pub ended_at: Option<Timestamp>,
+    /// How long it took until its end, or until now.
+    pub wall_ms: u64,
+    /// CPU time that jobs of this run held, in CPU-milliseconds.
+    pub held_cpu_ms: u64,
+    /// CPU time that there was for this run, in CPU-milliseconds.
+    pub available_cpu_ms: u64,
+    /// Processor time that jobs of this run really used.
+    pub used_cpu_ms: u64,
+    /// When this run is expected to end, as far as that can be told.
+    pub expected_end: Option<Timestamp>,
+    /// The nodes there are now.
+    pub nodes: Vec<NodeReport>,
+    /// The promises that hold.
+    pub planned: Vec<PlannedStart>,
+}
+
+/// A node now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Its CPUs.
+    pub cpus: u32,
+    /// CPUs that jobs hold.
+    pub cpus_used: u32,
+    /// Its memory.
+    pub memory: u64,
+    /// Its GPUs.
+    pub gpus: u32,
+    /// Jobs on it.
+    pub jobs: u32,
+}
+
+/// One job now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobReport {
+    /// Its number.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// Its status.
+    pub status: JobStatus,
+    /// Its priority.
+    pub priority: i32,
+    /// CPUs on each node.
+    pub cpus: u32,
+    /// GPUs on each node.
+    pub gpus: u32,
+    /// Nodes.
+    pub nodes: u32,
+    /// Jobs that it depends on.
+    pub depends_on: Vec<JobId>,
+    /// Its latest attempt, over all runs.
+    pub latest: Option<AttemptReport>,
+    /// Why it waits, when it waits for nodes.
+    pub waiting: Option<Waiting>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptReport {
+    /// Its name, `wf<W>_j<J>_r<R>_a<A>`.
+    pub step: String,
+    /// The job's number.
+    pub job_id: JobId,
+    /// The job's name.
+    pub job: String,
+    /// The run.
+    pub run: RunId,
+    /// The launch within the run.
+    pub attempt: AttemptId,
+    /// `pending` or `running`, or what the attempt amounted to.
+    pub status: JobStatus,
+    /// How it ended, if it has.
+    pub outcome: Option<Outcome>,
+    /// The number that failure handlers know the outcome by.
+    pub return_code: Option<i32>,
+    /// The nodes it has or had, in node order.
+    pub nodes: Vec<String>,
+    /// CPUs it has or had over all its nodes.
+    pub cpus: u32,
+    /// When it was given its nodes.
+    pub dispatched_at: Timestamp,
+    /// When its first process ran.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How long it ran, until its end or until now.
+    pub wall_ms: u64,
+    /// Processor time used, once it has ended.
+    pub cpu_ms: Option<u64>,
+    /// The largest memory seen.
+    pub peak_memory: Option<u64>,
+    /// Its standard output, absolute; `None` when it was discarded.
+    pub stdout: Option<String>,
+    /// Its standard error, absolute; `None` when it was discarded.
+    pub stderr: Option<String>,
+}
+
+/// A wish to end jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// The jobs by name; `None`: all of them.
+    pub jobs: Option<Vec<String>>,
+}
+
+/// What became of a wish to end jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelReport {
+    /// Jobs that were waiting and will not start, those included that depended on them.
+    pub canceled: u32,
+    /// Jobs that were running and were asked to end.
+    pub signaled: u32,
+}
+
+/// Why the server did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// What happened and what to do.
+    pub error: String,
+}
+
