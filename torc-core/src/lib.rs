@@ -7,6 +7,7 @@
 
 pub mod diagnostics;
 pub mod ids;
+pub mod placer;
 pub mod resources;
 pub mod time;
 pub mod traits;
