@@ -8,6 +8,7 @@
 pub mod diagnostics;
 pub mod engine;
 pub mod ids;
+pub mod placer;
 pub mod resources;
 pub mod time;
 pub mod traits;
