@@ -8,6 +8,7 @@
 pub mod diagnostics;
 pub mod ids;
 pub mod resources;
+pub mod spec;
 pub mod time;
 pub mod traits;
 pub mod workflow;
