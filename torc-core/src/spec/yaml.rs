@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &str, offset: usize, problems: &Problems<'_>) -> Optio
         let (event, span) = match next {
             Ok(next) => next,
             Err(error) => {
-                problems.push(builder.places.syntax_error(text, &error));
+                problems.push(builder.places.syntax_error(&error));
                 return None;
             }
         };
@@ -60,22 +60,22 @@ pub(crate) fn parse(text: &str, offset: usize, problems: &Problems<'_>) -> Optio
 }
 
 /// Translates the parser's places, which count characters, to bytes of the source.
-struct Places {
+struct Places<'t> {
     offset: usize,
     /// The byte of every 64th character; empty when all characters are bytes.
     table: Vec<usize>,
-    text: Box<str>,
+    text: &'t str,
 }
 
 const STRIDE: usize = 64;
 
-impl Places {
-    fn new(text: &str, offset: usize) -> Self {
+impl<'t> Places<'t> {
+    fn new(text: &'t str, offset: usize) -> Self {
         if text.is_ascii() {
-            return Self { offset, table: Vec::new(), text: Box::default() };
+            return Self { offset, table: Vec::new(), text };
         }
         let table = text.char_indices().map(|(byte, _)| byte).step_by(STRIDE).collect();
-        Self { offset, table, text: text.into() }
+        Self { offset, table, text }
     }
 
     fn byte(&self, marker: Marker) -> usize {
@@ -95,13 +95,13 @@ impl Places {
         Span { start, end: self.byte(end).max(start) }
     }
 
-    fn syntax_error(&self, text: &str, error: &ScanError) -> Problem {
+    fn syntax_error(&self, error: &ScanError) -> Problem {
         let at = self.byte(*error.marker());
         // The scanner, which looks ahead of the events, has a limit of its own.
         if error.info().contains("recursion limit") {
             return too_deep(Span { start: at, end: at });
         }
-        if let Some(tab) = tab_near(text, at.saturating_sub(self.offset)) {
+        if let Some(tab) = tab_near(self.text, at.saturating_sub(self.offset)) {
             let start = tab + self.offset;
             return Problem::error("spec::yaml-tab", "YAML cannot be indented with tabs")
                 .at(Span { start, end: start + 1 }, "a tab")
@@ -141,7 +141,7 @@ enum Items {
 }
 
 struct Builder<'p, 'a> {
-    places: Places,
+    places: Places<'p>,
     problems: &'p Problems<'a>,
     stack: Vec<Open>,
     anchors: HashMap<usize, Node>,

@@ -21,6 +21,9 @@ pub(crate) fn files(items: Vec<FileItem>, expansion: &Expansion<'_, '_>) -> Expa
     let mut files = Vec::new();
     for item in items {
         let all = expansion.combinations(item.parameters);
+        if all.count() == 0 {
+            names.mark_incomplete();
+        }
         if expansion.count(files.len() as u64, &all, item.name.span).is_none() {
             break;
         }
@@ -57,6 +60,10 @@ pub(crate) fn named(
     names: &mut Names,
 ) -> Arc<str> {
     let text = name.fill(one, Target::Text);
+    if name.has_failed() {
+        names.add_unnamed(name.span());
+        return text.into();
+    }
     if let Some(problem) = bad_name(what, &text, name.span()) {
         one.problems.push(problem);
     }
@@ -72,6 +79,9 @@ pub(crate) fn user_data(items: Vec<DataItem>, expansion: &Expansion<'_, '_>) -> 
     let mut found = Vec::new();
     for item in items {
         let all = expansion.combinations(item.parameters);
+        if all.count() == 0 {
+            names.mark_incomplete();
+        }
         if expansion.count(found.len() as u64, &all, item.name.span).is_none() {
             break;
         }

@@ -1,6 +1,7 @@
 //! One item of the spec and its combinations of parameters.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use super::nothing;
 use crate::diagnostics::{Problem, Span};
@@ -84,6 +85,7 @@ impl Expansion<'_, '_> {
 pub(crate) struct Pattern<'t> {
     template: Template<'t>,
     span: Span,
+    failed: Cell<bool>,
 }
 
 impl<'t> Pattern<'t> {
@@ -103,19 +105,26 @@ impl<'t> Pattern<'t> {
         combinations: &Combinations,
         problems: &Problems<'_>,
     ) -> Self {
+        let failed = Cell::new(false);
         let template = if combinations.is_single() {
             Template::constant(text)
         } else {
             Template::compile(text, |name| combinations.position(name)).unwrap_or_else(|why| {
                 problems.push(bad_token(why, span));
+                failed.set(true);
                 Template::constant(text)
             })
         };
-        Self { template, span }
+        Self { template, span, failed }
     }
 
     pub(crate) fn span(&self) -> Span {
         self.span
+    }
+
+    /// Whether the text could not be made, which has been reported.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get()
     }
 
     /// Whether all combinations give the same text.
@@ -128,6 +137,7 @@ impl<'t> Pattern<'t> {
         let value = |axis| one.all.value(one.number, axis);
         self.template.render(value, target).unwrap_or_else(|why| {
             one.problems.push(bad_token(why, self.span));
+            self.failed.set(true);
             Cow::Borrowed("")
         })
     }

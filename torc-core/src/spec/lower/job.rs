@@ -53,6 +53,9 @@ pub(crate) fn lower(
     let mut expanded = Vec::with_capacity(items.len());
     for mut item in items {
         let all = expansion.combinations(item.parameters.take());
+        if all.count() == 0 {
+            names.mark_incomplete();
+        }
         if expansion.count(names.all().len() as u64, &all, item.name.span).is_none() {
             break;
         }

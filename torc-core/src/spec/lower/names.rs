@@ -14,12 +14,21 @@ pub(crate) struct Names {
     index: HashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
     places: Vec<Span>,
+    /// Some names could not be made; that has been reported.
+    incomplete: bool,
 }
 
 impl Names {
     /// No names yet of `what`; a reference to none of them has the code `unknown`.
     pub(crate) fn new(what: &'static str, unknown: &'static str) -> Self {
-        Self { what, unknown, index: HashMap::new(), names: Vec::new(), places: Vec::new() }
+        Self {
+            what,
+            unknown,
+            index: HashMap::new(),
+            names: Vec::new(),
+            places: Vec::new(),
+            incomplete: false,
+        }
     }
 
     pub(crate) fn reserve(&mut self, more: usize) {
@@ -42,6 +51,18 @@ impl Names {
         }
         self.names.push(name);
         self.places.push(span);
+    }
+
+    /// A thing whose name could not be made: references to unknown names may mean it.
+    pub(crate) fn add_unnamed(&mut self, span: Span) {
+        self.names.push(Arc::from(""));
+        self.places.push(span);
+        self.incomplete = true;
+    }
+
+    /// Things that could not be made: references to unknown names may mean one of them.
+    pub(crate) fn mark_incomplete(&mut self) {
+        self.incomplete = true;
     }
 
     fn duplicate(&self, name: &str, first: Span, span: Span, problems: &Problems<'_>) -> Problem {
@@ -73,7 +94,7 @@ impl Names {
     /// The index of a name; an unknown one is reported.
     pub(crate) fn resolve(&self, name: &str, span: Span, problems: &Problems<'_>) -> Option<u32> {
         let found = self.find(name);
-        if found.is_none() {
+        if found.is_none() && !self.incomplete {
             let known = self.names.iter().map(|known| &**known);
             let help =
                 problems.did_you_mean(name, known).unwrap_or_else(|| self.known_names_or_advice());

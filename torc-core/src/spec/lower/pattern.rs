@@ -8,14 +8,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use regex::RegexBuilder;
+use regex::Regex;
 
 use super::names::Names;
 use crate::diagnostics::{Problem, Span};
 use crate::spec::problems::{Problems, excerpt};
-
-/// A compiled regex may take this much memory; the library's own default is ten times it.
-const COMPILED_LIMIT: usize = 1 << 20;
 
 /// Answers for the names of one kind.
 pub(crate) struct Patterns<'n> {
@@ -62,7 +59,7 @@ impl<'n> Patterns<'n> {
         if let Some((text, true)) = &prefix {
             return Ok(self.names.find(text).into_iter().collect());
         }
-        let regex = RegexBuilder::new(pattern).size_limit(COMPILED_LIMIT).build()?;
+        let regex = Regex::new(pattern)?;
         let names = self.names.all();
         let Some((prefix, _)) = prefix else {
             let indices = 0..u32::try_from(names.len()).unwrap_or(u32::MAX);
@@ -134,7 +131,6 @@ fn bad_regex(pattern: &str, error: &regex::Error, span: Span) -> Problem {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use regex::Regex;
 
     use super::*;
 

@@ -186,7 +186,9 @@ pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
         stdio: fields.node("stdio").and_then(|node| super::execution::stdio(node, problems)),
     };
     fields.finish();
-    Some(JobItem { name: name?, command: command?, ..item })
+    // Without a command it is still known by its name.
+    let command = command.unwrap_or_else(|| Text::new(Box::default(), item.command.span));
+    Some(JobItem { name: name?, command, ..item })
 }
 
 fn links(fields: &mut Fields<'_, '_>) -> Links {
@@ -252,8 +254,11 @@ pub(super) fn file(node: Node, problems: &Problems<'_>) -> Option<FileItem> {
         let message = "`st_mtime` must be a number of seconds";
         crate::spec::decode::wrong_type(problems, &time, message, "st_mtime: 1700000000");
     }
+    let head = fields.head();
     fields.finish();
-    Some(FileItem { name: name?, path: path?, parameters })
+    // Without a path it is still known by its name.
+    let path = path.unwrap_or_else(|| Text::new("-".into(), head));
+    Some(FileItem { name: name?, path, parameters })
 }
 
 /// Reads one entry of `user_data`.

@@ -80,11 +80,11 @@ fn anchors_and_merges_serve_jobs() {
 }
 
 #[test]
-fn a_hundred_thousand_jobs_may_share_a_block() {
+fn many_jobs_may_share_a_block() {
     let mut text =
         String::from("name: w\njobs:\n- &b {name: j, command: x, priority: 1, labels: [a, b]}\n");
-    for job in 0..100_000 {
+    for job in 0..20_000 {
         text += &format!("- {{<<: *b, name: j{job}}}\n");
     }
-    assert_eq!(good(&text).workflow.jobs.len(), 100_001);
+    assert_eq!(good(&text).workflow.jobs.len(), 20_001);
 }
