@@ -10,6 +10,7 @@ pub mod engine;
 pub mod ids;
 pub mod placer;
 pub mod resources;
+pub mod spec;
 pub mod time;
 pub mod traits;
 pub mod wire;
