@@ -1,0 +1,70 @@
+//! What must hold for any bytes that are read as a spec: no panic, every problem lies in the text, and
+//! a workflow that comes out refers only to what it has.
+
+use torc_core::diagnostics::{Problem, Severity};
+use torc_core::spec::{Context, Format, Sources, load};
+use torc_core::workflow::Workflow;
+
+/// There are no files here.
+struct NoFiles;
+
+impl Sources for NoFiles {
+    fn read(&self, _path: &str) -> Result<Vec<u8>, String> {
+        Err("there are no files here".to_owned())
+    }
+}
+
+/// Reads the bytes as a spec and checks what comes of it.
+///
+/// # Panics
+/// When something does not hold.
+pub fn check(bytes: &[u8], format: Format) {
+    if has_long_number(bytes) {
+        return;
+    }
+    let context = Context { user: Some("ada"), sources: &NoFiles };
+    match load(bytes, Some(format), &context) {
+        Ok(loaded) => {
+            check_places(bytes, &loaded.warnings);
+            assert!(loaded.warnings.iter().all(|found| found.severity == Severity::Warning));
+            check_references(&loaded.workflow);
+        }
+        Err(rejected) => {
+            check_places(bytes, &rejected.problems);
+            assert!(rejected.problems.iter().any(|found| found.severity == Severity::Error));
+        }
+    }
+}
+
+/// A range of millions is legal, and makes millions of jobs: that takes memory, but finds nothing.
+fn has_long_number(bytes: &[u8]) -> bool {
+    const DIGITS: usize = 4;
+    bytes.windows(DIGITS).any(|window| window.iter().all(u8::is_ascii_digit))
+}
+
+fn check_places(bytes: &[u8], problems: &[Problem]) {
+    for span in problems.iter().filter_map(|problem| problem.span) {
+        assert!(span.start <= span.end && span.end <= bytes.len(), "{span:?} of {}", bytes.len());
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end));
+        }
+    }
+}
+
+fn check_references(workflow: &Workflow) {
+    let header = &workflow.header;
+    for (index, job) in workflow.jobs.iter().enumerate() {
+        assert!((job.requirements as usize) < header.requirements.len());
+        assert!(job.depends_on.is_sorted());
+        for other in &job.depends_on {
+            assert!(other.index() < workflow.jobs.len() && other.index() != index);
+        }
+        if let Some(handler) = job.failure_handler {
+            assert!((handler as usize) < header.failure_handlers.len());
+        }
+        if let Some(data) = &job.data {
+            let files = data.input_files.iter().chain(&data.output_files);
+            assert!(files.into_iter().all(|file| (*file as usize) < header.files.len()));
+        }
+    }
+}
