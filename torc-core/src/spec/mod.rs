@@ -11,6 +11,7 @@ mod lower;
 mod model;
 mod parameters;
 mod problems;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;
