@@ -3,7 +3,7 @@
 //! Knows YAML 1.2's core schema (so `1:4`, `yes` and `on` are strings), anchors and the merge key;
 //! knows nothing of specs. Copies made by aliases are bounded, what is written out is not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
@@ -297,11 +297,10 @@ fn depth(node: &Node) -> usize {
 fn merge_into(entries: &mut Vec<(Key, Node)>, merge: Node) -> Result<(), Problem> {
     match merge.value {
         Value::Map(more) => {
-            for (key, node) in more {
-                if entries.iter().all(|(known, _)| known.value != key.value) {
-                    entries.push((key, node));
-                }
-            }
+            let known: HashSet<&str> = entries.iter().map(|(key, _)| &*key.value).collect();
+            let (lacking, _): (Vec<_>, Vec<_>) =
+                more.into_iter().partition(|(key, _)| !known.contains(&*key.value));
+            entries.extend(lacking);
             Ok(())
         }
         Value::Seq(maps) if maps.iter().all(|map| matches!(map.value, Value::Map(_))) => {

@@ -187,6 +187,10 @@ pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
         parameters: parameter_use(&mut fields),
         stdio: fields.node("stdio").and_then(|node| super::execution::stdio(node, problems)),
     };
+    fields.misplaced(
+        &["num_cpus", "num_gpus", "num_nodes", "memory", "runtime", "ntasks_per_node"],
+        "define a `resource_requirements` entry with it, and name that in the job",
+    );
     fields.finish();
     // Without a command it is still known by its name.
     let command = command.unwrap_or_else(|| Text::new(Box::default(), item.command.span));

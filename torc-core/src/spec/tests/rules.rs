@@ -45,6 +45,11 @@ fn messages_say_what_to_do() {
         "a job has no field `comand`; did you mean `command`?",
     );
     check(
+        "name: w\njobs: [{name: a, command: b, memory: 4g}]",
+        "a job has no field `memory`; define a `resource_requirements` entry with it, and name \
+         that in the job",
+    );
+    check(
         "name: w\njobs: [{name: prep, command: b}, {name: c, command: d, depends_on: [perp]}]",
         "there is no job named `perp`; did you mean `prep`?",
     );
