@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::problems::{Problems, excerpt};
-use super::tree::{Key, MAX_DEPTH, Node};
+use super::tree::{Key, MAX_DEPTH, MOST_NODES, Node};
 use crate::diagnostics::{Problem, Span};
 
 /// Reports keys that a map has twice, and keeps the first of each.
@@ -54,4 +54,11 @@ pub(crate) fn too_deep(span: Span) -> Problem {
     Problem::error("spec::too-deep", format!("the file nests deeper than {MAX_DEPTH} levels"))
         .at(span, "too deep")
         .help("a workflow needs fewer than ten; look for a bracket that is not closed")
+}
+
+/// The problem of a document that has too many values.
+pub(crate) fn too_large(span: Span) -> Problem {
+    Problem::error("spec::too-large", format!("the file has more than {MOST_NODES} values"))
+        .at(span, "the limit is reached here")
+        .help("let parameters make the jobs instead of writing them out, or split the workflow")
 }
