@@ -31,7 +31,8 @@ impl<'p, 'a> Fields<'p, 'a> {
                 Some(Self { what, known, head, entries, problems })
             }
             _ => {
-                wrong_type(problems, &node, &format!("{what} must be a map"), "name: example");
+                let example = format!("{}: ...", known.first().unwrap_or(&"key"));
+                wrong_type(problems, &node, &format!("{what} must be a map"), &example);
                 None
             }
         }
@@ -188,6 +189,19 @@ impl<'p, 'a> Fields<'p, 'a> {
     /// Everything that is left, for maps with open fields.
     pub(crate) fn rest(&mut self) -> Vec<(Key, Node)> {
         std::mem::take(&mut self.entries)
+    }
+
+    /// Reports fields that belong somewhere else.
+    pub(crate) fn misplaced(&mut self, names: &[&str], help: &str) {
+        let (what, problems) = (self.what, self.problems);
+        for (key, _) in self.entries.extract_if(.., |(key, _)| names.contains(&&*key.value)) {
+            let message = format!("{what} has no field `{}`", key.value);
+            problems.push(
+                Problem::error("spec::unknown-field", message)
+                    .at(key.span, "belongs elsewhere")
+                    .help(help),
+            );
+        }
     }
 
     /// Reports what is left as unknown.

@@ -8,8 +8,8 @@ use jsonc_parser::common::Range;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::problems::Problems;
-use super::tree::{Key, MAX_DEPTH, Node, Spanned, Value};
-use super::tree_checks::{reject_duplicates, too_deep};
+use super::tree::{Key, MAX_DEPTH, MOST_NODES, Node, Spanned, Value};
+use super::tree_checks::{reject_duplicates, too_deep, too_large};
 use crate::diagnostics::{Problem, Span};
 
 const STRICT: ParseOptions = ParseOptions {
@@ -29,8 +29,8 @@ const STRICT: ParseOptions = ParseOptions {
 ///
 /// Problems go to `problems`; `None` when there is no tree at all.
 pub(crate) fn parse(text: &str, offset: usize, problems: &Problems<'_>) -> Option<Node> {
-    if let Some(at) = first_too_deep(text) {
-        problems.push(too_deep(Span { start: at + offset, end: at + offset + 1 }));
+    if let Err(problem) = check_text(text, offset) {
+        problems.push(problem);
         return None;
     }
     let collect = CollectOptions::default();
@@ -59,26 +59,41 @@ fn lower_first(message: &impl ToString) -> String {
     }
 }
 
-/// The bracket that opens one level too many.
-fn first_too_deep(text: &str) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+/// Refuses what the parser could not take, too many levels or values, and what it takes although
+/// RFC 8259 forbids it.
+fn check_text(text: &str, offset: usize) -> Result<(), Problem> {
+    let (mut depth, mut values) = (0_usize, 0_usize);
+    let (mut in_string, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
+        let span = Span { start: at + offset, end: at + offset + 1 };
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
+            0..0x20 if in_string => {
+                let message = "this is not valid JSON: a string has a raw control character";
+                return Err(Problem::error("spec::json-syntax", message).at(span, "here").help(
+                    "write a line break as `\\n` and a tab as `\\t`; or is a quote missing?",
+                ));
+            }
             _ if in_string => {}
             b'[' | b'{' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Some(at);
+                    return Err(too_deep(span));
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => {
+                values += 1;
+                if values > MOST_NODES {
+                    return Err(too_large(span));
+                }
+            }
             _ => {}
         }
     }
-    None
+    Ok(())
 }
 
 struct Converter<'p, 'a> {
@@ -151,6 +166,7 @@ mod tests {
         check("// no\n{}", "spec::json-syntax Some(0)");
         check("{'a': 1}", "spec::json-syntax Some(1)");
         check("[01]", "spec::json-syntax Some(2)");
+        check("[\"a\nb\"]", "spec::json-syntax Some(3)");
         check("[99999999999999999999]", "[1e+20]");
         check("{\"a\": 1", "spec::json-syntax Some(0)");
     }

@@ -11,6 +11,7 @@ mod lower;
 mod model;
 mod parameters;
 mod problems;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -132,6 +133,10 @@ fn workflow(
     context: &Context<'_>,
     problems: &Problems<'_>,
 ) -> Option<Workflow> {
+    if let Some(at) = source.find('\0') {
+        problems.push(nul_byte(at));
+        return None;
+    }
     let text = source.strip_prefix(BOM).unwrap_or(source);
     let offset = source.len() - text.len();
     let root = match format {
@@ -153,6 +158,13 @@ fn workflow(
 fn empty() -> Problem {
     Problem::error("spec::empty", "the spec is empty")
         .help("write at least `name: hello` and `jobs: [{name: hello, command: echo hello}]`")
+}
+
+/// Some parsers take a NUL for the end of the text, and would drop what follows in silence.
+fn nul_byte(at: usize) -> Problem {
+    Problem::error("spec::nul-byte", "the spec has a NUL byte, which no text has")
+        .at(Span { start: at, end: at + 1 }, "a NUL byte")
+        .help("remove it; if the whole file is like that, save it as UTF-8")
 }
 
 fn not_utf8(at: usize) -> Rejected {

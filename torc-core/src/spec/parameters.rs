@@ -68,45 +68,49 @@ pub(crate) struct Parameter {
 /// All the combinations of an item's parameters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Combinations {
-    parameters: Vec<Parameter>,
-    mode: Mode,
+    /// Each with the axis that it moves along.
+    parameters: Vec<(Parameter, usize)>,
+    /// The length of each axis; the last moves fastest.
+    axes: Vec<u64>,
     count: u64,
 }
 
 impl Combinations {
     /// The one combination of no parameters.
     pub(crate) fn none() -> Self {
-        Self { parameters: Vec::new(), mode: Mode::Product, count: 1 }
+        Self { parameters: Vec::new(), axes: Vec::new(), count: 1 }
     }
 
+    /// Combines groups of parameters. Those of one group have equally many values and move together:
+    /// the columns of a table are such a group, and any other parameter is one by itself.
+    ///
     /// # Errors
     /// The problem of lists that cannot be zipped, or of too many combinations.
-    pub(crate) fn new(parameters: Vec<Parameter>, mode: Mode) -> Result<Self, Problem> {
-        let Some(first) = parameters.first() else {
+    pub(crate) fn new(groups: Vec<Vec<Parameter>>, mode: Mode) -> Result<Self, Problem> {
+        let lengths: Vec<u64> =
+            groups.iter().map(|group| group.first().map_or(1, |p| p.values.len())).collect();
+        let Some(first) = groups.iter().flatten().next() else {
             return Ok(Self::none());
         };
-        let (at, first_length) = (first.name.span, first.values.len());
-        let count = match mode {
-            Mode::Product => {
-                parameters.iter().try_fold(1_u64, |count, p| count.checked_mul(p.values.len()))
-            }
+        let at = first.name.span;
+        let axes = match mode {
+            Mode::Product => lengths,
             Mode::Zip => {
-                if let Some(odd) = parameters.iter().find(|p| p.values.len() != first_length) {
-                    let lengths: Vec<_> = parameters
-                        .iter()
-                        .map(|p| format!("`{}` has {}", p.name.value, p.values.len()))
-                        .collect();
-                    let message =
-                        "parameters can only be zipped when they have equally many values";
-                    return Err(Problem::error("spec::bad-parameter", message)
-                        .at(odd.name.span, format!("{} values", odd.values.len()))
-                        .help(format!("{}; make them equal", lengths.join(", "))));
+                if lengths.iter().any(|length| *length != lengths[0]) {
+                    return Err(cannot_zip(&groups));
                 }
-                Some(first_length)
+                vec![lengths[0]]
             }
         };
+        let axis_of = |group: usize| if mode == Mode::Zip { 0 } else { group };
+        let parameters = groups
+            .into_iter()
+            .enumerate()
+            .flat_map(|(group, members)| members.into_iter().map(move |p| (p, axis_of(group))))
+            .collect();
+        let count = axes.iter().try_fold(1_u64, |count, length| count.checked_mul(*length));
         match count.filter(|count| *count <= MOST_ITEMS) {
-            Some(count) => Ok(Self { parameters, mode, count }),
+            Some(count) => Ok(Self { parameters, axes, count }),
             None => Err(too_many(at)),
         }
     }
@@ -121,21 +125,28 @@ impl Combinations {
 
     /// The place of a parameter among those of the item.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.parameters.iter().position(|parameter| &*parameter.name.value == name)
+        self.parameters.iter().position(|(parameter, _)| &*parameter.name.value == name)
     }
 
     /// The value of a parameter in a combination.
     pub(crate) fn value(&self, combination: u64, position: usize) -> Filled<'_> {
-        let values = &self.parameters[position].values;
-        match self.mode {
-            Mode::Zip => values.get(combination),
-            Mode::Product => {
-                let later: u64 =
-                    self.parameters[position + 1..].iter().map(|p| p.values.len()).product();
-                values.get(combination / later.max(1) % values.len().max(1))
-            }
-        }
+        let (parameter, axis) = &self.parameters[position];
+        let faster: u64 = self.axes[axis + 1..].iter().product();
+        parameter.values.get(combination / faster.max(1) % self.axes[*axis].max(1))
     }
+}
+
+fn cannot_zip(groups: &[Vec<Parameter>]) -> Problem {
+    let all = || groups.iter().flatten();
+    let length = all().next().map_or(0, |first| first.values.len());
+    let odd = all().find(|p| p.values.len() != length).or_else(|| all().next());
+    let (at, count) = odd.map_or_else(Default::default, |p| (p.name.span, p.values.len()));
+    let lengths: Vec<_> =
+        all().map(|p| format!("`{}` has {}", p.name.value, p.values.len())).collect();
+    let message = "parameters can only be zipped when they have equally many values";
+    Problem::error("spec::bad-parameter", message)
+        .at(at, format!("{count} values"))
+        .help(format!("{}; make them equal", lengths.join(", ")))
 }
 
 /// The problem of a workflow that has no end.
@@ -404,7 +415,8 @@ mod tests {
 
     fn combined(mode: Mode, parameters: Vec<Parameter>) -> String {
         let count = parameters.len();
-        match Combinations::new(parameters, mode) {
+        let groups = parameters.into_iter().map(|parameter| vec![parameter]).collect();
+        match Combinations::new(groups, mode) {
             Err(problem) => problem.help.unwrap_or(problem.message),
             Ok(all) => (0..all.count())
                 .map(|k| {

@@ -3,7 +3,7 @@
 //! Knows the source text, so that a message can name a line. Keeps one problem for a code and
 //! place: an item that expands to a hundred thousand jobs is wrong once.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 
 use crate::diagnostics::{Problem, Severity, Span, nearest};
@@ -18,6 +18,8 @@ const MOST_HINTS: u32 = 50;
 /// The problems found so far, and the text they are in.
 pub(crate) struct Problems<'a> {
     source: &'a str,
+    /// The places of the line breaks, once a line was asked for.
+    breaks: OnceCell<Vec<usize>>,
     found: RefCell<Vec<Problem>>,
     seen: RefCell<HashSet<(&'static str, Span)>>,
     dropped: Cell<usize>,
@@ -30,6 +32,7 @@ impl<'a> Problems<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
         Self {
             source,
+            breaks: OnceCell::new(),
             found: RefCell::default(),
             seen: RefCell::default(),
             dropped: Cell::new(0),
@@ -79,8 +82,10 @@ impl<'a> Problems<'a> {
 
     /// The line of a place, from 1.
     pub(crate) fn line(&self, span: Span) -> usize {
-        let end = span.start.min(self.source.len());
-        self.source.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
+        let breaks = self
+            .breaks
+            .get_or_init(|| self.source.match_indices('\n').map(|(place, _)| place).collect());
+        breaks.partition_point(|place| *place < span.start) + 1
     }
 
     /// `did you mean ...`, when a known name is near.

@@ -10,6 +10,10 @@ use crate::diagnostics::Span;
 /// Nested deeper than this, a document is refused: no spec needs it, and later walks recurse.
 pub(crate) const MAX_DEPTH: usize = 100;
 
+/// More values than this are refused: the tree would take gigabytes. Room for a million jobs written
+/// out.
+pub(crate) const MOST_NODES: usize = 16_000_000;
+
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {

@@ -212,6 +212,7 @@ mod tests {
         check("PT0.5S", 500);
         check("PT1,25S", 1250);
         check("P2W", 1_209_600_000);
+        check("P0DT5M", 300_000);
         for text in [
             "", "P", "PT", "P1DT", "1H", "PT1", "P1M", "P1Y", "PT1S1M", "PT1.5H", "PT0S", "PT-1S",
             "P1H",

@@ -38,11 +38,11 @@ pub(crate) fn apply(root: &mut Node, problems: &Problems<'_>) {
                 for (key, node) in settings {
                     // A launcher's tokens are the launcher's.
                     if &*key.value != "launcher" {
-                        walk.node(node, &[]);
+                        walk.node(node, Some(&[]));
                     }
                 }
             }
-            _ => walk.node(node, &[]),
+            _ => walk.node(node, Some(&[])),
         }
     }
 }
@@ -99,6 +99,9 @@ fn parameter_names(node: &Node) -> Vec<Box<str>> {
     }
 }
 
+/// The parameters that tokens may name; `None` when they are not known.
+type Known<'k> = Option<&'k [Box<str>]>;
+
 struct Walk<'w, 'a> {
     known: &'w [Variable],
     problems: &'w Problems<'a>,
@@ -123,11 +126,14 @@ impl Walk<'_, '_> {
                 }
             }
         }
-        self.node(item, &parameters);
+        // The columns of a table are not known yet; the expansion leaves what they lack.
+        let has_table =
+            ["parameters_file", "use_parameters_file"].iter().any(|name| item.get(name).is_some());
+        self.node(item, (!has_table).then_some(&parameters));
     }
 
     /// Replaces variables in every string below; tokens of parameters stay.
-    fn node(&self, node: &mut Node, parameters: &[Box<str>]) {
+    fn node(&self, node: &mut Node, parameters: Known<'_>) {
         match &mut node.value {
             Value::Str(text) => {
                 if let Some(replaced) = self.text(text, node.span, parameters) {
@@ -142,10 +148,13 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn text(&self, text: &str, span: Span, parameters: &[Box<str>]) -> Option<String> {
+    fn text(&self, text: &str, span: Span, parameters: Known<'_>) -> Option<String> {
         let position = |name: &str| self.known.iter().position(|variable| &*variable.name == name);
         for (_, name, _) in written_tokens(text) {
-            if position(name).is_none() && parameters.iter().all(|known| &**known != name) {
+            if let Some(parameters) = parameters
+                && position(name).is_none()
+                && parameters.iter().all(|known| &**known != name)
+            {
                 self.undefined(name, span, parameters);
             }
         }

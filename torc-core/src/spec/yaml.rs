@@ -3,13 +3,13 @@
 //! Knows YAML 1.2's core schema (so `1:4`, `yes` and `on` are strings), anchors and the merge key;
 //! knows nothing of specs. Copies made by aliases are bounded, what is written out is not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
 use super::problems::Problems;
-use super::tree::{Key, MAX_DEPTH, Node, Spanned, Value};
-use super::tree_checks::{reject_duplicates, too_deep};
+use super::tree::{Key, MAX_DEPTH, MOST_NODES, Node, Spanned, Value};
+use super::tree_checks::{reject_duplicates, too_deep, too_large};
 use crate::diagnostics::{Problem, Span};
 
 /// Nodes (of up to 64 bytes of text) that aliases may copy: room for a hundred thousand jobs that
@@ -26,6 +26,7 @@ pub(crate) fn parse(text: &str, offset: usize, problems: &Problems<'_>) -> Optio
         stack: Vec::new(),
         anchors: HashMap::new(),
         budget: ALIAS_BUDGET,
+        values: 0,
         root: None,
     };
     let mut parser = Parser::new_from_str(text);
@@ -146,6 +147,8 @@ struct Builder<'p, 'a> {
     stack: Vec<Open>,
     anchors: HashMap<usize, Node>,
     budget: usize,
+    /// Values written out so far.
+    values: usize,
     root: Option<Node>,
 }
 
@@ -227,6 +230,10 @@ impl Builder<'_, '_> {
     }
 
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        self.values += 1;
+        if self.values > MOST_NODES {
+            return Err(too_large(node.span));
+        }
         if anchor > 0 {
             self.spend(node.weight(), node.span)?;
             self.anchors.insert(anchor, node.clone());
@@ -297,11 +304,10 @@ fn depth(node: &Node) -> usize {
 fn merge_into(entries: &mut Vec<(Key, Node)>, merge: Node) -> Result<(), Problem> {
     match merge.value {
         Value::Map(more) => {
-            for (key, node) in more {
-                if entries.iter().all(|(known, _)| known.value != key.value) {
-                    entries.push((key, node));
-                }
-            }
+            let known: HashSet<&str> = entries.iter().map(|(key, _)| &*key.value).collect();
+            let (lacking, _): (Vec<_>, Vec<_>) =
+                more.into_iter().partition(|(key, _)| !known.contains(&*key.value));
+            entries.extend(lacking);
             Ok(())
         }
         Value::Seq(maps) if maps.iter().all(|map| matches!(map.value, Value::Map(_))) => {

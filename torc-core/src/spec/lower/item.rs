@@ -9,15 +9,22 @@ use crate::spec::Sources;
 use crate::spec::model::ParameterUse;
 use crate::spec::parameters::{self, Combinations, MOST_ITEMS, Parameter, too_many};
 use crate::spec::problems::Problems;
+use crate::spec::table;
 use crate::spec::template::{Target, Template};
 use crate::spec::tree::Text;
 
 /// What items are expanded with.
 pub(crate) struct Expansion<'e, 'a> {
+    /// The workflow's parameters.
     pub(crate) shared: &'e [Parameter],
+    /// The columns of the workflow's table, if it has one.
+    pub(crate) shared_table: Option<&'e [Parameter]>,
     pub(crate) sources: &'e dyn Sources,
     pub(crate) problems: &'e Problems<'a>,
 }
+
+/// Parameters in the order written: each group with its place.
+type Groups = Vec<(usize, Vec<Parameter>)>;
 
 impl Expansion<'_, '_> {
     /// The combinations of an item; none when its parameters are wrong.
@@ -25,36 +32,68 @@ impl Expansion<'_, '_> {
         let Some(uses) = uses else {
             return Combinations::none();
         };
-        let ParameterUse { own, uses, uses_come_first, mode } = *uses;
+        let mode = uses.mode;
+        let groups = self.groups(*uses).map(|mut groups| {
+            groups.sort_by_key(|(place, _)| *place);
+            groups.into_iter().map(|(_, group)| group).collect()
+        });
+        let Some(groups) = groups else {
+            return nothing();
+        };
+        Combinations::new(groups, mode).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            nothing()
+        })
+    }
+
+    /// The parameters of an item; `None` when some are wrong.
+    fn groups(&self, uses: ParameterUse) -> Option<Groups> {
+        let ParameterUse { own, uses, own_table, shared_table, .. } = uses;
         let written = own.len();
         let own = parameters::read_all(own, self.sources, self.problems);
         let mut complete = own.len() == written;
-        let mut parameters = Vec::new();
+        let mut groups: Groups = Vec::new();
+        if let Some(path) = own_table {
+            let columns = table::read(&path, self.sources, self.problems);
+            complete &= columns.is_some();
+            groups.push((path.span.start, columns.unwrap_or_default()));
+        }
+        if let Some(span) = shared_table {
+            let columns = self.shared_table.map(<[_]>::to_vec);
+            complete &= columns.is_some();
+            groups.push((span.start, columns.unwrap_or_default()));
+        }
         for name in uses {
             match self.shared.iter().find(|shared| shared.name.value == name.value) {
                 // The item's own parameter of the same name wins.
-                Some(found) if own.iter().all(|own| own.name.value != name.value) => {
-                    let twice = |known: &Parameter| known.name.value == name.value;
-                    if !parameters.iter().any(twice) {
-                        parameters.push(found.clone());
-                    }
-                }
-                Some(_) => {}
+                Some(_) if own.iter().any(|own| own.name.value == name.value) => {}
+                Some(found) => groups.push((name.span.start, vec![found.clone()])),
                 None => {
                     self.unknown_parameter(&name);
                     complete = false;
                 }
             }
         }
-        let place = if uses_come_first { parameters.len() } else { 0 };
-        parameters.splice(place..place, own);
-        if !complete {
-            return nothing();
+        groups.extend(own.into_iter().map(|own| (own.name.span.start, vec![own])));
+        complete &= self.are_distinct(&groups);
+        complete.then_some(groups)
+    }
+
+    /// Reports a parameter that the item would get from two sides.
+    fn are_distinct(&self, groups: &Groups) -> bool {
+        let all: Vec<&Parameter> = groups.iter().flat_map(|(_, group)| group).collect();
+        let twice = all.iter().enumerate().find(|(index, parameter)| {
+            all[..*index].iter().any(|known| known.name.value == parameter.name.value)
+        });
+        if let Some((_, parameter)) = twice {
+            let message = format!("the item has two parameters `{}`", parameter.name.value);
+            self.problems.push(
+                Problem::error("spec::bad-parameter", message)
+                    .at(parameter.name.span, "for the second time")
+                    .help("rename one, or use only one of table and parameters"),
+            );
         }
-        Combinations::new(parameters, mode).unwrap_or_else(|problem| {
-            self.problems.push(problem);
-            nothing()
-        })
+        twice.is_none()
     }
 
     fn unknown_parameter(&self, name: &Text) {

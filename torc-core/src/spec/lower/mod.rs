@@ -17,6 +17,7 @@ use super::Sources;
 use super::model::Document;
 use super::parameters::{self, Combinations};
 use super::problems::{Problems, excerpt};
+use super::table;
 use crate::diagnostics::{Problem, Span};
 use crate::workflow::{Requirements, Workflow};
 use item::Expansion;
@@ -50,7 +51,12 @@ pub(crate) fn lower(
         header.schedulers.push(found.value);
     }
     let shared = parameters::read_all(document.parameters, sources, problems);
-    let expansion = Expansion { shared: &shared, sources, problems };
+    let table = document.parameters_file.map(|path| table::read(&path, sources, problems));
+    let shared_table = match &table {
+        Some(columns) => columns.as_deref(),
+        None => Some(&[][..]),
+    };
+    let expansion = Expansion { shared: &shared, shared_table, sources, problems };
     let files = data::files(document.files, &expansion);
     let user_data = data::user_data(document.user_data, &expansion);
     header.files = files.items;

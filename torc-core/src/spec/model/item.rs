@@ -1,7 +1,7 @@
 //! Jobs, files and user data before their parameters are expanded.
 
 use super::env;
-use crate::diagnostics::{Problem, Span};
+use crate::diagnostics::Span;
 use crate::spec::decode::Fields;
 use crate::spec::parameters::Mode;
 use crate::spec::problems::Problems;
@@ -70,8 +70,10 @@ pub(crate) struct ParameterUse {
     pub(crate) own: Vec<(Key, Node)>,
     /// The names of the workflow's that it opts in to.
     pub(crate) uses: Vec<Text>,
-    /// Whether the names stand before the item's own parameters.
-    pub(crate) uses_come_first: bool,
+    /// The path of a table of its own.
+    pub(crate) own_table: Option<Text>,
+    /// Where it opts in to the workflow's table.
+    pub(crate) shared_table: Option<Span>,
     /// How they combine.
     pub(crate) mode: Mode,
 }
@@ -185,6 +187,10 @@ pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
         parameters: parameter_use(&mut fields),
         stdio: fields.node("stdio").and_then(|node| super::execution::stdio(node, problems)),
     };
+    fields.misplaced(
+        &["num_cpus", "num_gpus", "num_nodes", "memory", "runtime", "ntasks_per_node"],
+        "define a `resource_requirements` entry with it, and name that in the job",
+    );
     fields.finish();
     // Without a command it is still known by its name.
     let command = command.unwrap_or_else(|| Text::new(Box::default(), item.command.span));
@@ -212,32 +218,17 @@ fn links(fields: &mut Fields<'_, '_>) -> Links {
 }
 
 fn parameter_use(fields: &mut Fields<'_, '_>) -> Option<Box<ParameterUse>> {
-    let problems = fields.problems();
     let modes = [("product", Mode::Product), ("zip", Mode::Zip)];
     let mode = fields.choice("parameter_mode", &modes).map_or(Mode::Product, |mode| mode.value);
     let own = fields.map("parameters");
     let uses = fields.texts("use_parameters");
-    if let Some(path) = fields.text("parameters_file", "runs.csv") {
-        tables_come_later(problems, path.span);
-    }
-    if let Some(flag) = fields.flag("use_parameters_file").filter(|flag| flag.value) {
-        tables_come_later(problems, flag.span);
-    }
-    if own.is_empty() && uses.is_empty() {
+    let own_table = fields.text("parameters_file", "runs.csv");
+    let shared_table = fields.flag("use_parameters_file").filter(|flag| flag.value);
+    if own.is_empty() && uses.is_empty() && own_table.is_none() && shared_table.is_none() {
         return None;
     }
-    let place = |span: Option<Span>| span.map_or(usize::MAX, |span| span.start);
-    let uses_come_first =
-        place(uses.first().map(|name| name.span)) < place(own.first().map(|(name, _)| name.span));
-    Some(Box::new(ParameterUse { own, uses, uses_come_first, mode }))
-}
-
-fn tables_come_later(problems: &Problems<'_>, span: Span) {
-    problems.push(
-        Problem::error("spec::not-supported", "this release of torc reads no parameter tables")
-            .at(span, "a table")
-            .help("write the values as `parameters`, with `parameter_mode: zip` for rows"),
-    );
+    let shared_table = shared_table.map(|flag| flag.span);
+    Some(Box::new(ParameterUse { own, uses, own_table, shared_table, mode }))
 }
 
 /// Reads one entry of `files`.

@@ -55,6 +55,7 @@ pub(crate) struct Document {
     /// What needs neither expansion nor names; its lists of named things are empty.
     pub(crate) header: Header,
     pub(crate) parameters: Vec<(Key, Node)>,
+    pub(crate) parameters_file: Option<Text>,
     pub(crate) requirements: Vec<Spanned<Requirements>>,
     pub(crate) failure_handlers: Vec<Spanned<FailureHandler>>,
     pub(crate) schedulers: Vec<Spanned<SchedulerSettings>>,
@@ -94,6 +95,7 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
     accepted_only(&mut fields);
     let document = Document {
         parameters: fields.map("parameters"),
+        parameters_file: fields.text("parameters_file", "runs.csv"),
         requirements: each(&mut fields, "resource_requirements", resources::requirements),
         failure_handlers: each(&mut fields, "failure_handlers", resources::handler),
         schedulers,
@@ -186,14 +188,6 @@ fn accepted_only(fields: &mut Fields<'_, '_>) {
             Problem::error("spec::slurm-config", "`slurm_config` is now `execution_config`")
                 .at(key.span, "renamed")
                 .help("write `execution_config: {mode: slurm, ...}` with the same settings"),
-        );
-    }
-    if let Some(path) = fields.text("parameters_file", "runs.csv") {
-        let message = "this release of torc reads no parameter tables";
-        problems.push(
-            Problem::error("spec::not-supported", message)
-                .at(path.span, "a table")
-                .help("write the values as `parameters`, and zip them in each item"),
         );
     }
 }

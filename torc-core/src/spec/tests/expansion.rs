@@ -48,6 +48,29 @@ fn parameters_expand_in_the_order_written() {
 }
 
 #[test]
+fn a_row_of_a_table_is_a_combination() {
+    let check = |top: &str, fields: &str, expected: &str| {
+        let text =
+            format!("{top}\njobs: [{{name: '{{city}}_{{year}}_{{i}}', command: c, {fields}}}]");
+        assert_eq!(names(&jobs(&text)), expected);
+    };
+    let both = "paris_2020_1 paris_2020_2 rome_2021_1 rome_2021_2";
+    check("", "parameters_file: runs.csv, parameters: {i: '1:2'}", both);
+    check("parameters_file: runs.csv", "use_parameters_file: true, parameters: {i: '1:2'}", both);
+    check(
+        "",
+        "parameters: {i: '1:2'}, parameters_file: runs.csv",
+        "paris_2020_1 rome_2021_1 paris_2020_2 rome_2021_2",
+    );
+    check(
+        "",
+        "parameters: {i: '1:2'}, parameters_file: runs.csv, parameter_mode: zip",
+        "paris_2020_1 rome_2021_2",
+    );
+    check("parameters_file: runs.csv", "use_parameters_file: false", "{city}_{year}_{i}");
+}
+
+#[test]
 fn tokens_are_filled_in_everywhere() {
     let text = r#"
 name: w

@@ -33,6 +33,8 @@ fn bytes_that_are_not_text_are_located() {
     let rejected = load_bytes(b"name: w\xff", None).unwrap_err();
     assert_eq!(rejected.problems[0].code, "spec::not-utf8");
     assert_eq!(rejected.problems[0].span.unwrap().start, 7);
+    assert_eq!(codes(b"name: w\njobs: []\n\0more: 1", None), "nul-byte \0");
+    assert_eq!(codes(b"n\0a\0", None), "nul-byte \0");
     assert_eq!(codes(b"", None), "empty ");
     assert_eq!(codes(b"# nothing\n", None), "empty ");
     assert_eq!(codes(b"", Some(Format::Json)), "empty ");
@@ -87,4 +89,21 @@ fn many_jobs_may_share_a_block() {
         text += &format!("- {{<<: *b, name: j{job}}}\n");
     }
     assert_eq!(good(&text).workflow.jobs.len(), 20_001);
+}
+
+#[test]
+fn too_many_values_are_refused_before_they_are_kept() {
+    let list = format!("[{}1]", "1,".repeat(crate::spec::tree::MOST_NODES + 1));
+    assert_eq!(codes(list.as_bytes(), Some(Format::Json)), "too-large ,");
+}
+
+#[test]
+fn strings_of_json_are_checked() {
+    let check = |text: &[u8], expected: &str| {
+        let found = codes(text, Some(Format::Json));
+        assert!(found.starts_with(expected), "{found}");
+    };
+    check(b"{\"name\": \"a\nb\", \"jobs\": []}", "json-syntax");
+    check(br#"{"name": "a\nb", "jobs": []}"#, "bad-name");
+    check(br#"{"name": "\ud800", "jobs": []}"#, "json-syntax");
 }

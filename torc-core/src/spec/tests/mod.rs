@@ -19,9 +19,13 @@ impl Sources for Files {
     }
 }
 
-/// Loads a spec, with a file `values.txt` at hand.
+/// Loads a spec, with a file of values and two tables at hand.
 fn load_bytes(bytes: &[u8], format: Option<Format>) -> Result<Loaded, Rejected> {
-    let sources = Files(vec![("values.txt", "alpha\nbeta\n")]);
+    let sources = Files(vec![
+        ("values.txt", "alpha\nbeta\n"),
+        ("runs.csv", "city,year\nparis,2020\nrome,2021\n"),
+        ("bad.csv", "city,year\nparis\n"),
+    ]);
     load(bytes, format, &Context { user: Some("ada"), sources: &sources })
 }
 

@@ -122,8 +122,6 @@ fn job(number: usize) -> impl Strategy<Value = Json> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn no_bytes_break_the_loader(
         bytes in prop::collection::vec(any::<u8>(), 0..200), format in format(),

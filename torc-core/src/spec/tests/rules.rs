@@ -45,6 +45,11 @@ fn messages_say_what_to_do() {
         "a job has no field `comand`; did you mean `command`?",
     );
     check(
+        "name: w\njobs: [{name: a, command: b, memory: 4g}]",
+        "a job has no field `memory`; define a `resource_requirements` entry with it, and name \
+         that in the job",
+    );
+    check(
         "name: w\njobs: [{name: prep, command: b}, {name: c, command: d, depends_on: [perp]}]",
         "there is no job named `perp`; did you mean `prep`?",
     );
@@ -271,6 +276,13 @@ fn parameters_are_right() {
     check("parameters: {i: '1:3', k: '1:2'}, parameter_mode: zip", "bad-parameter k");
     check("parameters: {i: '1:3'}, parameter_mode: cross", "unknown-value cross");
     check("use_parameters: [i]", "unknown-parameter i");
+    check("parameters_file: none.csv", "bad-table none.csv");
+    check("parameters_file: bad.csv", "bad-table bad.csv");
+    check("parameters_file: runs.csv, parameters: {year: [1]}", "bad-parameter year");
+    check(
+        "parameters_file: runs.csv, parameters: {i: [1]}, parameter_mode: zip",
+        "bad-parameter i",
+    );
     check_jobs("{name: 'a{i:q}', command: b, parameters: {i: '1:2'}}", "bad-parameter 'a{i:q}'");
     check_jobs("{name: 'a{i:03d}', command: b, parameters: {i: [x]}}", "bad-parameter 'a{i:03d}'");
 }
@@ -294,6 +306,7 @@ fn variables_are_defined_once() {
         &format!("{job} x}}]\nexecution_config: {{launcher: {{argv: ['{{nodes}}']}}}}"),
         "not-run-here {argv: ['{nodes}']}",
     );
+    with(&format!("{job} '{{city}} {{v}}', parameters_file: runs.csv}}]"), "duplicate-name a");
     check("variables: {a b: 1}\nname: w\njobs: []", "bad-variable a b");
     check("variables: {a: [1]}\nname: w\njobs: []", "wrong-type [1]");
     check("variables: []\nname: w\njobs: []", "wrong-type []");
