@@ -89,6 +89,8 @@ pub struct WorkflowReport {
     pub used_cpu_ms: u64,
     /// When this run is expected to end, as far as that can be told.
     pub expected_end: Option<Timestamp>,
+    /// Names of jobs that run now, the longest running first; not more than ten.
+    pub running: Vec<String>,
     /// The nodes there are now.
     pub nodes: Vec<NodeReport>,
     /// The promises that hold.
@@ -200,4 +202,3 @@ pub struct ErrorReport {
     /// What happened and what to do.
     pub error: String,
 }
-

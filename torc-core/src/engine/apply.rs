@@ -63,7 +63,7 @@ impl Engine {
         let mut effects = Vec::new();
         match event {
             Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
-            Event::RunResumed { .. } => self.resume_run()?,
+            Event::RunResumed { at } => self.resume_run(*at)?,
             Event::AllocationGranted { at, allocation } => self.add_allocation(*at, allocation)?,
             Event::AllocationExpired { allocation, .. } => {
                 effects = self.expire_allocation(*allocation)?;
@@ -73,6 +73,7 @@ impl Engine {
                 self.ledger.set_state(*node, *state);
                 self.deltas.push(Delta::NodeStateChanged { node: *node, state: *state });
             }
+            Event::LaunchesCleared { jobs, .. } => self.clear(jobs)?,
             Event::Dispatched { job, attempt, at, placement } => {
                 self.check_dispatch(*job, *attempt, placement)?;
                 self.book_dispatch(*job, *at, placement)?;
@@ -156,14 +157,11 @@ impl Engine {
         Ok(())
     }
 
-    fn resume_run(&mut self) -> Result<(), Refused> {
-        let unfinished = matches!(
-            self.phase,
-            Phase::Running | Phase::Stopping | Phase::Ended { complete: false }
-        );
-        if !unfinished {
+    fn resume_run(&mut self, at: Timestamp) -> Result<(), Refused> {
+        if !self.can_resume() {
             return Err(self.wrong_phase());
         }
+        self.lose_cleared(at);
         self.phase = Phase::Running;
         self.run_ended_at = None;
         Ok(())
@@ -172,24 +170,34 @@ impl Engine {
     fn add_allocation(&mut self, at: Timestamp, allocation: &Allocation) -> Result<(), Refused> {
         let expected = self.number_allocation(Vec::new(), allocation.labels.clone(), None).id;
         let first_node = self.node_names.len();
-        let numbered =
-            allocation.nodes.iter().zip(first_node..).all(|((id, _), index)| id.0 as usize == index);
+        let numbered = allocation
+            .nodes
+            .iter()
+            .zip(first_node..)
+            .all(|((id, _), index)| id.0 as usize == index);
         if allocation.id != expected || !numbered {
             return Err(Refused::WrongAllocation(allocation.id));
         }
         self.node_names.extend(allocation.nodes.iter().map(|(_, node)| node.name.clone()));
         self.ledger.add(allocation);
         self.deltas.push(Delta::AllocationAdded(allocation.clone()));
-        let book =
-            AllocationBook { allocation: allocation.clone(), granted_at: at, ended_at: None };
+        let book = AllocationBook {
+            allocation: allocation.clone(),
+            granted_at: at,
+            ended_at: None,
+            has_expired: false,
+        };
         self.allocations.insert(allocation.id, book);
         Ok(())
     }
 
-    fn expire_allocation(&self, allocation: AllocationId) -> Result<Vec<Effect>, Refused> {
-        if !self.allocations.get(&allocation).is_some_and(|book| book.ended_at.is_none()) {
-            return Err(Refused::WrongAllocation(allocation));
-        }
+    fn expire_allocation(&mut self, allocation: AllocationId) -> Result<Vec<Effect>, Refused> {
+        let book = self
+            .allocations
+            .get_mut(&allocation)
+            .filter(|book| book.ended_at.is_none())
+            .ok_or(Refused::WrongAllocation(allocation))?;
+        book.has_expired = true;
         let inside = self.running.iter().filter(|(_, held)| held.allocation == allocation);
         Ok(inside.map(|(job, _)| self.signal(*job, StepSignal::TimeUp)).collect())
     }
@@ -223,9 +231,10 @@ impl Engine {
             return Err(Refused::StaleAttempt { job, attempt });
         }
         let request = self.classes.request(self.classes.of_job(job));
-        let serves = self.allocations.get(&placement.allocation).is_some_and(|book| {
-            book.ended_at.is_none() && book.allocation.serves(request)
-        });
+        let serves = self
+            .allocations
+            .get(&placement.allocation)
+            .is_some_and(|book| book.ended_at.is_none() && book.allocation.serves(request));
         if !serves {
             return refused(PlacementFault::WrongAllocation(placement.allocation));
         }
@@ -241,6 +250,7 @@ impl Engine {
         let run = self.run.ok_or_else(|| self.wrong_phase())?;
         self.change(job, Change::Placed)?;
         self.ledger.take(job, placement);
+        self.paces[self.classes.of_job(job).0 as usize].note_start();
         let state = &mut self.jobs[job.index()];
         state.launches += 1;
         self.attempts.push(Attempt::new((job, run, AttemptId(state.launches)), at, placement));
@@ -290,6 +300,10 @@ impl Engine {
         if let Some(placement) = self.running.remove(&job) {
             self.ledger.release(&placement);
         }
+        let held = report.at.since(self.attempts[index].dispatched_at);
+        let class = self.classes.of_job(job);
+        self.paces[class.0 as usize].note_end(held);
+        self.changed_paces.push(class);
         self.deltas.push(Delta::StepEnded(job));
         if verdict.spends_retry {
             self.jobs[job.index()].retries += 1;
@@ -325,6 +339,7 @@ impl Engine {
             return Err(self.wrong_phase());
         }
         self.phase = Phase::Stopping;
+        self.end_all_clearances();
         Ok(self.running.keys().map(|job| self.signal(*job, StepSignal::Cancel)).collect())
     }
 
@@ -334,6 +349,7 @@ impl Engine {
             return Err(self.wrong_phase());
         }
         self.phase = Phase::Ended { complete };
+        self.end_all_clearances();
         self.run_ended_at = Some(at);
         Ok(())
     }
@@ -380,10 +396,14 @@ impl Engine {
         let to = transition(from, change).map_err(|source| Refused::Illegal { job, source })?;
         self.jobs[job.index()].status = to;
         self.counts.shift(from, to);
+        if from == JobStatus::Ready {
+            self.end_clearance(job);
+        }
         if from == JobStatus::Ready && to != JobStatus::Pending {
             self.deltas.push(Delta::JobWithdrawn(job));
         }
         if to == JobStatus::Ready {
+            self.rewind_clearances(job);
             let class = self.classes.of_job(job);
             self.deltas.push(Delta::JobReady(WaitingJob { job, class }));
         }

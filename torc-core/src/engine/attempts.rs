@@ -1,6 +1,6 @@
 //! The history of launches: one record an attempt, of every run, never forgotten.
 
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId};
+use crate::ids::{AttemptId, JobId, NodeId, RunId};
 use crate::resources::Placement;
 use crate::time::Timestamp;
 use crate::traits::{Outcome, Usage};
@@ -16,9 +16,7 @@ pub struct Attempt {
     pub run: RunId,
     /// The launch within the run.
     pub attempt: AttemptId,
-    /// The allocation it ran in.
-    pub allocation: AllocationId,
-    /// The nodes it had, in node order.
+    /// The nodes it had, in node order; none when nobody knows whether it was launched.
     pub nodes: Box<[NodeId]>,
     /// CPUs it had over all its nodes.
     pub cpus: u32,
@@ -54,9 +52,22 @@ impl Attempt {
             job,
             run,
             attempt,
-            allocation: placement.allocation,
             nodes: placement.shares.iter().map(|share| share.node).collect(),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            dispatched_at: at,
+            started_at: None,
+            end: None,
+        }
+    }
+
+    /// A launch of which nobody knows whether it took place, nor where.
+    pub(super) fn unplaced((job, run, attempt): (JobId, RunId, AttemptId), at: Timestamp) -> Self {
+        Self {
+            job,
+            run,
+            attempt,
+            nodes: Box::new([]),
+            cpus: 0,
             dispatched_at: at,
             started_at: None,
             end: None,

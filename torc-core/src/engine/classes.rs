@@ -13,6 +13,9 @@ use crate::workflow::{Job, Workflow};
 pub(super) struct Classes {
     requests: Vec<Request>,
     of_job: Vec<ClassId>,
+    /// The jobs of class C, ascending, are `members[starts[C]..starts[C + 1]]`.
+    members: Vec<JobId>,
+    starts: Vec<u32>,
 }
 
 impl Classes {
@@ -20,7 +23,7 @@ impl Classes {
         let no_labels: Arc<[Box<str>]> = Arc::from([]);
         let mut known: HashMap<Request, ClassId> = HashMap::new();
         let mut requests = Vec::new();
-        let of_job = workflow
+        let of_job: Vec<ClassId> = workflow
             .jobs
             .iter()
             .map(|job| {
@@ -31,7 +34,13 @@ impl Classes {
                 })
             })
             .collect();
-        Self { requests, of_job }
+        let (members, starts) = members(&of_job, requests.len());
+        Self { requests, of_job, members, starts }
+    }
+
+    pub(super) fn members(&self, class: ClassId) -> &[JobId] {
+        let class = class.0 as usize;
+        &self.members[self.starts[class] as usize..self.starts[class + 1] as usize]
     }
 
     pub(super) fn of_job(&self, job: JobId) -> ClassId {
@@ -45,6 +54,20 @@ impl Classes {
     pub(super) fn requests(&self) -> &[Request] {
         &self.requests
     }
+}
+
+/// Jobs sorted by class, and where each class begins.
+fn members(of_job: &[ClassId], classes: usize) -> (Vec<JobId>, Vec<u32>) {
+    let mut members: Vec<JobId> = (0..of_job.len()).map(JobId::from_index).collect();
+    members.sort_by_key(|job| of_job[job.index()]);
+    let mut starts = vec![0u32; classes + 1];
+    for class in of_job {
+        starts[class.0 as usize + 1] += 1;
+    }
+    for class in 0..classes {
+        starts[class + 1] += starts[class];
+    }
+    (members, starts)
 }
 
 fn request(workflow: &Workflow, job: &Job, no_labels: &Arc<[Box<str>]>) -> Request {

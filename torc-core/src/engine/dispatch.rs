@@ -83,10 +83,4 @@ impl Engine {
             Phase::New | Phase::Ended { .. } => None,
         }
     }
-
-    /// The event that begins the next run of these jobs.
-    pub fn next_run(&self, at: Timestamp, reset: Vec<(JobId, JobId)>) -> Event {
-        let run = crate::ids::RunId(self.run.map_or(1, |run| run.0 + 1));
-        Event::RunStarted { run, at, reset }
-    }
 }

@@ -59,6 +59,18 @@ pub enum Event {
         /// Its state from now on.
         state: NodeState,
     },
+    /// These ready jobs (inclusive ranges of job numbers) may be launched once each without
+    /// waiting for their dispatch to be stored: jobs so short that waiting would cost more than
+    /// they do. Until its dispatch is stored, such a launch is known by this event.
+    #[serde(rename = "c")]
+    LaunchesCleared {
+        /// When.
+        #[serde(rename = "t")]
+        at: Timestamp,
+        /// The jobs.
+        #[serde(rename = "j")]
+        jobs: Vec<(JobId, JobId)>,
+    },
     /// A job was given nodes. Its launch follows.
     #[serde(rename = "d")]
     Dispatched {
@@ -138,6 +150,7 @@ impl Event {
             | Self::AllocationExpired { at, .. }
             | Self::AllocationEnded { at, .. }
             | Self::NodeStateChanged { at, .. }
+            | Self::LaunchesCleared { at, .. }
             | Self::Dispatched { at, .. }
             | Self::StepStarted { at, .. }
             | Self::StepEnded { at, .. }
@@ -145,12 +158,6 @@ impl Event {
             | Self::StopRequested { at }
             | Self::RunEnded { at, .. } => *at,
         }
-    }
-
-    /// Whether somebody waits for it to be durable. The start of a step can wait for the next
-    /// event that cannot: a step of which only the dispatch is known is handled alike.
-    pub fn is_urgent(&self) -> bool {
-        !matches!(self, Self::StepStarted { .. })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::ids::{AttemptId, JobId, RunId, StepId};
 use crate::resources::{MemoryRequest, Placement};
-use crate::traits::{RankLayout, Step, StepLimits, StepNode, StdioPaths};
+use crate::traits::{RankLayout, StdioPaths, Step, StepLimits, StepNode};
 use crate::workflow::{Job, Stdio, StdioMode};
 
 use super::Engine;
@@ -92,12 +92,7 @@ impl Engine {
     }
 
     /// The workflow's variables, then the job's, then torc's own, which win.
-    fn step_env(
-        &self,
-        id: StepId,
-        job: &Job,
-        context: &LaunchContext,
-    ) -> BTreeMap<String, String> {
+    fn step_env(&self, id: StepId, job: &Job, context: &LaunchContext) -> BTreeMap<String, String> {
         let own = job.env.as_deref().into_iter().flatten();
         let mut env: BTreeMap<String, String> = self
             .workflow

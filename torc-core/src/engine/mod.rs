@@ -9,13 +9,17 @@
 mod apply;
 mod attempts;
 mod classes;
+mod clearance;
 mod dispatch;
 mod event;
 mod graph;
 mod launch;
 mod ledger;
+mod recovery;
 mod report;
 mod status;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -42,6 +46,10 @@ pub struct Engine {
     workflow: Arc<Workflow>,
     dependents: graph::Dependents,
     classes: classes::Classes,
+    /// At the index of the class's number.
+    paces: Vec<clearance::ClassPace>,
+    /// Classes of which a job has ended since launches were last cleared.
+    changed_paces: Vec<ClassId>,
     jobs: Vec<JobState>,
     counts: StatusCounts,
     phase: Phase,
@@ -87,7 +95,11 @@ impl StatusCounts {
 
     /// Jobs that have ended.
     pub fn ended(&self) -> u32 {
-        JobStatus::ALL.iter().filter(|status| status.has_ended()).map(|status| self.of(*status)).sum()
+        JobStatus::ALL
+            .iter()
+            .filter(|status| status.has_ended())
+            .map(|status| self.of(*status))
+            .sum()
     }
 
     fn shift(&mut self, from: JobStatus, to: JobStatus) {
@@ -101,6 +113,8 @@ impl StatusCounts {
 struct JobState {
     status: JobStatus,
     cancel_requested: bool,
+    /// Its next launch need not wait for its dispatch to be stored.
+    is_cleared: bool,
     /// Launches in this run so far.
     launches: u32,
     /// Retries that failure handlers were granted in this run.
@@ -116,6 +130,8 @@ struct AllocationBook {
     allocation: Allocation,
     granted_at: Timestamp,
     ended_at: Option<Timestamp>,
+    /// What runs there was told that time is up.
+    has_expired: bool,
 }
 
 impl Engine {
@@ -139,6 +155,8 @@ impl Engine {
             dependents: graph::Dependents::of(&workflow.jobs),
             jobs: vec![JobState::default(); workflow.jobs.len()],
             workflow,
+            paces: vec![clearance::ClassPace::default(); classes.requests().len()],
+            changed_paces: Vec::new(),
             classes,
             counts,
             phase: Phase::New,
@@ -170,6 +188,7 @@ impl Engine {
         for event in events {
             engine.apply(&event)?;
             engine.deltas.clear();
+            engine.changed_paces.clear();
         }
         engine.deltas.clear();
         let snapshot = engine.snapshot();
@@ -233,14 +252,28 @@ impl Engine {
         self.node_names.get(node.0 as usize).map_or("?", |name| name)
     }
 
-    /// The classes of jobs that are alike for placement, with the first job of each.
-    pub fn classes(&self) -> impl Iterator<Item = (&Request, JobId)> {
+    /// The classes of jobs that are alike for placement, each with the first of its jobs that have
+    /// not completed and how many of these there are.
+    pub fn unfinished_classes(&self) -> impl Iterator<Item = (&Request, JobId, usize)> {
         let requests = self.classes.requests();
-        let mut first = vec![None; requests.len()];
-        for job in (0..self.jobs.len()).map(JobId::from_index) {
-            first[self.classes.of_job(job).0 as usize].get_or_insert(job);
+        let mut found: Vec<Option<(JobId, usize)>> = vec![None; requests.len()];
+        for job in self.jobs_with(|status| status != JobStatus::Completed) {
+            found[self.classes.of_job(job).0 as usize].get_or_insert((job, 0)).1 += 1;
         }
-        requests.iter().zip(first).filter_map(|(request, job)| Some((request, job?)))
+        requests.iter().zip(found).filter_map(|(request, found)| {
+            let (job, count) = found?;
+            Some((request, job, count))
+        })
+    }
+
+    /// The jobs that failed or were terminated.
+    pub fn failed_jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs_with(|status| matches!(status, JobStatus::Failed | JobStatus::Terminated))
+    }
+
+    fn jobs_with(&self, wanted: impl Fn(JobStatus) -> bool) -> impl Iterator<Item = JobId> {
+        let jobs = self.jobs.iter().zip(0..);
+        jobs.filter(move |(job, _)| wanted(job.status)).map(|(_, index)| JobId::from_index(index))
     }
 
     /// The allocations that have not ended.
@@ -249,6 +282,18 @@ impl Engine {
             .values()
             .filter(|book| book.ended_at.is_none())
             .map(|book| &book.allocation)
+    }
+
+    /// The allocations whose end has come, without anything there having been told.
+    pub fn newly_expired(&self, now: Timestamp) -> impl Iterator<Item = AllocationId> {
+        self.allocations
+            .values()
+            .filter(move |book| {
+                book.ended_at.is_none()
+                    && !book.has_expired
+                    && book.allocation.ends_at.is_some_and(|ends_at| ends_at <= now)
+            })
+            .map(|book| book.allocation.id)
     }
 
     /// An allocation of these nodes with the numbers that it and its nodes will have.
@@ -275,26 +320,6 @@ impl Engine {
         self.placer.explain(job, now)
     }
 
-    /// The jobs that a new run would start from the beginning: those that have not completed, and
-    /// all that depends on them. Inclusive ranges of job numbers, ascending.
-    pub fn unfinished_jobs(&self) -> Vec<(JobId, JobId)> {
-        let mut again: Vec<bool> = self
-            .jobs
-            .iter()
-            .map(|job| !matches!(job.status, JobStatus::Completed | JobStatus::Disabled))
-            .collect();
-        let mut open: Vec<JobId> =
-            (0..again.len()).filter(|index| again[*index]).map(JobId::from_index).collect();
-        while let Some(job) = open.pop() {
-            for dependent in self.dependents.get(job) {
-                if !std::mem::replace(&mut again[dependent.index()], true) {
-                    open.push(*dependent);
-                }
-            }
-        }
-        ranges(&again)
-    }
-
     /// All that a placer needs to know to go on from here.
     pub fn snapshot(&self) -> Snapshot {
         let started_at = |job: JobId| {
@@ -314,24 +339,10 @@ impl Engine {
                     started_at: started_at(*job),
                 })
                 .collect(),
-            waiting: (0..self.jobs.len())
-                .map(JobId::from_index)
-                .filter(|job| self.status(*job) == JobStatus::Ready)
+            waiting: self
+                .jobs_with(|status| status == JobStatus::Ready)
                 .map(|job| WaitingJob { job, class: self.classes.of_job(job) })
                 .collect(),
         }
     }
-}
-
-/// The runs of `true`, as inclusive ranges of job numbers.
-fn ranges(chosen: &[bool]) -> Vec<(JobId, JobId)> {
-    let mut ranges: Vec<(JobId, JobId)> = Vec::new();
-    for index in (0..chosen.len()).filter(|index| chosen[*index]) {
-        let job = JobId::from_index(index);
-        match ranges.last_mut() {
-            Some((_, last)) if last.0 + 1 == job.0 => *last = job,
-            _ => ranges.push((job, job)),
-        }
-    }
-    ranges
 }

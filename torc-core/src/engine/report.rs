@@ -43,6 +43,7 @@ impl Engine {
                 .map(|end| end.usage.cpu_ms)
                 .sum(),
             expected_end: if is_live { self.expected_end(now) } else { None },
+            running: self.longest_running(),
             nodes: self.node_reports(),
             planned: planned.to_vec(),
         }
@@ -105,6 +106,19 @@ impl Engine {
             .map(|(_, node)| u64::from(node.cpus()))
             .sum();
         Some(Timestamp(now.0.saturating_add(left_cpu_ms / cpus.max(1))))
+    }
+
+    fn longest_running(&self) -> Vec<String> {
+        const SHOWN: usize = 10;
+        let mut running: Vec<u32> =
+            self.running.keys().map(|job| self.jobs[job.index()].latest_attempt).collect();
+        running.sort_unstable();
+        running
+            .iter()
+            .take(SHOWN)
+            .filter_map(|attempt| self.attempts.get(attempt.checked_sub(1)? as usize))
+            .map(|attempt| self.workflow.jobs[attempt.job.index()].name.to_string())
+            .collect()
     }
 
     fn node_reports(&self) -> Vec<NodeReport> {

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn causes_outside_the_job_spend_no_retry() {
-        for outcome in [Outcome::Lost, Outcome::NodeFailed, Outcome::Preempted, Outcome::Cancelled] {
+        for outcome in [Outcome::Lost, Outcome::NodeFailed, Outcome::Preempted, Outcome::Cancelled]
+        {
             check(outcome.clone(), 9, false, (Change::Requeued, false));
             check(outcome, 9, true, (Change::Canceled, false));
         }

@@ -340,8 +340,7 @@ impl Model {
         start: Timestamp,
         allowed: &dyn Fn(NodeId, Free) -> Free,
     ) -> bool {
-        let still_runs =
-            |step: &RunningStep| start == self.now || self.expected_end(step) > start;
+        let still_runs = |step: &RunningStep| start == self.now || self.expected_end(step) > start;
         self.allocations.values().any(|allocation| {
             if !may_use(request, allocation) || !in_walltime(request, allocation, start) {
                 return false;
@@ -367,8 +366,7 @@ impl Model {
 
     /// When the job would fit by the known ends.
     fn earliest(&self, request: &Request) -> Option<Timestamp> {
-        let mut ends: Vec<_> =
-            self.running.values().map(|step| self.expected_end(step)).collect();
+        let mut ends: Vec<_> = self.running.values().map(|step| self.expected_end(step)).collect();
         ends.retain(|end| *end != NO_END);
         ends.sort_unstable();
         ends.into_iter().find(|end| {

@@ -1,0 +1,265 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
+use torc_core::engine::JobStatus;
+use torc_core::ids::WorkflowId;
+
+/// Runs workflows of many command-line jobs on one machine or many nodes.
+#[derive(Debug, Parser)]
+#[command(name = "torc", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Where torc keeps its database and jobs' output.
+    #[arg(
+        long,
+        global = true,
+        env = "TORC_OUTPUT_DIR",
+        default_value = "torc_output",
+        value_name = "DIR"
+    )]
+    pub(crate) output_dir: PathBuf,
+    /// How results are printed on standard output.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    all jobs completed
+  1    some jobs failed, were canceled or terminated, or could not be started
+  2    wrong usage
+  3    the spec is invalid
+  4    it can never run here
+  5    something outside torc is not as it must be (state directory in use, damaged, not writable)
+  70   an error in torc
+  130  interrupted";
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs; the shapes are documented and stable.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    pub(crate) fn write_global(self) {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workflow to its end on this machine
+    Run(RunArgs),
+    /// Check a spec and report every problem in it
+    Validate(ValidateArgs),
+    /// Show where a workflow stands
+    Status(StatusArgs),
+    /// List the jobs of a workflow
+    Jobs(JobsArgs),
+    /// List the attempts of jobs with exit codes, times and resources used
+    Results(ResultsArgs),
+    /// Print the output of a job
+    Logs(LogsArgs),
+    /// Cancel a workflow, or some of its jobs
+    Cancel(CancelArgs),
+    /// Go on with an interrupted workflow, or run again what did not complete
+    Restart(RestartArgs),
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct RunArgs {
+    /// The spec: a YAML or JSON file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    /// Go on with an interrupted run of the same spec
+    #[arg(long, conflicts_with = "new")]
+    pub(crate) resume: bool,
+    /// Start anew although an earlier run of the same spec was interrupted
+    #[arg(long)]
+    pub(crate) new: bool,
+}
+
+/// What of this machine to use.
+#[derive(Debug, ArgGroup)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct ResourceArgs {
+    /// CPUs to use, per node [default: all that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(crate) num_cpus: Option<u32>,
+    /// Memory to use, per node, in GiB [default: all]
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) memory_gb: Option<u64>,
+    /// GPUs to use, per node [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_024))]
+    pub(crate) num_gpus: Option<u32>,
+    /// Pretend that this machine is N nodes, each with its share of it or with what the options
+    /// above say
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) nodes: Option<u32>,
+    /// Jobs to run at once, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel_jobs: Option<u32>,
+    /// End after this time: 90s, 10m, 1h30m, 01:30:00 or PT1H30M
+    #[arg(long, value_name = "TIME", conflicts_with = "end_time", value_parser = crate::render::parse_duration)]
+    pub(crate) time_limit: Option<std::time::Duration>,
+    /// End at this time: 18:00, 2026-11-22T18:00 or 2026-11-22T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = crate::render::parse_end_time)]
+    pub(crate) end_time: Option<torc_core::time::Timestamp>,
+    /// Bind each job to the CPUs it was given
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// A label of this worker: it takes only jobs whose labels it has all of
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ValidateArgs {
+    /// The spec: a YAML or JSON file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// Keep showing it until the run ends
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// Which workflow.
+#[derive(Clone, Copy, Debug, ArgGroup)]
+pub(crate) struct WorkflowArg {
+    /// The workflow's number [default: the one that runs, else the latest]
+    #[arg(value_name = "WORKFLOW", value_parser = workflow_id)]
+    pub(crate) workflow: Option<WorkflowId>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// Only jobs with one of these statuses
+    #[arg(long, value_name = "STATUS", value_parser = job_status)]
+    pub(crate) status: Vec<JobStatus>,
+    /// Only jobs with one of these names
+    #[arg(long = "job", value_name = "NAME")]
+    pub(crate) jobs: Vec<String>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ResultsArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// Only attempts of these jobs
+    #[arg(long = "job", value_name = "NAME")]
+    pub(crate) jobs: Vec<String>,
+    /// Only attempts that ended and did not complete
+    #[arg(long)]
+    pub(crate) failed: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct LogsArgs {
+    /// The job's name
+    pub(crate) job: String,
+    /// The workflow's number [default: the one that runs, else the latest]
+    #[arg(long, value_name = "WORKFLOW", value_parser = workflow_id)]
+    pub(crate) workflow: Option<WorkflowId>,
+    /// Keep printing until the job ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only standard output
+    #[arg(long, conflicts_with = "stderr")]
+    pub(crate) stdout: bool,
+    /// Only standard error
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// An earlier attempt, by the name that `torc results` shows, such as wf1_j2_r1_a1
+    #[arg(long, value_name = "STEP")]
+    pub(crate) attempt: Option<String>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// Only these jobs, and what depends on them
+    #[arg(long = "job", value_name = "NAME")]
+    pub(crate) jobs: Vec<String>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+}
+
+fn workflow_id(text: &str) -> Result<WorkflowId, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number > 0 => Ok(WorkflowId(number)),
+        _ => Err("a workflow is named by its number, such as 1".to_owned()),
+    }
+}
+
+fn job_status(text: &str) -> Result<JobStatus, String> {
+    JobStatus::ALL.into_iter().find(|status| status.word() == text).ok_or_else(|| {
+        let known: Vec<&str> = JobStatus::ALL.iter().map(|status| status.word()).collect();
+        format!("known are {}", known.join(", "))
+    })
+}
+
+fn gibibytes(text: &str) -> Result<u64, String> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    const LARGEST: f64 = 1e6;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= LARGEST => Ok((number * GIB) as u64),
+        _ => Err("expected a number of GiB, such as 16 or 1.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,46 @@
+//! The commands, one file each: typed arguments, one call into a library, a rendering.
+
+mod cancel;
+mod jobs;
+mod logs;
+mod restart;
+mod results;
+mod run;
+mod status;
+mod validate;
+
+use torc_server::state_dir::StateDir;
+
+use crate::args::{Args, Command};
+use crate::exit::{Exit, Failure};
+
+/// Does what the command line says.
+pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
+    let dir = StateDir::at(&args.output_dir)
+        .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
+    match &args.command {
+        Command::Run(run) => run::execute(run, dir, args.format).await,
+        Command::Validate(validate) => validate::execute(validate, args.format),
+        Command::Status(status) => status::execute(status, &dir, args.format).await,
+        Command::Jobs(jobs) => jobs::execute(jobs, &dir, args.format).await,
+        Command::Results(results) => results::execute(results, &dir, args.format).await,
+        Command::Logs(logs) => logs::execute(logs, &dir).await,
+        Command::Cancel(cancel) => cancel::execute(cancel, &dir, args.format).await,
+        Command::Restart(restart) => restart::execute(restart, dir, args.format).await,
+    }
+}
+
+/// Names given on the command line must exist.
+fn check_names<'a>(
+    wanted: &[String],
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Failure> {
+    for name in wanted {
+        if !known.clone().any(|known| known == name) {
+            let hint = torc_core::diagnostics::nearest(name, known.clone())
+                .map_or_else(String::new, |near| format!("; is `{near}` meant?"));
+            return Err(Failure::new(Exit::Usage, format!("there is no job `{name}`{hint}")));
+        }
+    }
+    Ok(())
+}

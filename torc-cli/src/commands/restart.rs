@@ -1,0 +1,20 @@
+//! `torc restart`: goes on with an interrupted run, or runs again what did not complete.
+
+use torc_server::session::Session;
+use torc_server::state_dir::StateDir;
+use torc_server::store::StoreError;
+
+use crate::args::{Format, RestartArgs};
+use crate::exit::{Exit, Failure};
+
+pub(crate) async fn execute(
+    args: &RestartArgs,
+    dir: StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    if !dir.database().exists() {
+        return Err(StoreError::Missing(dir.path().to_path_buf()).into());
+    }
+    let session = Session::open(dir.clone()).await?;
+    super::run::drive(session, args.workflow.workflow, &args.resources, &dir, format).await
+}

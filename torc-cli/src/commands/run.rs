@@ -1,0 +1,190 @@
+//! `torc run`: a spec from file to exit code on this machine.
+
+use std::io::{IsTerminal, Write};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use torc_core::ids::WorkflowId;
+use torc_core::workflow::{ActionKind, Workflow};
+use torc_server::clock::now;
+use torc_server::session::{News, RunOutcome, Running, Session};
+use torc_server::state_dir::StateDir;
+use torc_server::store::Origin;
+
+use crate::args::{Format, ResourceArgs, RunArgs};
+use crate::exit::{Exit, Failure};
+use crate::host;
+use crate::render::progress::Progress;
+use crate::render::{diagnostics, json, summary};
+use crate::spec_file::{self, SpecFile};
+
+pub(crate) async fn execute(
+    args: &RunArgs,
+    dir: StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let spec = spec_file::read(&args.spec)?;
+    diagnostics::print(&spec.source, &spec.problems);
+    let Some(workflow) = &spec.workflow else {
+        if format == Format::Json {
+            json(&diagnostics::listing(&spec.source, &spec.problems));
+        }
+        return Err(Failure::silent(Exit::SpecInvalid));
+    };
+    say_what_stands_for_schedulers(workflow);
+    let origin = origin(&spec)?;
+    let mut session = Session::open(dir.clone()).await?;
+    let id = match resumable(args, &mut session, workflow, &origin).await? {
+        Some(id) => id,
+        None => session.add(workflow, &origin).await?,
+    };
+    drop(spec);
+    drive(session, Some(id), &args.resources, &dir, format).await
+}
+
+/// Runs a workflow that the store has to its end, with everything that a person sees and can do
+/// meanwhile.
+pub(crate) async fn drive(
+    session: Session,
+    id: Option<WorkflowId>,
+    resources: &ResourceArgs,
+    dir: &StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let options = host::run_options(resources)?;
+    let executor = host::local_executor(resources, &options, dir);
+    let mut running = session.begin(id, options, executor).await?;
+    let interrupted = accompany(&mut running).await?;
+    let outcome = running.wait().await?;
+    conclude(&outcome, interrupted, format)
+}
+
+/// Shows progress and passes Ctrl-C on until the run ends. Whether there was a Ctrl-C.
+async fn accompany(running: &mut Running) -> Result<bool, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let mut progress = Progress::begin(running);
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            news = running.next() => match news {
+                News::Ended => break,
+                News::Notice(notice) => progress.say(&notice),
+            },
+            () = progress.tick() => progress.show(&running.handle).await,
+            () = interrupts.next() => {
+                if interrupted {
+                    progress.say("killing the running jobs");
+                    running.handle.kill();
+                } else {
+                    progress.say("ending the running jobs gently; Ctrl-C again kills them");
+                    running.handle.stop();
+                }
+                interrupted = true;
+            }
+        }
+    }
+    progress.end();
+    Ok(interrupted)
+}
+
+/// The signals by which a person or a system asks torc to end.
+struct Interrupts([Signal; 3]);
+
+impl Interrupts {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::internal(&error));
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+fn conclude(outcome: &RunOutcome, interrupted: bool, format: Format) -> Result<Exit, Failure> {
+    match format {
+        Format::Json => json(&outcome.report),
+        Format::Table => summary::print(outcome),
+    }
+    Ok(summary::exit(outcome, interrupted))
+}
+
+fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
+    let submission_dir = here.into_os_string().into_string().map_err(|name| {
+        let name = name.to_string_lossy();
+        Failure::new(
+            Exit::Environment,
+            format!("the name of the current folder is not UTF-8: {name}"),
+        )
+    })?;
+    let spec_path = spec.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    Ok(Origin { submission_dir, spec_path, submitted_at: now() })
+}
+
+/// The interrupted run of the same spec to go on with, if there is one and that is wished.
+async fn resumable(
+    args: &RunArgs,
+    session: &mut Session,
+    workflow: &Workflow,
+    origin: &Origin,
+) -> Result<Option<WorkflowId>, Failure> {
+    if args.new {
+        return Ok(None);
+    }
+    let Some(id) = session.interrupted_twin(workflow, origin).await? else {
+        return if args.resume {
+            Err(Failure::new(
+                Exit::Usage,
+                "no interrupted run of this very spec is there to go on with; leave --resume out, \
+                 or see `torc restart` if the spec has changed",
+            ))
+        } else {
+            Ok(None)
+        };
+    };
+    if args.resume {
+        return Ok(Some(id));
+    }
+    let is_interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if is_interactive && ask(&format!("Workflow {id} of this spec was interrupted. Go on with it?"))
+    {
+        return Ok(Some(id));
+    }
+    if !is_interactive {
+        anstream::eprintln!(
+            "Workflow {id} of this spec was interrupted; `torc restart {id}` or --resume goes on \
+             with it. Starting anew."
+        );
+    }
+    Ok(None)
+}
+
+/// A question on the terminal; yes when just return is pressed.
+fn ask(question: &str) -> bool {
+    anstream::eprint!("{question} [Y/n] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok()
+        && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes")
+}
+
+fn say_what_stands_for_schedulers(workflow: &Workflow) {
+    let schedules = |action: &&torc_core::workflow::Action| {
+        matches!(action.kind, ActionKind::ScheduleNodes { .. })
+    };
+    if workflow.header.actions.iter().any(|action| schedules(&action)) {
+        anstream::eprintln!(
+            "note: this machine stands for every scheduler of the spec; nothing is submitted"
+        );
+    }
+}

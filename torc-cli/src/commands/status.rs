@@ -1,0 +1,85 @@
+//! `torc status`: where a workflow stands, once or until its run ends.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use torc_core::wire::{RunState, WorkflowReport};
+use torc_server::access::Access;
+use torc_server::clock::now;
+use torc_server::state_dir::StateDir;
+
+use crate::args::{Format, StatusArgs};
+use crate::exit::{Exit, Failure};
+use crate::render::{bytes, duration_ms, json, local_time, summary, table};
+
+/// How often a watched run is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn execute(
+    args: &StatusArgs,
+    dir: &StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let clears = args.watch && format == Format::Table && std::io::stdout().is_terminal();
+    loop {
+        let report = Access::open(dir).await?.workflow(args.workflow.workflow).await?;
+        if clears {
+            anstream::print!("\x1b[H\x1b[2J");
+        }
+        match format {
+            Format::Json => json(&report),
+            Format::Table => print(&report),
+        }
+        let _ = std::io::stdout().flush();
+        let goes_on = matches!(report.state, RunState::Running | RunState::Stopping);
+        if !args.watch || !goes_on {
+            return Ok(Exit::Success);
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+fn print(report: &WorkflowReport) {
+    let run = report.run.map_or_else(String::new, |run| format!(", run {run}"));
+    anstream::println!("workflow {} `{}`{run}: {}", report.id, report.name, report.state.word());
+    anstream::println!("  jobs:    {}; {} left", summary::counts(report), summary::left(report));
+    if let Some(started_at) = report.started_at {
+        anstream::println!(
+            "  started: {}, {} ago",
+            local_time(started_at),
+            duration_ms(now().0.saturating_sub(started_at.0))
+        );
+    }
+    if let Some(ended_at) = report.ended_at {
+        let took = duration_ms(report.wall_ms);
+        anstream::println!("  ended:   {}, after {took}", local_time(ended_at));
+    } else if let Some(expected_end) = report.expected_end {
+        anstream::println!("  expected end: {}", local_time(expected_end));
+    }
+    if !report.running.is_empty() {
+        anstream::println!("  running: {}", report.running.join(" "));
+    }
+    for planned in &report.planned {
+        anstream::println!(
+            "  planned: job {} starts by {} on {} nodes held for it",
+            planned.job,
+            local_time(planned.at),
+            planned.nodes.len()
+        );
+    }
+    if matches!(report.state, RunState::Interrupted | RunState::Incomplete) {
+        anstream::println!("  `torc restart {}` goes on from here", report.id);
+    }
+    if matches!(report.state, RunState::Running | RunState::Stopping) {
+        let rows = report.nodes.iter().map(|node| {
+            vec![
+                node.name.clone(),
+                format!("{}/{}", node.cpus_used, node.cpus),
+                bytes(node.memory),
+                node.gpus.to_string(),
+                node.jobs.to_string(),
+            ]
+        });
+        table(&["node", "cpus used", "memory", "gpus", "jobs"], rows);
+    }
+}

@@ -1,0 +1,77 @@
+//! `torc validate`: every problem of a spec, without running anything.
+
+use serde::Serialize;
+use torc_core::workflow::Workflow;
+
+use crate::args::{Format, ValidateArgs};
+use crate::exit::{Exit, Failure};
+use crate::render::diagnostics::{self, ProblemReport};
+use crate::spec_file;
+
+/// What a valid spec amounts to.
+#[derive(Serialize)]
+struct Validation {
+    problems: Vec<ProblemReport>,
+    workflow: Option<Size>,
+}
+
+#[derive(Serialize)]
+struct Size {
+    name: String,
+    jobs: usize,
+    dependencies: usize,
+    files: usize,
+    user_data: usize,
+    gangs: usize,
+}
+
+pub(crate) fn execute(args: &ValidateArgs, format: Format) -> Result<Exit, Failure> {
+    let spec = spec_file::read(&args.spec)?;
+    let size = spec.workflow.as_ref().map(Size::of);
+    let exit = if size.is_some() { Exit::Success } else { Exit::SpecInvalid };
+    match format {
+        Format::Json => crate::render::json(&Validation {
+            problems: diagnostics::reports(&spec.source, &spec.problems),
+            workflow: size,
+        }),
+        Format::Table => {
+            diagnostics::print(&spec.source, &spec.problems);
+            if let Some(size) = size {
+                anstream::println!(
+                    "{} is valid: workflow `{}` with {}, {}, {}, {}, {}",
+                    spec.source.name,
+                    size.name,
+                    counted(size.jobs, "job"),
+                    counted(size.dependencies, "dependency"),
+                    counted(size.files, "file"),
+                    counted(size.user_data, "user data item"),
+                    counted(size.gangs, "multi-node job"),
+                );
+            }
+        }
+    }
+    Ok(exit)
+}
+
+impl Size {
+    fn of(workflow: &Workflow) -> Self {
+        let header = &workflow.header;
+        let is_gang = |requirements: u32| header.requirements[requirements as usize].nodes > 1;
+        Self {
+            name: header.name.clone(),
+            jobs: workflow.jobs.len(),
+            dependencies: workflow.jobs.iter().map(|job| job.depends_on.len()).sum(),
+            files: header.files.len(),
+            user_data: header.user_data.len(),
+            gangs: workflow.jobs.iter().filter(|job| is_gang(job.requirements)).count(),
+        }
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (count, Some(stem)) => format!("{count} {stem}ies"),
+        (count, None) => format!("{count} {noun}s"),
+    }
+}

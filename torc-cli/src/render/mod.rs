@@ -1,0 +1,249 @@
+//! What people see: tables, times, sizes, causes. No decisions, but how to say it.
+
+pub(crate) mod diagnostics;
+pub(crate) mod progress;
+pub(crate) mod summary;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anstream::ColorChoice;
+use comfy_table::{Table, presets};
+use jiff::{SignedDuration, Zoned};
+use serde::Serialize;
+use torc_core::engine::JobStatus;
+use torc_core::time::Timestamp;
+use torc_core::traits::{LaunchStage, NotNowReason, Outcome, Waiting};
+
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const CYAN: &str = "\x1b[36m";
+const RED_BOLD: &str = "\x1b[1;31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Prints one JSON value on standard output. A reader that went away is not an error.
+pub(crate) fn json<T: Serialize>(value: &T) {
+    let text =
+        serde_json::to_string_pretty(value).expect("our own types have string keys and serialize");
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints a table on standard output. A reader that went away is not an error.
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|word| word.to_uppercase()));
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut out = anstream::stdout().lock();
+    for line in table.lines() {
+        if writeln!(out, "{}", line.trim_end()).is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn error_word() -> String {
+    format!("{RED_BOLD}error:{PLAIN}")
+}
+
+/// A status in its colour; the word alone where there is no colour.
+pub(crate) fn status_cell(status: JobStatus) -> String {
+    let color = match status {
+        JobStatus::Completed => GREEN,
+        JobStatus::Failed | JobStatus::Terminated | JobStatus::PendingFailed => RED,
+        JobStatus::Canceled => YELLOW,
+        JobStatus::Running | JobStatus::Pending => CYAN,
+        _ => return status.to_string(),
+    };
+    let colored = ColorChoice::global() != ColorChoice::Never
+        && anstream::stdout().current_choice() != ColorChoice::Never;
+    if colored { format!("{color}{status}{PLAIN}") } else { status.to_string() }
+}
+
+/// "1 job", "2 jobs".
+pub(crate) fn jobs(count: u32) -> String {
+    if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
+}
+
+/// Milliseconds for people: 0.34 s, 12.3 s, 4 min 05 s, 2 h 03 min.
+pub(crate) fn duration_ms(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..10 => format!("{}.{:02} s", seconds, ms % 1000 / 10),
+        10..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// Bytes for people, in binary units.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = bytes;
+    let mut tenths = 0;
+    let mut unit = 0;
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        tenths = scaled % 1024 * 10 / 1024;
+        scaled /= 1024;
+        unit += 1;
+    }
+    if unit == 0 || scaled >= 100 {
+        format!("{scaled} {}", UNITS[unit])
+    } else {
+        format!("{scaled}.{tenths} {}", UNITS[unit])
+    }
+}
+
+fn zoned(at: Timestamp) -> Option<Zoned> {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).ok()?).ok()?;
+    Some(at.to_zoned(jiff::tz::TimeZone::system()))
+}
+
+/// A time of day, with the day when it is not today.
+pub(crate) fn local_time(at: Timestamp) -> String {
+    zoned(at).map_or_else(String::new, |at| {
+        let is_today = at.date() == Zoned::now().date();
+        at.strftime(if is_today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string()
+    })
+}
+
+/// How a step ended, when its code alone does not say it.
+pub(crate) fn cause(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited { .. } => String::new(),
+        Outcome::Signaled { signal } => match nix::sys::signal::Signal::try_from(*signal) {
+            Ok(name) => format!("ended by {name}"),
+            Err(_) => format!("ended by signal {signal}"),
+        },
+        Outcome::FilesMissing { files } => format!("did not write {}", files.join(", ")),
+        Outcome::LaunchFailed { stage, reason } => {
+            let stage = match stage {
+                LaunchStage::Prepare => "preparing it",
+                LaunchStage::Output => "opening its output files",
+                LaunchStage::WorkingDir => "entering its working folder",
+                LaunchStage::Execute => "executing it",
+            };
+            format!("{stage} failed: {reason}")
+        }
+        Outcome::TimedOut { .. } => "its time was up".to_owned(),
+        Outcome::OutOfMemory { used: Some(used) } => {
+            format!("used {} of memory, more than it asked for", bytes(*used))
+        }
+        Outcome::OutOfMemory { used: None } => "used more memory than it asked for".to_owned(),
+        Outcome::NodeFailed => "its node failed".to_owned(),
+        Outcome::Preempted => "its allocation was preempted".to_owned(),
+        Outcome::Cancelled => "ended on request".to_owned(),
+        Outcome::Lost => "lost: torc ended while it ran".to_owned(),
+    }
+}
+
+/// Why a job waits, in a few words.
+pub(crate) fn waiting(waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::Never(reason) => format!("never: {reason}"),
+        Waiting::NotNow(reason) => match reason {
+            NotNowReason::NoAllocation => "nodes".to_owned(),
+            NotNowReason::Queued => "its turn".to_owned(),
+            NotNowReason::NotEnoughFree { needs_cpus, free, expected_at, .. } => {
+                let free: Vec<String> = free
+                    .iter()
+                    .map(|node| format!("{} has {} free", node.node, node.cpus))
+                    .collect();
+                let expected = expected_at
+                    .map_or_else(String::new, |at| format!("; expected at {}", local_time(at)));
+                format!("{needs_cpus} CPUs ({}{expected})", free.join(", "))
+            }
+            NotNowReason::WaitsForIdleNodes { needs, idle, planned_at } => {
+                let planned = planned_at
+                    .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
+                format!("{needs} idle nodes ({idle} now{planned})")
+            }
+            NotNowReason::HeldForPlannedStart { job, until } => {
+                format!("nodes held for job {job} until {}", local_time(*until))
+            }
+        },
+    }
+}
+
+/// A duration as people write it: `90s`, `1h30m`, `01:30:00`, `PT1H30M`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let clock = clock_seconds(text).map(SignedDuration::from_secs);
+    let parsed = clock.or_else(|| text.parse::<SignedDuration>().ok());
+    match parsed.map(Duration::try_from) {
+        Some(Ok(duration)) if !duration.is_zero() => Ok(duration),
+        _ => Err("expected a time such as 90s, 10m, 1h30m, 01:30:00 or PT1H30M".to_owned()),
+    }
+}
+
+fn clock_seconds(text: &str) -> Option<i64> {
+    let mut parts = text.split(':').map(|part| part.parse::<u32>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    let valid = parts.next().is_none() && minutes < 60 && seconds < 60;
+    valid.then(|| i64::from(hours) * 3600 + i64::from(minutes) * 60 + i64::from(seconds))
+}
+
+/// A point in time to come: `18:00` (the next one), a local date and time, or one with its offset.
+pub(crate) fn parse_end_time(text: &str) -> Result<Timestamp, String> {
+    let expected =
+        || "expected a time such as 18:00, 2026-11-22T18:00 or 2026-11-22T18:00:00Z".to_owned();
+    let now = Zoned::now();
+    let at = if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        instant
+    } else if let Ok(civil) = text.parse::<jiff::civil::DateTime>() {
+        civil.to_zoned(now.time_zone().clone()).map_err(|error| error.to_string())?.timestamp()
+    } else {
+        let time = text.parse::<jiff::civil::Time>().map_err(|_| expected())?;
+        let today = now.with().time(time).build().map_err(|error| error.to_string())?;
+        if today > now {
+            today.timestamp()
+        } else {
+            today.tomorrow().map_err(|error| error.to_string())?.timestamp()
+        }
+    };
+    if at <= now.timestamp() {
+        return Err("that is in the past".to_owned());
+    }
+    u64::try_from(at.as_millisecond()).map(Timestamp).map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_short() {
+        for (ms, text) in [
+            (0, "0.00 s"),
+            (345, "0.34 s"),
+            (12_345, "12.3 s"),
+            (245_000, "4 min 05 s"),
+            (7_380_000, "2 h 03 min"),
+        ] {
+            assert_eq!(duration_ms(ms), text);
+        }
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (200 << 30, "200 GiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in
+            [("90s", 90), ("10m", 600), ("1h30m", 5400), ("01:30:00", 5400), ("PT1H30M", 5400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "0s", "-5m", "soon", "1:60:00", "10"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_end_time("2001-01-01T00:00:00Z").is_err());
+        assert!(parse_end_time("9000-01-01T00:00").is_ok());
+        assert!(parse_end_time("23:59").is_ok());
+        assert!(parse_end_time("noonish").is_err());
+    }
+}

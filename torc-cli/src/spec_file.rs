@@ -1,0 +1,63 @@
+//! Reading a spec: the file system's side of what torc-core asks for.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use torc_core::diagnostics::{Problem, SourceText};
+use torc_core::spec::{Context, Format, Loaded, Rejected, Sources, load};
+use torc_core::workflow::Workflow;
+
+use crate::exit::{Exit, Failure};
+
+/// A spec that was read, or the problems that it has.
+pub(crate) struct SpecFile {
+    pub(crate) source: SourceText,
+    /// Absolute; `None`: standard input.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) workflow: Option<Workflow>,
+    /// Errors and warnings, in the order of the text.
+    pub(crate) problems: Vec<Problem>,
+}
+
+struct Folders {
+    folders: Vec<PathBuf>,
+}
+
+impl Sources for Folders {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        let candidates = || self.folders.iter().map(|folder| folder.join(path));
+        let found = candidates().find(|candidate| candidate.exists());
+        let chosen =
+            found.or_else(|| candidates().next()).ok_or("there is no folder to look in")?;
+        std::fs::read(&chosen).map_err(|error| format!("{}: {error}", chosen.display()))
+    }
+}
+
+/// Reads a spec; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
+    let is_stdin = path == Path::new("-");
+    let bytes = if is_stdin { read_stdin() } else { std::fs::read(path) };
+    let bytes = bytes.map_err(|error| {
+        Failure::new(Exit::SpecInvalid, format!("cannot read {}: {error}", path.display()))
+    })?;
+    let name = if is_stdin { "standard input".into() } else { path.to_string_lossy() };
+    let source = SourceText { name: (&*name).into(), text: String::from_utf8_lossy(&bytes).into() };
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
+    let beside = absolute.parent().filter(|_| !is_stdin).map(Path::to_path_buf);
+    let here = std::env::current_dir().ok();
+    let folders = Folders { folders: beside.into_iter().chain(here).collect() };
+    let user = std::env::var("USER").ok();
+    let context = Context { user: user.as_deref(), sources: &folders };
+    let (workflow, problems) = match load(&bytes, Format::from_extension(&name), &context) {
+        Ok(Loaded { workflow, warnings }) => (Some(workflow), warnings),
+        Err(Rejected { problems }) => (None, problems),
+    };
+    Ok(SpecFile { source, path: (!is_stdin).then_some(absolute), workflow, problems })
+}
+
+fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

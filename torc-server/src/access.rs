@@ -1,0 +1,233 @@
+//! Looking at a state directory from outside: through the process that owns it, or in the store when
+//! nobody does.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use torc_core::ids::WorkflowId;
+use torc_core::wire::{
+    AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL, ServerReport,
+    WorkflowReport,
+};
+
+use crate::clock::now;
+use crate::driver::find_jobs;
+use crate::state_dir::{Owner, StateDir};
+use crate::store::{Store, StoreError};
+use crate::stored::StoredView;
+use crate::view::View;
+
+/// A server answers a question within milliseconds; one that takes this long hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest answer accepted: a million jobs fit.
+const LONGEST_ANSWER: usize = 1 << 30;
+
+/// A state directory could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The owner does not answer.
+    #[error("{owner} does not answer on {}: {reason}", .owner.socket.display())]
+    Silent {
+        /// Who should.
+        owner: Box<Owner>,
+        /// What happened.
+        reason: String,
+    },
+    /// The owner speaks another protocol.
+    #[error("{owner} speaks protocol {}, this torc {PROTOCOL}; use the same version of torc", .owner.protocol)]
+    OtherProtocol {
+        /// Who.
+        owner: Box<Owner>,
+    },
+    /// The owner said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A way to look at a state directory.
+pub enum Access {
+    /// Through the process that owns it.
+    Live(Box<Owner>),
+    /// In the store, which nobody owns.
+    Stored(Box<Mutex<Store>>, StateDir),
+}
+
+impl Access {
+    /// Finds out who can be asked.
+    ///
+    /// # Errors
+    /// When there is nothing, or who owns it does not answer.
+    pub async fn open(dir: &StateDir) -> Result<Self, AccessError> {
+        if let Some(owner) = Owner::read(dir.path()) {
+            match ask::<ServerReport>(&owner, Method::GET, "/v1/server", Vec::new()).await {
+                Ok(report) if report.pid == owner.pid && report.protocol == PROTOCOL => {
+                    return Ok(Self::Live(Box::new(owner)));
+                }
+                Ok(report) if report.pid == owner.pid => {
+                    return Err(AccessError::OtherProtocol { owner: Box::new(owner) });
+                }
+                // The note is a dead process's: its number, and so its socket, is another's now.
+                Ok(_) | Err(AccessError::Silent { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let store = Store::read(dir).await?;
+        Ok(Self::Stored(Box::new(Mutex::new(store)), dir.clone()))
+    }
+
+    /// A workflow as a whole; the latest, or the one that runs, when none is named.
+    ///
+    /// # Errors
+    /// When it cannot be asked for or does not exist.
+    pub async fn workflow(&self, id: Option<WorkflowId>) -> Result<WorkflowReport, AccessError> {
+        self.look(id, "workflow", 0, |view| view.workflow()).await
+    }
+
+    /// Its jobs, in expansion order.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn jobs(&self, id: Option<WorkflowId>) -> Result<Vec<JobReport>, AccessError> {
+        self.look(id, "jobs", 0, |view| view.jobs()).await
+    }
+
+    /// Its attempts of all runs from a position on, in the order of their dispatch.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn attempts(
+        &self,
+        id: Option<WorkflowId>,
+        since: usize,
+    ) -> Result<Vec<AttemptReport>, AccessError> {
+        self.look(id, "attempts", since, |view| view.attempts(since)).await
+    }
+
+    async fn look<T: DeserializeOwned>(
+        &self,
+        id: Option<WorkflowId>,
+        what: &str,
+        since: usize,
+        read: impl FnOnce(&View<'_>) -> T,
+    ) -> Result<T, AccessError> {
+        match self {
+            Self::Live(owner) => {
+                let id = id.map_or_else(String::new, |id| format!("&id={id}"));
+                ask(owner, Method::GET, &format!("/v1/{what}?since={since}{id}"), Vec::new()).await
+            }
+            Self::Stored(store, dir) => {
+                let output_dir = dir.path().to_string_lossy();
+                let stored = StoredView::load(&mut *store.lock().await, id, &output_dir).await?;
+                Ok(read(&stored.view(now())))
+            }
+        }
+    }
+
+    /// Ends jobs of the workflow that runs, or of one that was interrupted.
+    ///
+    /// # Errors
+    /// When a job is unknown or the wish cannot be recorded; nothing is ended then.
+    pub async fn cancel(
+        self,
+        id: Option<WorkflowId>,
+        request: &CancelRequest,
+    ) -> Result<CancelReport, AccessError> {
+        match self {
+            Self::Live(owner) => {
+                let id = id.map_or_else(String::new, |id| format!("?id={id}"));
+                ask(&owner, Method::POST, &format!("/v1/cancel{id}"), to_json(request)).await
+            }
+            Self::Stored(store, dir) => {
+                store.into_inner().close().await?;
+                cancel_stored(&dir, id, request).await
+            }
+        }
+    }
+}
+
+/// Nobody runs the workflow: the wish is written to its log, where a restart finds it.
+async fn cancel_stored(
+    dir: &StateDir,
+    id: Option<WorkflowId>,
+    request: &CancelRequest,
+) -> Result<CancelReport, AccessError> {
+    let mut store = Store::own(dir).await?;
+    let StoredView { mut engine, next_sequence, .. } =
+        StoredView::load(&mut store, id, &dir.path().to_string_lossy()).await?;
+    let jobs = match &request.jobs {
+        None => None,
+        Some(names) => Some(
+            find_jobs(&engine, names).map_err(|error| AccessError::Refused(error.to_string()))?,
+        ),
+    };
+    let ended_before = engine.counts().ended();
+    let events = engine
+        .cancel_without_steps(now(), jobs)
+        .map_err(|refused| AccessError::Refused(refused.to_string()))?;
+    if !events.is_empty() {
+        store.append(engine.id(), next_sequence, &events).await?;
+    }
+    let canceled = engine.counts().ended() - ended_before;
+    store.close().await?;
+    Ok(CancelReport { canceled, signaled: 0 })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("our own types have string keys and serialize")
+}
+
+async fn ask<T: DeserializeOwned>(
+    owner: &Owner,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, AccessError> {
+    let silent = |reason: String| AccessError::Silent { owner: Box::new(owner.clone()), reason };
+    let exchange = exchange(owner, method, path, body);
+    let answer = tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .map_err(|_| silent(format!("no answer within {} s", PATIENCE.as_secs())))?;
+    let (is_success, body) = answer.map_err(|error| silent(error.to_string()))?;
+    if is_success {
+        return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));
+    }
+    match serde_json::from_slice::<ErrorReport>(&body) {
+        Ok(report) => Err(AccessError::Refused(report.error)),
+        Err(error) => Err(silent(error.to_string())),
+    }
+}
+
+type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn exchange(
+    owner: &Owner,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(bool, Bytes), ExchangeError> {
+    let stream = UnixStream::connect(&owner.socket).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "torc")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let is_success = response.status().is_success();
+    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await?.to_bytes();
+    connection.abort();
+    Ok((is_success, body))
+}

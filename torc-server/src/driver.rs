@@ -1,0 +1,472 @@
+//! The loop around one engine: it gathers what happened, lets the engine decide, makes the decision
+//! durable, and only then performs it.
+//!
+//! [`Driver::decide`] is synchronous and does no I/O. Decisions go on while a commit is under way;
+//! what they lead to gathers for the next one, so that commits group themselves under load. Only
+//! jobs that an earlier commit cleared are launched at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use torc_core::diagnostics::nearest;
+use torc_core::engine::{Conclusion, Effect, Engine, Event, JobStatus, LaunchContext};
+use torc_core::ids::{AttemptId, JobId, WorkflowId};
+use torc_core::time::Timestamp;
+use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
+use torc_core::wire::{CancelReport, CancelRequest};
+
+use crate::clock::now;
+use crate::handle::{Input, LookFn, RequestError};
+use crate::store::StoreError;
+use crate::store_task::{Commit, StoreTask};
+use crate::view::View;
+
+/// How long an event that nothing waits for may stay in memory. Short beside any job that a person
+/// would miss, long beside a commit.
+const FLUSH_AFTER: Duration = Duration::from_millis(10);
+/// Inputs taken in before a decision.
+const BATCH: usize = 1_024;
+/// How long to wait before writing to a full disk again.
+const RETRY_FULL_DISK: Duration = Duration::from_secs(1);
+
+/// The run cannot go on. What is durable stays so; the run can be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The database cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing can be launched any more.
+    #[error("{0}; `torc restart` goes on from here")]
+    Executor(#[from] ExecutorError),
+    /// The disk is full, and somebody did not want to wait any longer.
+    #[error("{0}; the run was stopped meanwhile, `torc restart` goes on from what is stored")]
+    GaveUp(StoreError),
+    /// The task that owns the database is gone.
+    #[error("internal error: the store's task ended")]
+    StoreTask,
+}
+
+pub(crate) struct Driver {
+    engine: Engine,
+    store: StoreTask,
+    executor: Arc<dyn Executor>,
+    context: LaunchContext,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    /// Says that the disk is full, and that it no longer is.
+    notices: mpsc::UnboundedSender<String>,
+    /// Jobs at once.
+    max_parallel_jobs: usize,
+    planned: Vec<PlannedStart>,
+    /// Applied, and not handed to the store yet.
+    pending: Vec<Event>,
+    /// What to do once these are durable.
+    held: Held,
+    /// When they are handed over even if nothing waits for them.
+    flush_at: Option<Instant>,
+    next_sequence: i64,
+    commit: Option<CommitUnderWay>,
+    /// Jobs whose clearance for launch is durable.
+    cleared: HashSet<JobId>,
+    conclusion: Option<Conclusion>,
+}
+
+/// What a driver is made of.
+pub(crate) struct DriverParts {
+    pub(crate) engine: Engine,
+    /// Applied to the engine, and not durable yet.
+    pub(crate) pending: Vec<Event>,
+    pub(crate) next_sequence: i64,
+    pub(crate) store: StoreTask,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) context: LaunchContext,
+    pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+    pub(crate) notices: mpsc::UnboundedSender<String>,
+    pub(crate) max_parallel_jobs: usize,
+}
+
+/// What is to be done once the events that led to it are durable.
+#[derive(Default)]
+struct Held {
+    signals: Vec<(JobId, AttemptId, StepSignal)>,
+    launches: Vec<Event>,
+    cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
+}
+
+type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.signals.is_empty() && self.launches.is_empty() && self.cancels.is_empty()
+    }
+}
+
+/// A commit that was handed to the store.
+struct CommitUnderWay {
+    held: Held,
+    state: CommitState,
+    /// A person was told that the disk is full.
+    is_told: bool,
+}
+
+enum CommitState {
+    Writing(oneshot::Receiver<(Commit, Result<(), StoreError>)>),
+    /// The disk is full: to be tried again.
+    Waiting {
+        commit: Commit,
+        error: StoreError,
+        until: Instant,
+    },
+}
+
+/// What ended a wait.
+enum Woken {
+    Input,
+    Time,
+    Commit(Commit, Result<(), StoreError>),
+    LossOfStore,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: DriverParts) -> Self {
+        Self {
+            engine: parts.engine,
+            store: parts.store,
+            executor: parts.executor,
+            context: parts.context,
+            inbox: parts.inbox,
+            notices: parts.notices,
+            max_parallel_jobs: parts.max_parallel_jobs,
+            planned: Vec::new(),
+            pending: parts.pending,
+            held: Held::default(),
+            flush_at: Some(Instant::now()),
+            next_sequence: parts.next_sequence,
+            commit: None,
+            cleared: HashSet::new(),
+            conclusion: None,
+        }
+    }
+
+    /// Drives the run to where nothing more happens by itself, and closes the store.
+    pub(crate) async fn drive(mut self) -> Result<(Engine, Conclusion), DriveError> {
+        let mut inputs = Vec::new();
+        loop {
+            let launches = self.decide(&mut inputs, now());
+            for event in launches {
+                self.launch(event).await?;
+            }
+            self.begin_commit();
+            if let Some(conclusion) = self.conclusion
+                && self.pending.is_empty()
+                && self.commit.is_none()
+            {
+                self.store.close().await?;
+                return Ok((self.engine, conclusion));
+            }
+            match self.wait(&mut inputs).await {
+                Woken::Input if self.is_given_up(&inputs) => return Err(self.give_up()),
+                Woken::Input => {}
+                Woken::Time => self.retry_commit(),
+                Woken::Commit(commit, result) => self.end_commit(commit, result).await?,
+                Woken::LossOfStore => return Err(DriveError::StoreTask),
+            }
+        }
+    }
+
+    /// Waits for something to happen.
+    async fn wait(&mut self, inputs: &mut Vec<Input>) -> Woken {
+        let (writing, retry_at) = match self.commit.as_mut().map(|commit| &mut commit.state) {
+            Some(CommitState::Writing(done)) => (Some(done), None),
+            Some(CommitState::Waiting { until, .. }) => (None, Some(*until)),
+            None => (None, None),
+        };
+        let flush_at = self.flush_at.filter(|_| writing.is_none() && retry_at.is_none());
+        let allocation_end = next_allocation_end(&self.engine);
+        let wake_at = [flush_at, retry_at, allocation_end].into_iter().flatten().min();
+        let time = async {
+            match wake_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let commit = async {
+            match writing {
+                Some(done) => done.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = commit => match done {
+                Ok((commit, result)) => Woken::Commit(commit, result),
+                Err(_) => Woken::LossOfStore,
+            },
+            // The executor's way in keeps the channel open.
+            _ = self.inbox.recv_many(inputs, BATCH) => Woken::Input,
+            () = time => Woken::Time,
+        }
+    }
+
+    /// All that follows from these inputs and from the time: what may be launched at once is
+    /// returned, everything else is held until it is durable.
+    fn decide(&mut self, inputs: &mut Vec<Input>, now: Timestamp) -> Vec<Event> {
+        for input in inputs.drain(..) {
+            match input {
+                Input::Step(report) => self.take_report(report),
+                Input::Look(id, look) => self.look(id, look),
+                Input::Cancel(request, reply) => {
+                    let report = self.cancel(&request, now);
+                    self.held.cancels.push((reply, report));
+                }
+                Input::Stop => self.apply(Event::StopRequested { at: now }),
+                Input::Kill => {
+                    self.apply(Event::StopRequested { at: now });
+                    let running = self.engine.running();
+                    let kill = |(job, attempt)| (job, attempt, StepSignal::Kill);
+                    self.held.signals.extend(running.map(kill));
+                }
+            }
+        }
+        let expired: Vec<_> = self.engine.newly_expired(now).collect();
+        for allocation in expired {
+            self.apply(Event::AllocationExpired { at: now, allocation });
+        }
+        let launches = self.dispatch(now);
+        self.conclude(now);
+        if !self.pending.is_empty() && self.flush_at.is_none() {
+            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+        }
+        launches
+    }
+
+    /// Starts what may start now; what may also be launched now is returned.
+    fn dispatch(&mut self, now: Timestamp) -> Vec<Event> {
+        let running = self.engine.running().len();
+        let dispatch = self.engine.dispatch(now, self.max_parallel_jobs.saturating_sub(running));
+        for fault in &dispatch.faults {
+            tracing::error!(%fault, "the placer chose a start that is not possible");
+        }
+        self.planned = dispatch.planned;
+        self.pending.extend(dispatch.started.iter().cloned());
+        let (now_launched, held): (Vec<Event>, Vec<Event>) =
+            dispatch.started.into_iter().partition(|event| match event {
+                Event::Dispatched { job, .. } => self.cleared.remove(job),
+                _ => false,
+            });
+        self.held.launches.extend(held);
+        self.pending.extend(self.engine.clear_ahead(now));
+        now_launched
+    }
+
+    fn conclude(&mut self, now: Timestamp) {
+        if self.conclusion.is_some() {
+            return;
+        }
+        self.conclusion = self.engine.conclusion();
+        match self.conclusion {
+            Some(Conclusion::Complete) => self.apply(Event::RunEnded { at: now, complete: true }),
+            Some(Conclusion::Stuck) => self.apply(Event::RunEnded { at: now, complete: false }),
+            Some(Conclusion::Stopped) | None => {}
+        }
+    }
+
+    /// Applies an event and keeps what must become durable. An event that is refused is a report
+    /// that comes twice or too late, or a wish that no longer means anything: it leaves no trace.
+    fn apply(&mut self, event: Event) {
+        match self.engine.apply(&event) {
+            Ok(effects) => {
+                let signals = effects.into_iter().map(|effect| match effect {
+                    Effect::Signal { job, attempt, signal } => (job, attempt, signal),
+                });
+                self.held.signals.extend(signals);
+                self.pending.push(event);
+            }
+            Err(refused) => tracing::debug!(%refused, "an event came too late"),
+        }
+    }
+
+    fn take_report(&mut self, report: StepEvent) {
+        let (step, event) = match report {
+            StepEvent::Started { step, at } => {
+                (step, Event::StepStarted { job: step.job, attempt: step.attempt, at })
+            }
+            StepEvent::Ended { step, at, outcome, usage } => {
+                let (job, attempt) = (step.job, step.attempt);
+                (step, Event::StepEnded { job, attempt, at, outcome, usage })
+            }
+        };
+        if step == self.engine.step_id(step.job, step.attempt) {
+            self.apply(event);
+        }
+    }
+
+    fn cancel(
+        &mut self,
+        request: &CancelRequest,
+        now: Timestamp,
+    ) -> Result<CancelReport, RequestError> {
+        let jobs = match &request.jobs {
+            None => None,
+            Some(names) => Some(find_jobs(&self.engine, names)?),
+        };
+        let canceled_before = self.engine.counts().of(JobStatus::Canceled);
+        let signals_before = self.held.signals.len();
+        self.apply(Event::CancelRequested { at: now, jobs });
+        let canceled = self.engine.counts().of(JobStatus::Canceled);
+        let signaled = self.held.signals.len() - signals_before;
+        Ok(CancelReport {
+            canceled: canceled.saturating_sub(canceled_before),
+            signaled: u32::try_from(signaled).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Hands the pending events to the store, if something waits for that or it is time.
+    fn begin_commit(&mut self) {
+        let has_work = !self.pending.is_empty() || !self.held.is_empty();
+        let is_due = !self.held.is_empty()
+            || self.conclusion.is_some()
+            || self.flush_at.is_some_and(|at| at <= Instant::now());
+        if self.commit.is_some() || !has_work || !is_due {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.flush_at = None;
+        let events = std::mem::take(&mut self.pending);
+        let commit = Commit { workflow: self.engine.id(), sequence: self.next_sequence, events };
+        self.next_sequence += 1;
+        let state = CommitState::Writing(self.store.append(commit));
+        self.commit = Some(CommitUnderWay { held, state, is_told: false });
+    }
+
+    /// The store has answered: what waited for it is done. On a full disk it is tried again later;
+    /// what runs goes on meanwhile.
+    async fn end_commit(
+        &mut self,
+        commit: Commit,
+        result: Result<(), StoreError>,
+    ) -> Result<(), DriveError> {
+        let Some(mut under_way) = self.commit.take() else { return Ok(()) };
+        match result {
+            Err(error) if error.may_pass() => {
+                if !under_way.is_told {
+                    let _ = self.notices.send(format!("{error}; waiting"));
+                    under_way.is_told = true;
+                }
+                let until = Instant::now() + RETRY_FULL_DISK;
+                under_way.state = CommitState::Waiting { commit, error, until };
+                self.commit = Some(under_way);
+                return Ok(());
+            }
+            result => result?,
+        }
+        if under_way.is_told {
+            let _ = self.notices.send("there is space again; going on".to_owned());
+        }
+        for event in commit.events {
+            if let Event::LaunchesCleared { jobs, .. } = event {
+                let each = jobs.iter().flat_map(|(first, last)| first.0..=last.0);
+                self.cleared.extend(each.map(JobId));
+            }
+        }
+        self.perform(under_way.held).await
+    }
+
+    fn retry_commit(&mut self) {
+        let Some(mut under_way) = self.commit.take() else { return };
+        under_way.state = match under_way.state {
+            CommitState::Waiting { commit, until, .. } if until <= Instant::now() => {
+                CommitState::Writing(self.store.append(commit))
+            }
+            state => state,
+        };
+        self.commit = Some(under_way);
+    }
+
+    /// Whether somebody wishes to stop while the disk is full: waiting any longer would ignore it.
+    fn is_given_up(&self, inputs: &[Input]) -> bool {
+        let is_waiting = self
+            .commit
+            .as_ref()
+            .is_some_and(|commit| matches!(commit.state, CommitState::Waiting { .. }));
+        is_waiting && inputs.iter().any(|input| matches!(input, Input::Stop | Input::Kill))
+    }
+
+    fn give_up(&mut self) -> DriveError {
+        match self.commit.take().map(|commit| commit.state) {
+            Some(CommitState::Waiting { error, .. }) => DriveError::GaveUp(error),
+            _ => DriveError::StoreTask,
+        }
+    }
+
+    async fn perform(&mut self, held: Held) -> Result<(), DriveError> {
+        for event in held.launches {
+            self.launch(event).await?;
+        }
+        for (job, attempt, signal) in held.signals {
+            self.executor.signal(self.engine.step_id(job, attempt), signal).await?;
+        }
+        for (reply, report) in held.cancels {
+            // Whoever asked may have gone away meanwhile.
+            let _ = reply.send(report);
+        }
+        Ok(())
+    }
+
+    async fn launch(&mut self, event: Event) -> Result<(), ExecutorError> {
+        let Event::Dispatched { job, attempt, placement, .. } = event else { return Ok(()) };
+        match self.engine.step(job, attempt, &placement, &self.context) {
+            Some(step) => self.executor.launch(step).await,
+            None => {
+                tracing::error!(%job, "its nodes went away between decision and launch");
+                Ok(())
+            }
+        }
+    }
+
+    fn look(&self, id: Option<WorkflowId>, look: LookFn) {
+        match id.filter(|id| *id != self.engine.id()) {
+            None => look(Ok(&View {
+                engine: &self.engine,
+                planned: &self.planned,
+                now: now(),
+                is_live: true,
+                output_dir: &self.context.output_dir,
+            })),
+            Some(id) => {
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    match store.load(id).await {
+                        Some(Ok(stored)) => look(Ok(&stored.view(now()))),
+                        Some(Err(error)) => look(Err(error.into())),
+                        None => look(Err(RequestError::Over)),
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// When the next allocation's time is up.
+fn next_allocation_end(engine: &Engine) -> Option<Instant> {
+    let now = now();
+    let ends = engine.live_allocations().filter_map(|allocation| allocation.ends_at);
+    let next = ends.filter(|ends_at| *ends_at > now).min()?;
+    Some(Instant::now() + next.since(now))
+}
+
+/// The jobs with these names.
+pub(crate) fn find_jobs(engine: &Engine, names: &[String]) -> Result<Vec<JobId>, RequestError> {
+    let jobs = &engine.workflow().jobs;
+    let find = |name: &String| {
+        jobs.iter().position(|job| *job.name == **name).map(JobId::from_index).ok_or_else(|| {
+            let known = jobs.iter().map(|job| &*job.name);
+            RequestError::UnknownJob {
+                name: name.clone(),
+                nearest: nearest(name, known).map(str::to_owned),
+            }
+        })
+    };
+    names.iter().map(find).collect()
+}

@@ -1,0 +1,145 @@
+//! The way into a running driver: questions about the workflow, and wishes.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use torc_core::ids::WorkflowId;
+use torc_core::traits::{StepEvent, StepEvents};
+use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, JobReport, WorkflowReport};
+
+use crate::store::StoreError;
+use crate::view::View;
+
+/// What a driver takes in.
+pub(crate) enum Input {
+    /// An executor's report.
+    Step(StepEvent),
+    /// A question: the workflow asked about, and what to do with the look at it or with the reason
+    /// why there is none.
+    Look(Option<WorkflowId>, LookFn),
+    /// A wish to end jobs.
+    Cancel(CancelRequest, oneshot::Sender<Result<CancelReport, RequestError>>),
+    /// A wish to stop here and go on later.
+    Stop,
+    /// A wish to do so without waiting for jobs to end gently.
+    Kill,
+}
+
+pub(crate) type LookFn = Box<dyn FnOnce(Result<&View<'_>, RequestError>) + Send>;
+
+/// A question or wish was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The run is over and its driver gone.
+    #[error("the run is over")]
+    Over,
+    /// There is no such job.
+    #[error("there is no job `{name}`{hint}", hint = hint(.nearest.as_deref()))]
+    UnknownJob {
+        /// As asked for.
+        name: String,
+        /// A job with a similar name.
+        nearest: Option<String>,
+    },
+    /// Only the workflow that runs can be changed while one runs.
+    #[error("workflow {running} runs here; wait for its end before changing another one{}",
+        .asked.map_or_else(String::new, |asked| format!(" ({asked})")))]
+    OtherWorkflow {
+        /// Asked for.
+        asked: Option<WorkflowId>,
+        /// The one that runs.
+        running: WorkflowId,
+    },
+    /// The workflow asked about could not be read.
+    #[error("{0}")]
+    Store(String),
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; is `{name}` meant?"))
+}
+
+impl From<StoreError> for RequestError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// The way into a running driver. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::UnboundedSender<Input>,
+}
+
+impl Handle {
+    pub(crate) fn new(inbox: mpsc::UnboundedSender<Input>) -> Self {
+        Self { inbox }
+    }
+
+    /// The executor's way in.
+    pub(crate) fn step_events(&self) -> Arc<dyn StepEvents> {
+        let inbox = self.inbox.clone();
+        // A report to a driver that is gone is of no use to anybody.
+        Arc::new(move |event| drop(inbox.send(Input::Step(event))))
+    }
+
+    /// The workflow as a whole; the one that runs when none is named.
+    ///
+    /// # Errors
+    /// When the run is over or the workflow cannot be read.
+    pub async fn workflow(&self, id: Option<WorkflowId>) -> Result<WorkflowReport, RequestError> {
+        self.look(id, |view| view.workflow()).await
+    }
+
+    /// Its jobs.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn jobs(&self, id: Option<WorkflowId>) -> Result<Vec<JobReport>, RequestError> {
+        self.look(id, |view| view.jobs()).await
+    }
+
+    /// Its attempts from a position on.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn attempts(
+        &self,
+        id: Option<WorkflowId>,
+        since: usize,
+    ) -> Result<Vec<AttemptReport>, RequestError> {
+        self.look(id, move |view| view.attempts(since)).await
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        id: Option<WorkflowId>,
+        answer: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        // Whoever asked may have gone away meanwhile.
+        let look: LookFn = Box::new(move |view| drop(reply.send(view.map(answer))));
+        self.inbox.send(Input::Look(id, look)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Ends jobs, once that wish is durable.
+    ///
+    /// # Errors
+    /// When the run is over or a job is unknown; nothing is ended then.
+    pub async fn cancel(&self, request: CancelRequest) -> Result<CancelReport, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        self.inbox.send(Input::Cancel(request, reply)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Stops the run gently, to go on later. The driver ends once all steps have.
+    pub fn stop(&self) {
+        let _ = self.inbox.send(Input::Stop);
+    }
+
+    /// Stops the run at once.
+    pub fn kill(&self) {
+        let _ = self.inbox.send(Input::Kill);
+    }
+}

@@ -1,0 +1,376 @@
+//! Running a workflow in this process: `torc run` and `torc restart`.
+//!
+//! A session owns a state directory from opening to the end of its run. However a run begins, new,
+//! again, or where it was interrupted, the way is the same: load what the store has, find out what
+//! became of the steps that were under way, and go on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use torc_core::engine::{Conclusion, Engine, Event, LaunchContext};
+use torc_core::ids::{JobId, RunId, WorkflowId};
+use torc_core::placer::feasibility;
+use torc_core::resources::{Allocation, NodeInventory};
+use torc_core::time::Timestamp;
+use torc_core::traits::{
+    Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
+};
+use torc_core::wire::{AttemptReport, WorkflowReport};
+use torc_core::workflow::Workflow;
+
+use crate::api::{Api, ApiError};
+use crate::clock::now;
+use crate::driver::{DriveError, Driver, DriverParts};
+use crate::handle::Handle;
+use crate::state_dir::StateDir;
+use crate::store::{Origin, Store, StoreError};
+use crate::store_task::StoreTask;
+use crate::stored::StoredView;
+use crate::view::View;
+
+/// A state directory that this process owns.
+pub struct Session {
+    dir: StateDir,
+    store: Store,
+}
+
+/// The nodes to run on, and how.
+pub struct RunOptions {
+    /// This host, or the nodes it pretends to be.
+    pub nodes: Vec<NodeInventory>,
+    /// The labels of this worker. Sorted, without repeats.
+    pub labels: Arc<[Box<str>]>,
+    /// When the run's time is up.
+    pub ends_at: Option<Timestamp>,
+    /// Jobs at once.
+    pub max_parallel_jobs: Option<u32>,
+}
+
+/// The run did not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The executor did not start.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// Nobody could reach this process.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// These jobs can never run on these nodes.
+    #[error("{} can never run here", jobs_words(.0))]
+    NeverRuns(Vec<NeverRuns>),
+    /// These files are read by jobs, written by none, and not there.
+    #[error("input files are missing: {}", .0.join(", "))]
+    MissingFiles(Vec<String>),
+    /// Every job has completed.
+    #[error("every job of workflow {0} has completed; there is nothing to restart")]
+    NothingLeft(WorkflowId),
+    /// It had begun but could not go on.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The loop itself failed.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// A class of jobs that can never run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeverRuns {
+    /// The first of them.
+    pub job: String,
+    /// How many there are.
+    pub count: usize,
+    /// Why.
+    pub reason: NeverReason,
+}
+
+fn jobs_words(classes: &[NeverRuns]) -> String {
+    match classes.iter().map(|class| class.count).sum::<usize>() {
+        1 => "1 job".to_owned(),
+        count => format!("{count} jobs"),
+    }
+}
+
+type Driven = Result<(Engine, Conclusion), DriveError>;
+
+/// A run that is under way in this process.
+pub struct Running {
+    /// The workflow.
+    pub id: WorkflowId,
+    /// The run.
+    pub run: RunId,
+    /// What the run began with.
+    pub begun: Begun,
+    /// The way in.
+    pub handle: Handle,
+    notices: mpsc::UnboundedReceiver<String>,
+    task: JoinHandle<Driven>,
+    /// What the task returned, once it has.
+    result: Option<Result<Driven, RunError>>,
+    api: Api,
+    dir: StateDir,
+    executor: Arc<dyn Executor>,
+}
+
+/// What a person is told while a run is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something of note: a full disk, for instance.
+    Notice(String),
+    /// It has ended; [`Running::wait`] says how.
+    Ended,
+}
+
+/// What a run began with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// An interrupted run goes on.
+    pub is_resumed: bool,
+    /// Jobs that had already completed and do not run again.
+    pub completed: u32,
+    /// Attempts that were under way when torc died, and whose jobs run again.
+    pub lost: u32,
+}
+
+/// How a run ended.
+pub struct RunOutcome {
+    /// Why nothing more happens.
+    pub conclusion: Conclusion,
+    /// The workflow at the end.
+    pub report: WorkflowReport,
+    /// The last attempts of the jobs that failed or were terminated in this run.
+    pub failed: Vec<AttemptReport>,
+}
+
+impl Session {
+    /// Takes a state directory over.
+    ///
+    /// # Errors
+    /// When another process owns it or it cannot be used.
+    pub async fn open(dir: StateDir) -> Result<Self, StoreError> {
+        let store = Store::own(&dir).await?;
+        Ok(Self { dir, store })
+    }
+
+    /// The latest workflow, if it is this very one, was submitted from the same place, and its run
+    /// was interrupted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn interrupted_twin(
+        &mut self,
+        workflow: &Workflow,
+        origin: &Origin,
+    ) -> Result<Option<WorkflowId>, StoreError> {
+        if self.store.workflow_ids().await?.is_empty() {
+            return Ok(None);
+        }
+        let stored = StoredView::load(&mut self.store, None, "").await?;
+        let same_place = stored.origin.spec_path == origin.spec_path
+            && stored.origin.submission_dir == origin.submission_dir;
+        let is_twin = same_place
+            && origin.spec_path.is_some()
+            && stored.engine.can_resume()
+            && **stored.engine.workflow() == *workflow;
+        Ok(is_twin.then(|| stored.engine.id()))
+    }
+
+    /// Stores a new workflow.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn add(
+        &mut self,
+        workflow: &Workflow,
+        origin: &Origin,
+    ) -> Result<WorkflowId, StoreError> {
+        self.store.add_workflow(workflow, origin).await
+    }
+
+    /// Begins a run, or goes on with an interrupted one; the latest workflow when none is named.
+    /// `executor` makes what launches steps, given where its reports go.
+    ///
+    /// # Errors
+    /// When there is nothing to do, when a job can never run on these nodes, when input files are
+    /// missing, or when a part of torc does not start. Nothing was launched then.
+    pub async fn begin(
+        mut self,
+        id: Option<WorkflowId>,
+        options: RunOptions,
+        executor: impl FnOnce(
+            &LaunchContext,
+            Arc<dyn StepEvents>,
+        ) -> Result<Arc<dyn Executor>, ExecutorError>,
+    ) -> Result<Running, RunError> {
+        let output_dir = self.dir.path().to_string_lossy().into_owned();
+        let stored = StoredView::load(&mut self.store, id, &output_dir).await?;
+        let StoredView { mut engine, origin, next_sequence, .. } = stored;
+        let id = engine.id();
+        let allocation = engine.number_allocation(options.nodes, options.labels, options.ends_at);
+        check_feasibility(&engine, &allocation)?;
+        check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
+        let context = LaunchContext {
+            output_dir: output_dir.as_str().into(),
+            submission_dir: origin.submission_dir.into(),
+        };
+        self.dir.make_folders()?;
+        let (inbox, outbox) = mpsc::unbounded_channel();
+        let handle = Handle::new(inbox);
+        let executor = executor(&context, handle.step_events())?;
+        let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
+        let run = engine.run().ok_or(RunError::NothingLeft(id))?;
+        let api = Api::listen(&self.dir, handle.clone(), id)?;
+        let (notices_in, notices) = mpsc::unbounded_channel();
+        let driver = Driver::new(DriverParts {
+            engine,
+            pending: events,
+            next_sequence,
+            store: StoreTask::spawn(self.store, output_dir),
+            executor: executor.clone(),
+            context,
+            inbox: outbox,
+            notices: notices_in,
+            max_parallel_jobs: options.max_parallel_jobs.map_or(usize::MAX, |cap| cap as usize),
+        });
+        let task = tokio::spawn(driver.drive());
+        Ok(Running {
+            id,
+            run,
+            begun,
+            handle,
+            notices,
+            task,
+            result: None,
+            api,
+            dir: self.dir,
+            executor,
+        })
+    }
+}
+
+impl Running {
+    /// Waits for news. After the end there is no other.
+    pub async fn next(&mut self) -> News {
+        if self.result.is_some() {
+            return News::Ended;
+        }
+        tokio::select! {
+            Some(notice) = self.notices.recv() => News::Notice(notice),
+            joined = &mut self.task => {
+                self.result = Some(joined.map_err(|error| RunError::Internal(error.to_string())));
+                News::Ended
+            }
+        }
+    }
+
+    /// Waits for the end of the run.
+    ///
+    /// # Errors
+    /// When it could not go on.
+    pub async fn wait(mut self) -> Result<RunOutcome, RunError> {
+        while self.next().await != News::Ended {}
+        self.api.close();
+        self.dir.withdraw();
+        drop(self.executor);
+        let gone = || Err(RunError::Internal("the run has no result".to_owned()));
+        let (engine, conclusion) = self.result.unwrap_or_else(gone)??;
+        let output_dir = self.dir.path().to_string_lossy().into_owned();
+        let view = View {
+            engine: &engine,
+            planned: &[],
+            now: now(),
+            is_live: false,
+            output_dir: &output_dir,
+        };
+        let failed = engine
+            .failed_jobs()
+            .filter_map(|job| engine.latest_attempt(job))
+            .map(|attempt| engine.attempt_report(attempt, view.now, &output_dir))
+            .collect();
+        Ok(RunOutcome { conclusion, report: view.workflow(), failed })
+    }
+}
+
+/// The events with which a run begins or goes on, applied to the engine.
+async fn beginning(
+    engine: &mut Engine,
+    allocation: Allocation,
+    executor: &dyn Executor,
+) -> Result<(Vec<Event>, Begun), RunError> {
+    let is_resumed = engine.can_resume();
+    let under_way: Vec<_> = engine.running().collect();
+    let steps: Vec<_> =
+        under_way.iter().map(|(job, attempt)| engine.step_id(*job, *attempt)).collect();
+    let states = executor.reconcile(&steps).await?;
+    let mut events: Vec<Event> = under_way
+        .iter()
+        .zip(states)
+        .filter_map(|((job, attempt), state)| end_of(*job, *attempt, state))
+        .collect();
+    let lost = events.len() + engine.cleared_jobs().len();
+    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    let at = now();
+    let gone = engine.live_allocations().map(|allocation| allocation.id);
+    events.extend(gone.map(|allocation| Event::AllocationEnded { at, allocation }));
+    if is_resumed {
+        events.push(Event::RunResumed { at });
+    } else {
+        let reset = engine.unfinished_jobs();
+        if reset.is_empty() && engine.run().is_some() {
+            return Err(RunError::NothingLeft(engine.id()));
+        }
+        events.push(engine.next_run(at, reset));
+    }
+    events.push(Event::AllocationGranted { at, allocation });
+    for event in &events {
+        engine.apply(event).map_err(|refused| RunError::Internal(refused.to_string()))?;
+    }
+    let completed = engine.counts().of(torc_core::engine::JobStatus::Completed);
+    Ok((events, Begun { is_resumed, completed, lost }))
+}
+
+/// What became of a step that was under way when torc died; `None`: it still runs.
+fn end_of(job: JobId, attempt: torc_core::ids::AttemptId, state: StepState) -> Option<Event> {
+    let (at, outcome, usage) = match state {
+        StepState::Running => return None,
+        StepState::Ended { at, outcome, usage } => (at, outcome, usage),
+        StepState::Unknown => (now(), Outcome::Lost, Usage::default()),
+    };
+    Some(Event::StepEnded { job, attempt, at, outcome, usage })
+}
+
+fn check_feasibility(engine: &Engine, allocation: &Allocation) -> Result<(), RunError> {
+    let allocations = std::slice::from_ref(allocation);
+    let never: Vec<NeverRuns> = engine
+        .unfinished_classes()
+        .filter_map(|(request, job, count)| {
+            let reason = feasibility(request, allocations, now()).err()?;
+            let job = engine.workflow().jobs[job.index()].name.to_string();
+            Some(NeverRuns { job, count, reason })
+        })
+        .collect();
+    if never.is_empty() { Ok(()) } else { Err(RunError::NeverRuns(never)) }
+}
+
+/// Files that some job reads and none writes must be there.
+fn check_inputs(workflow: &Workflow, submission_dir: &Path) -> Result<(), RunError> {
+    let data = || workflow.jobs.iter().filter_map(|job| job.data.as_deref());
+    let mut wanted = vec![false; workflow.header.files.len()];
+    for file in data().flat_map(|data| &data.input_files) {
+        wanted[*file as usize] = true;
+    }
+    for file in data().flat_map(|data| &data.output_files) {
+        wanted[*file as usize] = false;
+    }
+    let missing: Vec<String> = wanted
+        .iter()
+        .zip(&workflow.header.files)
+        .filter(|(wanted, file)| **wanted && !submission_dir.join(&*file.path).exists())
+        .map(|(_, file)| file.path.to_string())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(RunError::MissingFiles(missing)) }
+}

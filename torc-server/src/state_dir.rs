@@ -1,0 +1,119 @@
+//! The state directory: where torc keeps its database, the output of jobs, and the note that tells
+//! who owns it now.
+
+use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use torc_core::wire::PROTOCOL;
+
+use crate::store::StoreError;
+
+/// A state directory. It need not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory at this path, which is made absolute.
+    ///
+    /// # Errors
+    /// When the current directory is gone.
+    pub fn at(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { path: std::path::absolute(path)? })
+    }
+
+    /// Its path, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("torc.db")
+    }
+
+    /// Where jobs' output goes.
+    pub fn job_stdio(&self) -> PathBuf {
+        self.path.join("job_stdio")
+    }
+
+    /// Where executors keep hostfiles and the like; emptied by nobody but them.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Makes the folders that jobs' output and executors' files go to.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn make_folders(&self) -> Result<(), StoreError> {
+        for folder in [self.job_stdio(), self.scratch()] {
+            std::fs::create_dir_all(&folder).map_err(|error| StoreError::NotWritable {
+                path: folder,
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn access_file(path: &Path) -> PathBuf {
+        path.join("server.json")
+    }
+
+    /// Leaves word about who owns this directory, readable by its owner only.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn announce(&self, owner: &Owner) -> std::io::Result<()> {
+        let target = Self::access_file(&self.path);
+        let draft = self.path.join("server.json.new");
+        let _ = std::fs::remove_file(&draft);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&serde_json::to_vec(owner)?)?;
+        std::fs::rename(draft, target)
+    }
+
+    /// Takes that word back.
+    pub fn withdraw(&self) {
+        let _ = std::fs::remove_file(Self::access_file(&self.path));
+    }
+}
+
+/// Who owns a state directory. Not proof: the database's lock is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The protocol it speaks.
+    pub protocol: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Its host.
+    pub host: String,
+    /// The Unix socket that it listens on.
+    pub socket: PathBuf,
+}
+
+impl Owner {
+    /// This process, listening on this socket.
+    pub fn this_process(socket: PathBuf) -> Self {
+        let host = nix::unistd::gethostname()
+            .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned());
+        Self { protocol: PROTOCOL, pid: std::process::id(), host, socket }
+    }
+
+    /// What was left in this state directory; `None` when nothing was, or nothing of sense.
+    pub fn read(state_dir: &Path) -> Option<Self> {
+        let text = std::fs::read(StateDir::access_file(state_dir)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another torc (process {} on {})", self.pid, self.host)
+    }
+}

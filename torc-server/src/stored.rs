@@ -1,0 +1,43 @@
+//! A workflow that nobody runs, read from the store.
+
+use torc_core::engine::Engine;
+use torc_core::ids::WorkflowId;
+use torc_core::placer::{Policy, WholeNodePlacer};
+use torc_core::time::Timestamp;
+use torc_core::traits::Placer;
+use torc_core::workflow::Workflow;
+
+use crate::store::{Origin, Store, StoreError, StoredWorkflow};
+use crate::view::View;
+
+/// A stored workflow, with the engine in the state that its log leads to.
+pub(crate) struct StoredView {
+    pub(crate) engine: Engine,
+    pub(crate) origin: Origin,
+    pub(crate) next_sequence: i64,
+    output_dir: String,
+}
+
+impl StoredView {
+    pub(crate) async fn load(
+        store: &mut Store,
+        id: Option<WorkflowId>,
+        output_dir: &str,
+    ) -> Result<Self, StoreError> {
+        let StoredWorkflow { id, origin, workflow, events, next_sequence } = store.load(id).await?;
+        let placer = placer_for(&workflow);
+        let engine = Engine::replay(id, workflow, placer, events)
+            .map_err(|refused| store.damaged(format!("workflow {id}: {refused}")))?;
+        Ok(Self { engine, origin, next_sequence, output_dir: output_dir.to_owned() })
+    }
+
+    pub(crate) fn view(&self, now: Timestamp) -> View<'_> {
+        let output_dir = &self.output_dir;
+        View { engine: &self.engine, planned: &[], now, is_live: false, output_dir }
+    }
+}
+
+/// The placer that serves a workflow.
+pub(crate) fn placer_for(workflow: &Workflow) -> Box<dyn Placer> {
+    Box::new(WholeNodePlacer::new(workflow.header.sort_method, Policy::Pack))
+}
