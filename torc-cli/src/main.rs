@@ -1,2 +1,34 @@
-//! torc
-fn main() {}
+//! The `torc` command: reads arguments, calls one thing in the libraries, presents what comes back,
+//! and chooses the exit code.
+
+mod args;
+mod commands;
+mod exit;
+mod host;
+mod render;
+mod spec_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // The process that keeps jobs is this very program, started again.
+    if let Some(code) = torc_executors::keeper::run_if_asked() {
+        return code;
+    }
+    let args = args::Args::parse();
+    args.color.write_global();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TORC_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // One thread beside the database's: what runs in parallel are the jobs.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::Failure::internal(&error).report(args.format),
+    };
+    match runtime.block_on(commands::execute(&args)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(args.format),
+    }
+}
