@@ -7,7 +7,7 @@
 //! What it guarantees: no process of any job outlives it or torc. It is a session leader without a
 //! terminal, so that Ctrl-C reaches torc only; it adopts whatever its jobs leave behind; and when
 //! the socket reports that torc has ended, however that happened, it kills every descendant it has
-//! and ends after the last of them. It blocks all signals that a user might send to it; its jobs
+//! and ends after the last of them. It is deaf to all signals that a user might send to it; its jobs
 //! start with none blocked and none ignored.
 
 mod ending;
@@ -138,6 +138,8 @@ fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
             if obey(&mut inbox, socket, supervisor)?.is_none() {
                 return Ok(());
             }
+            // The end of a child is not signalled while another is started.
+            supervisor.reap();
         }
     }
 }

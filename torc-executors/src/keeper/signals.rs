@@ -1,57 +1,60 @@
 //! The signal state of the keeper, and thereby of its jobs.
 //!
-//! All signals are blocked, so that none ends the keeper but SIGKILL; ends of children are read from
-//! a descriptor. Jobs get an empty mask from the standard library's spawn. A signal that torc was
-//! started with as ignored (`nohup`, a shell's `&`) would stay ignored in jobs, where a shell could
-//! not even trap it, so those are given a handler that is never called: `execve` resets handled
-//! signals to their default.
+//! Ends of children are read from a descriptor, which takes that SIGCHLD is blocked. A job inherits
+//! what is blocked and what is ignored, and a shell cannot even trap what it inherited as ignored
+//! (from `nohup`, or from a shell's `&`). So nothing is blocked while a job is started, and every
+//! signal that would end the keeper, or that it may have inherited as ignored, has a handler that
+//! does nothing of consequence: `execve` resets handled signals to their default.
 
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Signals that a handler must not or cannot stand for: faults of the keeper itself, and those that
+/// the kernel does not let anybody handle. SIGPIPE is missing too: the standard library ignores it,
+/// and resets it when it spawns.
+const LEFT_ALONE: [Signal; 10] = [
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGKILL,
+    Signal::SIGSEGV,
+    Signal::SIGSTOP,
+    Signal::SIGSYS,
+    Signal::SIGPIPE,
+];
+
 /// The set of SIGCHLD alone.
 pub(super) fn child() -> SigSet {
     SigSet::from(Signal::SIGCHLD)
 }
 
-/// Blocks all signals and makes sure that jobs will not inherit an ignored one.
+/// Makes this process deaf to what a user may send, and blocks SIGCHLD.
 ///
 /// # Errors
 /// When the operating system refuses either.
 pub(super) fn prepare() -> io::Result<()> {
-    SigSet::all().thread_block()?;
-    let ignored = ignored_signals(&std::fs::read_to_string("/proc/self/status")?);
-    // The standard library ignores SIGPIPE itself, and resets it when it spawns.
-    let inherited = ignored.into_iter().filter(|&number| number != Signal::SIGPIPE as i32);
-    let inherited: Vec<i32> = inherited.collect();
-    if inherited.is_empty() {
-        return Ok(());
-    }
     // Only for the registration: the handlers stay when the runtime is dropped.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
-    for number in inherited {
-        let _handled = signal(SignalKind::from_raw(number))?;
+    for kind in Signal::iterator().filter(|kind| !LEFT_ALONE.contains(kind)) {
+        let _handled = signal(SignalKind::from_raw(kind as i32))?;
     }
+    child().thread_set_mask()?;
     Ok(())
 }
 
-/// The numbers of the standard signals in the `SigIgn` mask of `proc_pid_status(5)`.
-fn ignored_signals(status: &str) -> Vec<i32> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    (1..32).filter(|number| mask & (1 << (number - 1)) != 0).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_is_read() {
-        assert_eq!(ignored_signals("Name:\tx\nSigIgn:\t0000000000001007\n"), [1, 2, 3, 13]);
-        assert_eq!(ignored_signals("Name:\tx\n"), [0_i32; 0]);
-    }
+/// Runs `start` with no signal blocked. The end of a child may go unnoticed meanwhile: look for ended
+/// children afterwards.
+///
+/// # Errors
+/// When the operating system refuses to change the mask.
+pub(super) fn unblocked<T>(start: impl FnOnce() -> T) -> io::Result<T> {
+    SigSet::empty().thread_set_mask()?;
+    let result = start();
+    child().thread_set_mask()?;
+    Ok(result)
 }

@@ -19,8 +19,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{AccessFlags, Pid, access};
 use torc_core::traits::{LaunchStage, StdioPaths};
 
-use super::mark;
 use super::wire::Launch;
+use super::{mark, signals};
 
 /// Where programs are looked for when the environment has no PATH (as `execvp(3)` does).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -82,9 +82,9 @@ impl Spawner {
             .stdout(stdout)
             .stderr(stderr);
         self.pin(&launch.cores)?;
-        let spawned = command.spawn();
+        let spawned = signals::unblocked(|| command.spawn());
         self.unpin(&launch.cores)?;
-        spawned.map_err(|error| {
+        spawned.and_then(|child| child).map_err(|error| {
             self.programs.clear();
             launch_refusal(launch, &program, &error)
         })

@@ -1,7 +1,9 @@
 //! What is done when the keeper itself was killed: its jobs must not run on.
 //!
 //! This process is a subreaper, too, so it adopts what the keeper held. A process is a job's if it is
-//! in the keeper's session, carries the keeper's mark, or descends from such a process. Blocking.
+//! in the keeper's session, carries the keeper's mark, or descends from such a process. A daemon that
+//! left its session, its parents and its environment looks like anybody's and is left alone; only a
+//! living keeper can tell. Blocking.
 
 use std::collections::HashSet;
 

@@ -77,3 +77,49 @@ fn orphans(keeper: i32, subjects: &[Subject]) -> HashMap<StepKey, Vec<i32>> {
     }
     orphans
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Holds 64 MiB, shared with four children.
+    const SHARED: &str = "import os, sys
+x = bytearray(64 << 20)
+for i in range(4):
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+print('x', end='', flush=True)
+sys.stdin.read()";
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn shared_pages_count_once_before_a_step_is_over_its_limit() {
+        let mut command = Command::new("python3");
+        command.args(["-c", SHARED]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 starts");
+        let output = child.stdout.as_mut().expect("is piped");
+        output.read_exact(&mut [0]).expect("the processes are there");
+        let own = i32::try_from(std::process::id()).expect("fits");
+        let pid = i32::try_from(child.id()).expect("fits");
+        let measured = |keeper, limit| measure(keeper, &[Subject { key: 7, pid, limit }]);
+        let one = |limit: Option<u64>| {
+            let samples = measured(own, limit);
+            assert_eq!(samples.len(), 1);
+            samples[0]
+        };
+        let all = one(None);
+        assert!(all.key == 7 && all.used > 4 * 64 * MIB && !all.is_over, "{all:?}");
+        let below = one(Some(150 * MIB));
+        assert!(below.used > 64 * MIB && below.used < 150 * MIB && !below.is_over, "{below:?}");
+        let over = one(Some(50 * MIB));
+        assert!(over.used < 150 * MIB && over.is_over, "{over:?}");
+        assert_eq!(measured(own + 1, None), [], "a process of another parent is another's");
+        // At the end of their input all of them end.
+        drop(child.stdin.take());
+        assert!(child.wait().expect("is reaped").success());
+    }
+}

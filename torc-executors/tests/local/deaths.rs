@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torc_core::traits::{Executor, ExecutorError, Outcome};
 
+use crate::sights::signals;
 use crate::site::{Pipe, Reader, Site, Test, run, step_id};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -19,16 +20,30 @@ pub(crate) const TESTS: &[Test] = &[
     ("ignored_signals_are_not_inherited", ignored_signals),
 ];
 
-/// A process that ignores signals, in a child, a grandchild in another session, a daemon, and a
-/// daemon without environment; each writes a line when it is there.
+/// Processes that ignore signals: a shell, a child, a grandchild in another session, and a daemon;
+/// each writes a line when it is there.
 const FAMILY: &str = "exec 9> ready; trap '' HUP INT TERM; sleeper='echo ready >&9; sleep 1000'; \
      bash -c \"$sleeper\" & (setsid bash -c \"$sleeper\" & wait) & \
-     (setsid bash -c \"$sleeper\" &); (setsid setsid env -i bash -c \"$sleeper\" &); \
-     echo ready >&9; wait; sleep 1000";
-const FAMILY_SIZE: usize = 5;
+     (setsid bash -c \"$sleeper\" &); $HIDDEN echo ready >&9; wait; sleep 1000";
+const FAMILY_SIZE: usize = 4;
+
+/// A daemon without environment.
+const HIDDEN: &str = "(setsid env -i bash -c \"$sleeper\" &);";
+
+/// The script of a family, and how many processes there are to wait for.
+fn with_hidden() -> (String, usize) {
+    (FAMILY.replace("$HIDDEN", HIDDEN), FAMILY_SIZE + 1)
+}
+
+fn without_hidden() -> (String, usize) {
+    (FAMILY.replace("$HIDDEN", ""), FAMILY_SIZE)
+}
 
 /// The first argument of a program that is to start a job and be killed.
 const VICTIM: &str = "__victim";
+
+/// The exit code of a victim whose job was ended by SIGINT.
+const INTERRUPTED: u8 = 42;
 
 /// Runs one job with the given script in the given folder if this program was asked to.
 pub(crate) fn victim_if_asked() -> Option<ExitCode> {
@@ -37,13 +52,14 @@ pub(crate) fn victim_if_asked() -> Option<ExitCode> {
         return None;
     }
     let (folder, script) = (arguments.next()?, arguments.next()?);
-    run(async move {
+    let mut is_interrupted = false;
+    run(async {
         let mut site = Site::new();
         let mut step = site.step(1, &script);
         step.working_dir = folder.into();
-        assert!(matches!(site.outcome(step).await, Outcome::Exited { .. }));
+        is_interrupted = site.outcome(step).await == Outcome::Signaled { signal: 2 };
     });
-    Some(ExitCode::SUCCESS)
+    Some(if is_interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE })
 }
 
 /// This program as one that runs a job; the returned command can be made another's.
@@ -57,8 +73,9 @@ fn killed_torc() {
     run(async {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ready = Pipe::make(folder.path().join("ready"));
-        let mut victim = victim(folder.path(), FAMILY).spawn().expect("starts");
-        let reader = ready.lines(FAMILY_SIZE).await;
+        let (script, size) = with_hidden();
+        let mut victim = victim(folder.path(), &script).spawn().expect("starts");
+        let reader = ready.lines(size).await;
         victim.kill().expect("is killed");
         victim.wait().expect("is reaped");
         reader.all_gone().await;
@@ -66,11 +83,11 @@ fn killed_torc() {
 }
 
 /// A site where a family runs.
-async fn family() -> (Site, Reader) {
+async fn family((script, size): (String, usize)) -> (Site, Reader) {
     let site = Site::new();
     let ready = site.pipe("ready");
-    site.launch(site.step(1, FAMILY)).await;
-    let reader = ready.lines(FAMILY_SIZE).await;
+    site.launch(site.step(1, &script)).await;
+    let reader = ready.lines(size).await;
     (site, reader)
 }
 
@@ -80,7 +97,7 @@ fn keeper(site: &Site) -> Pid {
 
 fn killed_keeper() {
     run(async {
-        let (mut site, reader) = family().await;
+        let (mut site, reader) = family(without_hidden()).await;
         kill(keeper(&site), Signal::SIGKILL).expect("is killed");
         assert_eq!(site.end().await.1, Outcome::Lost);
         reader.assert_all_gone();
@@ -91,7 +108,7 @@ fn killed_keeper() {
 
 fn dropped_executor() {
     run(async {
-        let (site, reader) = family().await;
+        let (site, reader) = family(with_hidden()).await;
         drop(site);
         reader.all_gone().await;
     });
@@ -99,7 +116,7 @@ fn dropped_executor() {
 
 fn shutdown() {
     run(async {
-        let (mut site, reader) = family().await;
+        let (mut site, reader) = family(with_hidden()).await;
         site.executor.shutdown().await;
         reader.assert_all_gone();
         assert_eq!(site.end().await.1, Outcome::Cancelled);
@@ -135,9 +152,9 @@ fn ignored_signals() {
         outer.args(["-c", "trap '' INT HUP QUIT CHLD; exec \"$@\"", "bash"]);
         outer.arg(inner.get_program()).args(inner.get_args());
         let status = tokio::process::Command::from(outer).status().await.expect("runs");
-        // The job was ended by the signal, which the victim takes for a failure.
-        assert!(!status.success());
+        assert_eq!(status.code(), Some(i32::from(INTERRUPTED)));
         let ignored = std::fs::read_to_string(folder.path().join("ignored")).expect("readable");
-        assert_eq!(ignored.trim_end(), "SigIgn:\t0000000000000000");
+        let mask = ignored.strip_prefix("SigIgn:").expect("the mask of ignored signals");
+        assert_eq!(signals(mask), 0);
     });
 }

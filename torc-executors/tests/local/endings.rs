@@ -128,10 +128,10 @@ fn other_sessions() {
         let other = "trap \"echo $0 >> told; exit 0\" TERM; echo ready >&9; sleep 1000 & wait";
         let script = format!(
             "exec 9> ready; setsid bash -c '{other}' child & (setsid bash -c '{other}' daemon &); \
-             trap '' TERM; wait; while [ $(wc -l < told) != 2 ]; do sleep 0.01; done; exit 0"
+             trap '' TERM; echo ready >&9; wait; while [ $(wc -l < told) != 2 ]; do sleep 0.01; done; exit 0"
         );
         site.launch(site.step(1, &script)).await;
-        let reader = ready.lines(2).await;
+        let reader = ready.lines(3).await;
         site.executor.signal(step_id(1), StepSignal::TimeUp).await.expect("takes a signal");
         assert_eq!(site.end().await.1, Outcome::TimedOut { code: Some(0) });
         reader.assert_all_gone();

@@ -65,16 +65,24 @@ fn a_neighbours_daemon_lives_on() {
 fn without_a_trace() {
     run(async {
         let mut site = Site::new();
-        let (ready, go) = (site.pipe("ready"), site.pipe("go"));
+        let ready = site.pipe("ready");
+        let (first, second) = (site.pipe("first"), site.pipe("second"));
         // Both run when the second one's end makes the keeper look for orphans.
-        site.launch(site.step(1, "cat go > /dev/null; exit 0")).await;
-        let daemon = "exec 9> ready; echo ready >&9; sleep 1000";
-        let script = format!("(setsid env -i bash -c \"{daemon}\" &); exec 8< go; exit 3");
+        site.launch(site.step(1, "cat first > /dev/null; exit 0")).await;
+        let daemon = "exec 9> ready; echo ready >&9; cat ask >&9; sleep 1000";
+        let ask = site.pipe("ask");
+        let script =
+            format!("(setsid env -i bash -c '{daemon}' &); cat second > /dev/null; exit 3");
         site.launch(site.step(2, &script)).await;
-        let reader = ready.lines(1).await;
-        go.write("go").await;
-        assert!(matches!(site.end().await.1, Outcome::Exited { .. }));
-        assert!(matches!(site.end().await.1, Outcome::Exited { .. }));
+        let mut reader = ready.lines(1).await;
+        second.write("go").await;
+        let (step, outcome, _) = site.end().await;
+        assert_eq!((step, outcome), (step_id(2), Outcome::Exited { code: 3 }));
+        ask.write("still there?\n").await;
+        assert_eq!(reader.line(), "still there?\n");
+        first.write("go").await;
+        let (step, outcome, _) = site.end().await;
+        assert_eq!((step, outcome), (step_id(1), Outcome::Exited { code: 0 }));
         reader.all_gone().await;
     });
 }

@@ -20,7 +20,7 @@ use torc_executors::local::{LocalConfig, LocalExecutor};
 pub(crate) type Test = (&'static str, fn());
 
 /// Longer than any test takes on a busy host; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs a test to its end, or fails it after a while.
 pub(crate) fn run(test: impl Future<Output = ()>) {
