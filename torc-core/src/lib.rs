@@ -8,7 +8,9 @@
 pub mod diagnostics;
 pub mod engine;
 pub mod ids;
+pub mod placer;
 pub mod resources;
+pub mod spec;
 pub mod time;
 pub mod traits;
 pub mod wire;

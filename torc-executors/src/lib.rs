@@ -1,1 +1,9 @@
-//! torc-executors
+//! What launches steps and keeps their processes: the Local executor, the keeper that is the parent
+//! of all its jobs, and what this host has to offer.
+//!
+//! A program that embeds this crate calls [`keeper::run_if_asked`] first thing in its `main`.
+
+pub mod host;
+pub mod keeper;
+pub mod local;
+mod processes;

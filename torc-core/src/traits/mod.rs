@@ -16,8 +16,8 @@ pub use executor::{
 };
 pub use launcher::{LaunchPlan, Launcher, LauncherError, RankLayout};
 pub use placer::{
-    Delta, NeverReason, NodeState, NotNowReason, Placer, Plan, PlannedStart, RunningStep, Snapshot,
-    Start, Waiting, WaitingJob,
+    Delta, NeverReason, NodeFree, NodeState, NotNowReason, Placer, Plan, PlannedStart, RunningStep,
+    Snapshot, Start, Waiting, WaitingJob,
 };
 pub use scheduler::{
     AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler, SchedulerError,

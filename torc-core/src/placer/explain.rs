@@ -1,0 +1,106 @@
+//! Why a job waits, with numbers.
+//!
+//! Owns: the choice of the one cause that is told. Does not know: how to change it. Invariant: it
+//! asks the same searches as a decision, so that it never names a cause that a decision would not
+//! have met.
+
+use super::amounts::Amounts;
+use super::feasibility;
+use super::fleet::Site;
+use super::promise::{Promise, earliest_room};
+use super::search::{self, Ask};
+use super::whole_node::{Class, WholeNodePlacer};
+use crate::ids::JobId;
+use crate::time::Timestamp;
+use crate::traits::{NodeFree, NotNowReason, Waiting};
+
+impl WholeNodePlacer {
+    pub(super) fn why_waiting(&self, job: JobId, now: Timestamp) -> Option<Waiting> {
+        let class = self.classes.get(self.queue.class_of(job)?.0 as usize)?;
+        if self.fleet.allocations().next().is_none() {
+            return Some(Waiting::NotNow(NotNowReason::NoAllocation));
+        }
+        if let Err(never) = feasibility::judge(&class.request, self.fleet.allocations(), now) {
+            return Some(Waiting::Never(never));
+        }
+        Some(Waiting::NotNow(self.why_not_now(class, job, now)))
+    }
+
+    fn why_not_now(&self, class: &Class, job: JobId, now: Timestamp) -> NotNowReason {
+        let ask = self.ask(class, now);
+        let promised = self.promise.as_ref().filter(|promise| promise.job == job);
+        if !self.fits(ask) {
+            return if class.request.is_gang() {
+                self.lack_of_idle_nodes(ask, promised)
+            } else {
+                self.lack_of_room(ask, promised)
+            };
+        }
+        if let Some(promise) = &self.promise
+            && promise.job != job
+            && promise.priority >= class.request.priority
+        {
+            let mut held_back = ask;
+            self.hold_back(&mut held_back, promise);
+            if !self.fits(held_back) {
+                return NotNowReason::HeldForPlannedStart {
+                    job: promise.job,
+                    until: promise.forecast.until,
+                };
+            }
+        }
+        NotNowReason::Queued
+    }
+
+    fn fits(&self, ask: Ask<'_>) -> bool {
+        if ask.request.is_gang() {
+            search::gang(&self.fleet, ask).is_some()
+        } else {
+            search::single(&self.fleet, ask).is_some()
+        }
+    }
+
+    fn lack_of_room(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {
+        let nearest = search::nearest(&self.fleet, ask);
+        let needs = nearest.first().map_or_else(
+            || Amounts::needed(ask.request, Amounts::default()),
+            |&slot| Amounts::needed(ask.request, self.fleet.node(slot).total),
+        );
+        let expected_at = match promised {
+            Some(promise) => promise.forecast.at,
+            None => earliest_room(&self.fleet, ask).map(|(at, _)| at),
+        };
+        NotNowReason::NotEnoughFree {
+            needs_cpus: needs.cpus,
+            needs_memory: needs.memory,
+            needs_gpus: needs.gpus,
+            free: nearest.into_iter().filter_map(|slot| self.node_free(slot)).collect(),
+            expected_at,
+        }
+    }
+
+    fn lack_of_idle_nodes(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {
+        let idle = |site: &Site| {
+            let fits = |total: Amounts| total.covers(Amounts::needed(ask.request, total));
+            let fitting = site.idle.iter().filter(|(total, _)| fits(**total));
+            fitting.map(|(_, [open, held])| open.len() + held.len()).sum::<u32>()
+        };
+        NotNowReason::WaitsForIdleNodes {
+            needs: ask.request.nodes,
+            idle: ask.sites(&self.fleet).map(|(_, site)| idle(site)).max().unwrap_or(0),
+            planned_at: promised.and_then(|promise| promise.forecast.at),
+        }
+    }
+
+    fn node_free(&self, slot: u32) -> Option<NodeFree> {
+        let node = self.fleet.node(slot);
+        let nodes = &self.fleet.site(node.site)?.allocation.nodes;
+        let (_, inventory) = nodes.get(node.position as usize)?;
+        Some(NodeFree {
+            node: inventory.name.clone(),
+            cpus: node.free.cpus,
+            memory: node.free.memory,
+            gpus: node.free.gpus,
+        })
+    }
+}

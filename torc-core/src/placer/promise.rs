@@ -1,0 +1,214 @@
+//! Planned starts: when and where a job that is blocked now can start, if running jobs keep their
+//! declared runtimes.
+//!
+//! Owns: the forecast. Does not know: who is blocked, or in which order jobs are served. Invariant:
+//! at the time of a forecast, all of its steps that have a known end having ended, the job fits on
+//! the nodes of the forecast and its allocation still admits it.
+
+use super::amounts::Amounts;
+use super::fleet::{Fleet, NEVER, Node, Site};
+use super::idmap::IdMap;
+use super::search::{Ask, earliest_end};
+use crate::ids::{ClassId, JobId};
+use crate::resources::Request;
+use crate::time::Timestamp;
+
+/// The one planned start that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Promise {
+    pub(super) job: JobId,
+    pub(super) class: ClassId,
+    pub(super) priority: i32,
+    pub(super) is_gang: bool,
+    pub(super) forecast: Forecast,
+    /// Something happened that may change the forecast.
+    pub(super) is_stale: bool,
+}
+
+/// When and where.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Forecast {
+    pub(super) site: u32,
+    /// In node order.
+    pub(super) slots: Vec<u32>,
+    /// `None` when it depends on steps whose end is not known.
+    pub(super) at: Option<Timestamp>,
+    /// The latest bound that is known: `at`, else the end of the allocation, else [`NEVER`].
+    pub(super) until: Timestamp,
+}
+
+/// What can be foreseen for a blocked job.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Prospect {
+    /// It starts here.
+    Start(Forecast),
+    /// Each allocation ends too early for the time at which there would be room.
+    TooLate,
+    /// The usable nodes would have no room for it if they were empty.
+    Unplaceable,
+}
+
+/// Foresees the start of a job that is blocked now.
+pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
+    let has_room = |site: &Site| {
+        let fits = |total: &Amounts| total.covers(Amounts::needed(ask.request, *total));
+        let fitting = site.shapes.iter().filter(|(total, _)| fits(total));
+        fitting.map(|(_, nodes)| nodes).sum::<u32>() >= ask.request.nodes.max(1)
+    };
+    if !ask.sites(fleet).any(|(_, site)| has_room(site)) {
+        return Prospect::Unplaceable;
+    }
+    let forecast = if ask.request.is_gang() {
+        gang(fleet, ask)
+    } else {
+        match earliest_room(fleet, ask) {
+            Some((at, slot)) => Some(Forecast {
+                site: fleet.node(slot).site,
+                slots: vec![slot],
+                at: Some(at),
+                until: at,
+            }),
+            None => room_some_day(fleet, ask),
+        }
+    };
+    forecast.map_or(Prospect::TooLate, Prospect::Start)
+}
+
+/// When and where a single-node job first has room, going through the known ends in order.
+pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
+    let mut freed: IdMap<u32, Amounts> = IdMap::default();
+    for (end, job) in fleet.ends_from(ask.now) {
+        let enough = earliest_end(ask.request, end);
+        for &slot in fleet.slots_of(job) {
+            let node = fleet.node(slot);
+            let Some(step) = node.steps.iter().find(|step| step.job == job) else { continue };
+            if !is_open(fleet, ask, node, enough) {
+                continue;
+            }
+            let free = freed.entry(slot).or_insert(node.free);
+            *free = free.plus(step.takes());
+            if free.covers(Amounts::needed(ask.request, node.total)) {
+                return Some((end, slot));
+            }
+        }
+    }
+    None
+}
+
+fn is_open(fleet: &Fleet, ask: Ask<'_>, node: &Node, enough: Timestamp) -> bool {
+    node.is_usable()
+        && fleet.site(node.site).is_some_and(|site| {
+            site.allocation.ends_at.unwrap_or(NEVER) >= enough && ask.pools.contains(&site.pool)
+        })
+}
+
+/// Where a single-node job lacks the least, among nodes on which the end of some step is unknown.
+fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
+    let need = |total| Amounts::needed(ask.request, total);
+    let bare = Amounts { memory: 0, ..need(Amounts::default()) };
+    let (_, (_, _, slot)) = ask
+        .groups(fleet)
+        .flat_map(|group| &group.free)
+        .filter_map(|index| {
+            index.nearest(bare, |(_, _, slot)| {
+                let node = fleet.node(*slot);
+                node.unknown_ends > 0 && node.total.covers(need(node.total))
+            })
+        })
+        .min_by_key(|(missing, (_, id, _))| (*missing, *id))?;
+    let site = fleet.node(slot).site;
+    let until = fleet.site(site)?.allocation.ends_at.unwrap_or(NEVER);
+    Some(Forecast { site, slots: vec![slot], at: None, until })
+}
+
+/// When and where a gang first has its nodes.
+fn gang(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
+    ask.sites(fleet)
+        .filter_map(|(index, site)| {
+            let forecast = gang_at(fleet, ask, index, site)?;
+            let rank = (forecast.at.unwrap_or(NEVER), site.allocation.id);
+            Some((rank, forecast))
+        })
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, forecast)| forecast)
+}
+
+fn gang_at(fleet: &Fleet, ask: Ask<'_>, index: u32, site: &Site) -> Option<Forecast> {
+    let count = ask.request.nodes as usize;
+    let mut nodes: Vec<_> = site
+        .slots()
+        .map(|slot| (fleet.node(slot), slot))
+        .filter(|(node, _)| {
+            node.is_usable() && node.total.covers(Amounts::needed(ask.request, node.total))
+        })
+        .map(|(node, slot)| {
+            // A step without a known end weighs more than any known end.
+            (node.idle_at.max(ask.now), node.unknown_ends, node.total, slot)
+        })
+        .collect();
+    if nodes.len() < count || count == 0 {
+        return None;
+    }
+    let (_, &mut (at, ..), _) = nodes.select_nth_unstable(count - 1);
+    let ends = site.allocation.ends_at.unwrap_or(NEVER);
+    if at == NEVER {
+        nodes.truncate(count);
+        return Some(Forecast { site: index, slots: in_order(nodes), at: None, until: ends });
+    }
+    if ends < earliest_end(ask.request, at) {
+        return None;
+    }
+    nodes.retain(|(idle_at, ..)| *idle_at <= at);
+    nodes.sort_unstable_by_key(|(_, _, total, slot)| (*total, *slot));
+    nodes.truncate(count);
+    Some(Forecast { site: index, slots: in_order(nodes), at: Some(at), until: at })
+}
+
+fn in_order(nodes: Vec<(Timestamp, u32, Amounts, u32)>) -> Vec<u32> {
+    let mut slots: Vec<_> = nodes.into_iter().map(|(.., slot)| slot).collect();
+    slots.sort_unstable();
+    slots
+}
+
+impl Promise {
+    /// Whether a job that starts now and runs so long is gone before the planned start.
+    pub(super) fn leaves_in_time(&self, request: &Request, now: Timestamp) -> bool {
+        request.runtime.is_some_and(|runtime| now + runtime <= self.forecast.until)
+    }
+
+    /// What jobs that may outlast the planned start may use on the node held for a single-node job.
+    ///
+    /// With a known time: what is left at that time beside the promised request. Without one: all
+    /// but what the promised job needs, and nothing of what it still lacks.
+    pub(super) fn beside(&self, fleet: &Fleet, request: &Request) -> Amounts {
+        let [slot] = *self.forecast.slots else { return Amounts::default() };
+        let node = fleet.node(slot);
+        let need = Amounts::needed(request, node.total);
+        let Some(at) = self.forecast.at else {
+            return node.free.minus(need);
+        };
+        node.free.least(free_at(node, at).minus(need))
+    }
+
+    /// Whether the end of a step on this node may change the forecast.
+    pub(super) fn is_upset_by(&self, fleet: &Fleet, slot: u32, ask: Ask<'_>) -> bool {
+        let node = fleet.node(slot);
+        let concerns = node.is_usable()
+            && fleet.site(node.site).is_some_and(|site| ask.pools.contains(&site.pool));
+        if !concerns {
+            return false;
+        }
+        match (self.forecast.at, self.is_gang) {
+            (None, true) => node.unknown_ends == 0 || self.forecast.slots.contains(&slot),
+            (None, false) => true,
+            (Some(at), true) => node.idle_at <= at,
+            (Some(at), false) => free_at(node, at).covers(Amounts::needed(ask.request, node.total)),
+        }
+    }
+}
+
+/// What the node has free once all steps have ended that are expected to by then.
+fn free_at(node: &Node, at: Timestamp) -> Amounts {
+    let ended = node.steps.iter().filter(|step| step.ends <= at);
+    ended.fold(node.free, |free, step| free.plus(step.takes()))
+}

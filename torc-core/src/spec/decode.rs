@@ -1,0 +1,284 @@
+//! A strict reader of maps: typed fields, nothing unknown, everything wrong reported.
+//!
+//! Knows no field by name. An explicit null is an absent field.
+
+use std::ops::RangeInclusive;
+
+use super::problems::{Problems, excerpt};
+use super::tree::{Key, Node, Spanned, Text, Value};
+use crate::diagnostics::{Problem, Span};
+
+/// The fields of one map that have not been read yet.
+pub(crate) struct Fields<'p, 'a> {
+    what: &'static str,
+    known: &'static [&'static str],
+    head: Span,
+    entries: Vec<(Key, Node)>,
+    problems: &'p Problems<'a>,
+}
+
+impl<'p, 'a> Fields<'p, 'a> {
+    /// Opens the map that describes `what` (`a job`), with the fields that it may have.
+    pub(crate) fn open(
+        node: Node,
+        what: &'static str,
+        known: &'static [&'static str],
+        problems: &'p Problems<'a>,
+    ) -> Option<Self> {
+        match node.value {
+            Value::Map(entries) => {
+                let head = entries.first().map_or(node.span, |(key, _)| key.span);
+                Some(Self { what, known, head, entries, problems })
+            }
+            _ => {
+                wrong_type(problems, &node, &format!("{what} must be a map"), "name: example");
+                None
+            }
+        }
+    }
+
+    /// A place that stands for the whole map: its first key.
+    pub(crate) fn head(&self) -> Span {
+        self.head
+    }
+
+    /// Where the problems go.
+    pub(crate) fn problems(&self) -> &'p Problems<'a> {
+        self.problems
+    }
+
+    /// A field as it is.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<(Key, Node)> {
+        debug_assert!(self.known.contains(&name), "{name} is not a known field of {}", self.what);
+        let index = self.entries.iter().position(|(key, _)| &*key.value == name)?;
+        let entry = self.entries.swap_remove(index);
+        (entry.1.value != Value::Null).then_some(entry)
+    }
+
+    /// The value of a field as it is.
+    pub(crate) fn node(&mut self, name: &'static str) -> Option<Node> {
+        self.take(name).map(|(_, node)| node)
+    }
+
+    /// Where a field stands.
+    pub(crate) fn node_span(&self, name: &str) -> Option<Span> {
+        self.entries.iter().find(|(key, _)| &*key.value == name).map(|(key, _)| key.span)
+    }
+
+    /// A string.
+    pub(crate) fn text(&mut self, name: &'static str, example: &str) -> Option<Text> {
+        let node = self.node(name)?;
+        as_text(self.problems, node, &format!("`{name}` must be a string"), name, example)
+    }
+
+    /// A string that must be there.
+    pub(crate) fn required_text(&mut self, name: &'static str, example: &str) -> Option<Text> {
+        let there = self.has(name);
+        if !there {
+            self.missing(name, example);
+        }
+        self.text(name, example)
+    }
+
+    /// Whether a field is there and not null.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, node)| &*key.value == name && node.value != Value::Null)
+    }
+
+    /// Reports a field that must be there.
+    pub(crate) fn missing(&self, name: &str, example: &str) {
+        self.problems.push(
+            Problem::error("spec::missing-field", format!("{} needs `{name}`", self.what))
+                .at(self.head, format!("`{name}` is missing"))
+                .help(format!("add it, for example `{name}: {example}`")),
+        );
+    }
+
+    /// A boolean.
+    pub(crate) fn flag(&mut self, name: &'static str) -> Option<Spanned<bool>> {
+        let node = self.node(name)?;
+        match node.value {
+            Value::Bool(flag) => Some(Spanned::new(flag, node.span)),
+            _ => {
+                let message = format!("`{name}` must be true or false");
+                wrong_type(self.problems, &node, &message, &format!("{name}: true"));
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(crate) fn whole(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Option<Spanned<i64>> {
+        let node = self.node(name)?;
+        as_whole(self.problems, &node, name, range)
+    }
+
+    /// A whole number that fits `T`, at least `least`.
+    pub(crate) fn count<T: TryFrom<i64>>(&mut self, name: &'static str, least: i64) -> Option<T> {
+        let found = self.whole(name, least..=i64::from(u32::MAX))?;
+        T::try_from(found.value).ok()
+    }
+
+    /// One of some words.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<Spanned<T>> {
+        let text = self.text(name, choices[0].0)?;
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == &*text.value) {
+            return Some(Spanned::new(*value, text.span));
+        }
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        let near = self.problems.did_you_mean(&text.value, words.iter().copied());
+        let message = format!("`{name}` cannot be `{}`", excerpt(&text.value));
+        let help = near.unwrap_or_else(|| format!("it is one of {}", words.join(", ")));
+        let label = format!("one of {}", words.join(", "));
+        self.problems
+            .push(Problem::error("spec::unknown-value", message).at(text.span, label).help(help));
+        None
+    }
+
+    /// The items of a list; none when it is absent.
+    pub(crate) fn list(&mut self, name: &'static str) -> Vec<Node> {
+        let Some(node) = self.node(name) else {
+            return Vec::new();
+        };
+        match node.value {
+            Value::Seq(items) => items,
+            _ => {
+                let message = format!("`{name}` must be a list");
+                wrong_type(self.problems, &node, &message, &format!("{name}: [...]"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A list of strings.
+    pub(crate) fn texts(&mut self, name: &'static str) -> Vec<Text> {
+        let message = format!("an item of `{name}` must be a string");
+        let items = self.list(name);
+        items
+            .into_iter()
+            .filter_map(|node| as_text(self.problems, node, &message, "-", "example"))
+            .collect()
+    }
+
+    /// The entries of a map.
+    pub(crate) fn map(&mut self, name: &'static str) -> Vec<(Key, Node)> {
+        let Some(node) = self.node(name) else {
+            return Vec::new();
+        };
+        match node.value {
+            Value::Map(entries) => {
+                entries.into_iter().filter(|(_, node)| node.value != Value::Null).collect()
+            }
+            _ => {
+                let message = format!("`{name}` must be a map");
+                wrong_type(self.problems, &node, &message, &format!("{name}: {{key: value}}"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Everything that is left, for maps with open fields.
+    pub(crate) fn rest(&mut self) -> Vec<(Key, Node)> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Reports what is left as unknown.
+    pub(crate) fn finish(self) {
+        for (key, _) in &self.entries {
+            if self.known.contains(&&*key.value) {
+                continue;
+            }
+            let help = self
+                .problems
+                .did_you_mean(&key.value, self.known.iter().copied())
+                .unwrap_or_else(|| format!("{} has: {}", self.what, self.known.join(", ")));
+            let message = format!("{} has no field `{}`", self.what, excerpt(&key.value));
+            self.problems.push(
+                Problem::error("spec::unknown-field", message)
+                    .at(key.span, "unknown field")
+                    .help(help),
+            );
+        }
+    }
+}
+
+/// A whole number within a range.
+pub(crate) fn as_whole(
+    problems: &Problems<'_>,
+    node: &Node,
+    name: &str,
+    range: RangeInclusive<i64>,
+) -> Option<Spanned<i64>> {
+    let example = format!("{name}: {}", range.start().max(&1));
+    match &node.value {
+        Value::Int(number) if range.contains(number) => Some(Spanned::new(*number, node.span)),
+        Value::Int(_) | Value::Float(_) if is_whole(problems, node) => {
+            let message = format!("`{name}` must be from {} to {}", range.start(), range.end());
+            problems.push(
+                Problem::error("spec::out-of-range", message)
+                    .at(node.span, "out of range")
+                    .help(format!("for example `{example}`")),
+            );
+            None
+        }
+        _ => {
+            wrong_type(problems, node, &format!("`{name}` must be a whole number"), &example);
+            None
+        }
+    }
+}
+
+/// Whether a number is written without a fraction, however large.
+fn is_whole(problems: &Problems<'_>, node: &Node) -> bool {
+    matches!(node.value, Value::Int(_))
+        || problems.written(node.span).bytes().all(|b| b.is_ascii_digit() || b == b'-')
+}
+
+/// A string; `name` and `example` make the help.
+pub(crate) fn as_text(
+    problems: &Problems<'_>,
+    node: Node,
+    message: &str,
+    name: &str,
+    example: &str,
+) -> Option<Text> {
+    let separator = if name == "-" { " " } else { ": " };
+    match node.value {
+        Value::Str(text) => Some(Spanned::new(text, node.span)),
+        Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
+            let written = excerpt(problems.written(node.span));
+            wrong_type(problems, &node, message, &format!("{name}{separator}\"{written}\""));
+            None
+        }
+        _ => {
+            wrong_type(problems, &node, message, &format!("{name}{separator}{example}"));
+            None
+        }
+    }
+}
+
+/// Reports a value of the wrong type, with an example of the right form.
+pub(crate) fn wrong_type(problems: &Problems<'_>, node: &Node, message: &str, example: &str) {
+    let written = problems.written(node.span);
+    let found = match node.value {
+        Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
+            format!("{}: {}", node.kind(), excerpt(written))
+        }
+        _ => node.kind().to_owned(),
+    };
+    let first_line = written.find('\n').map_or(node.span.end, |line| node.span.start + line);
+    let span = Span { start: node.span.start, end: first_line };
+    problems.push(
+        Problem::error("spec::wrong-type", message)
+            .at(span, format!("this is {found}"))
+            .help(format!("write for example `{example}`")),
+    );
+}

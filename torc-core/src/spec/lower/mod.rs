@@ -1,0 +1,118 @@
+//! From a spec as written to a workflow that can run: parameters expanded, names resolved, the
+//! graph checked.
+//!
+//! Reports everything it finds; a workflow comes out only when nothing is wrong.
+
+mod action;
+mod cycle;
+mod data;
+mod graph;
+mod item;
+mod job;
+mod names;
+mod pattern;
+mod substitute;
+
+use super::Sources;
+use super::model::Document;
+use super::parameters::{self, Combinations};
+use super::problems::{Problems, excerpt};
+use crate::diagnostics::{Problem, Span};
+use crate::workflow::{Requirements, Workflow};
+use item::Expansion;
+use names::Names;
+
+/// Makes a workflow of a spec. `None` when a problem went to `problems`.
+pub(crate) fn lower(
+    document: Document,
+    sources: &dyn Sources,
+    problems: &Problems<'_>,
+) -> Option<Workflow> {
+    let Document { mut header, requirements, failure_handlers, schedulers, .. } = document;
+    let mut requirement_names = Names::new("resource requirement", "spec::unknown-requirements");
+    header.requirements.push(Requirements::reserved_default());
+    requirement_names.add("default".into(), Span::default(), problems);
+    for found in requirements {
+        // The reserved name has been reported where it was read.
+        if &*found.value.name != "default" {
+            requirement_names.add(found.value.name.clone(), found.span, problems);
+            header.requirements.push(found.value);
+        }
+    }
+    let mut handler_names = Names::new("failure handler", "spec::unknown-handler");
+    for found in failure_handlers {
+        handler_names.add(found.value.name.clone(), found.span, problems);
+        header.failure_handlers.push(found.value);
+    }
+    let mut scheduler_names = Names::new("scheduler", "spec::unknown-scheduler");
+    for found in schedulers {
+        scheduler_names.add(found.value.name.clone(), found.span, problems);
+        header.schedulers.push(found.value);
+    }
+    let shared = parameters::read_all(document.parameters, sources, problems);
+    let expansion = Expansion { shared: &shared, sources, problems };
+    let files = data::files(document.files, &expansion);
+    let user_data = data::user_data(document.user_data, &expansion);
+    header.files = files.items;
+    header.user_data = user_data.items;
+    let scope = job::Scope {
+        requirements: &requirement_names,
+        handlers: &handler_names,
+        schedulers: &scheduler_names,
+        files: (&files.names, &header.files),
+        user_data: (&user_data.names, &header.user_data),
+        problems,
+    };
+    let mut jobs = job::lower(document.jobs, &expansion, &scope);
+    for (name, stdio) in document.stdio_overrides {
+        if let Some(index) = jobs.names.resolve(&name.value, name.span, problems) {
+            jobs.items[index as usize].stdio = Some(stdio.into());
+        }
+    }
+    let targets = action::Targets {
+        jobs: &jobs.names,
+        scheduler_names: &scheduler_names,
+        schedulers: &header.schedulers,
+        is_slurm_mode: document.is_slurm_mode,
+    };
+    header.actions = action::lower(document.actions, &targets, problems);
+    cycle::check(&jobs, problems);
+    (!problems.failed()).then_some(Workflow { header, jobs: jobs.items })
+}
+
+/// Expanded items with their names.
+pub(crate) struct Expanded<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) names: Names,
+}
+
+/// The problem with a name, if it cannot be used.
+pub(crate) fn bad_name(what: &str, name: &str, span: Span) -> Option<Problem> {
+    const LONGEST: usize = 1024;
+    let why = if name.trim().is_empty() {
+        "is empty".to_owned()
+    } else if name.contains(char::is_control) {
+        format!("has a line break or another control character: `{}`", excerpt(name))
+    } else if name.len() > LONGEST {
+        format!("is longer than {LONGEST} bytes")
+    } else {
+        return None;
+    };
+    Some(
+        Problem::error("spec::bad-name", format!("the name of {what} {why}"))
+            .at(span, "this name")
+            .help("write a short name of printable characters"),
+    )
+}
+
+/// The problem of a command that no process could be given.
+pub(crate) fn nul_byte(span: Span) -> Problem {
+    Problem::error("spec::bad-command", "a command cannot hold a NUL byte")
+        .at(span, "a NUL byte")
+        .help("remove it, or let the command make it with printf '\\0'")
+}
+
+/// The combinations of an item that failed to expand: none, so that it adds no more problems.
+fn nothing() -> Combinations {
+    Combinations::default()
+}

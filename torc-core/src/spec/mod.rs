@@ -1,0 +1,164 @@
+//! The spec: from the bytes of a file to a [`Workflow`], or to everything that is wrong with them.
+//!
+//! Bytes become a tree with places ([`Format`] by format), variables are replaced, the tree is read
+//! strictly into the spec as written, and that is expanded, resolved and checked. Each step reports
+//! all it finds. Nothing here reads a file: a [`Sources`] is asked. A format only makes the tree;
+//! nothing after it knows which one it was.
+
+mod decode;
+mod json;
+mod lower;
+mod model;
+mod parameters;
+mod problems;
+mod template;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod tree_checks;
+mod units;
+mod variables;
+mod yaml;
+
+use problems::Problems;
+use tree::{Node, Value};
+
+use crate::diagnostics::{Problem, Severity, Span};
+use crate::workflow::Workflow;
+
+/// How a spec is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// YAML 1.2, core schema.
+    Yaml,
+    /// JSON, RFC 8259.
+    Json,
+}
+
+impl Format {
+    /// The format that a file's name tells, if it tells one.
+    pub fn from_extension(path: &str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Some(Self::Yaml),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// How the core asks for files that a spec names: lists of parameter values.
+pub trait Sources {
+    /// The content of a file, looked for relative to the spec's folder, else to the current one.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in a few words that can follow a colon.
+    fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+}
+
+/// What a spec is read with besides itself.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Whose the workflow is when the spec does not say.
+    pub user: Option<&'a str>,
+    /// Asked for the files that the spec names.
+    pub sources: &'a dyn Sources,
+}
+
+/// A spec that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// What is legal, but probably not meant or not done, in the order of the source.
+    pub warnings: Vec<Problem>,
+}
+
+/// A spec that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the spec has {} problems", problems.len())]
+pub struct Rejected {
+    /// All errors and warnings, in the order of the source. Beyond a thousand they are only counted.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a spec. Without a format, YAML is tried, then JSON.
+///
+/// Spans are bytes of `source_bytes`.
+///
+/// # Errors
+/// All the problems, when one of them is an error.
+pub fn load(
+    source_bytes: &[u8],
+    format: Option<Format>,
+    context: &Context<'_>,
+) -> Result<Loaded, Rejected> {
+    let source = match std::str::from_utf8(source_bytes) {
+        Ok(source) => source,
+        Err(error) => return Err(not_utf8(error.valid_up_to())),
+    };
+    match format {
+        Some(format) => load_as(source, format, context),
+        None => load_as(source, Format::Yaml, context).or_else(|as_yaml| {
+            if !as_yaml.problems.iter().any(is_syntax) {
+                return Err(as_yaml);
+            }
+            let looks_like_json = source.trim_start_matches(BOM).trim_start().starts_with('{');
+            let as_json = load_as(source, Format::Json, context);
+            as_json.map_err(|as_json| if looks_like_json { as_json } else { as_yaml })
+        }),
+    }
+}
+
+const BOM: char = '\u{feff}';
+
+fn is_syntax(problem: &Problem) -> bool {
+    problem.severity == Severity::Error && problem.code.starts_with("spec::yaml-")
+}
+
+fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded, Rejected> {
+    let problems = Problems::new(source);
+    let workflow = workflow(source, format, context, &problems);
+    let problems = problems.finish();
+    match workflow {
+        Some(workflow) => Ok(Loaded { workflow, warnings: problems }),
+        None => Err(Rejected { problems }),
+    }
+}
+
+fn workflow(
+    source: &str,
+    format: Format,
+    context: &Context<'_>,
+    problems: &Problems<'_>,
+) -> Option<Workflow> {
+    let text = source.strip_prefix(BOM).unwrap_or(source);
+    let offset = source.len() - text.len();
+    let root = match format {
+        Format::Yaml => yaml::parse(text, offset, problems),
+        Format::Json => json::parse(text, offset, problems),
+    };
+    let mut root = match root {
+        Some(Node { value: Value::Null, .. }) | None if !problems.failed() => {
+            problems.push(empty());
+            return None;
+        }
+        root => root?,
+    };
+    variables::apply(&mut root, problems);
+    let document = model::read(root, context.user, problems)?;
+    lower::lower(document, context.sources, problems)
+}
+
+fn empty() -> Problem {
+    Problem::error("spec::empty", "the spec is empty")
+        .help("write at least `name: hello` and `jobs: [{name: hello, command: echo hello}]`")
+}
+
+fn not_utf8(at: usize) -> Rejected {
+    let message = format!("the spec is not UTF-8 text: byte {at} does not belong there");
+    let problem = Problem::error("spec::not-utf8", message)
+        .at(Span { start: at, end: at + 1 }, "not UTF-8")
+        .help("save the file as UTF-8");
+    Rejected { problems: vec![problem] }
+}

@@ -1,0 +1,227 @@
+//! `execution_config`: how steps are executed.
+
+use super::{Key, Node, Text, Value};
+use crate::diagnostics::{Problem, Span};
+use crate::spec::decode::{Fields, as_text, wrong_type};
+use crate::spec::problems::Problems;
+use crate::spec::units;
+use crate::workflow::{ExecutionConfig, ExecutionMode, Stdio, StdioMode};
+
+const EXECUTION: &[&str] = &[
+    "mode",
+    "sigkill_headroom_seconds",
+    "timeout_exit_code",
+    "staggered_start",
+    "stdio",
+    "limit_resources",
+    "termination_signal",
+    "sigterm_lead_seconds",
+    "oom_exit_code",
+    "srun_mpi",
+    "srun_termination_signal",
+    "enable_cpu_bind",
+    "job_stdio_overrides",
+    "launcher",
+    "placer",
+    "enforce_runtime",
+    "max_parallel_steps",
+];
+
+const STDIO: &[&str] = &["mode", "delete_on_success"];
+
+const LAUNCHER: &[&str] = &["argv"];
+
+/// A job whose output goes elsewhere than the workflow's.
+pub(crate) type StdioOverride = (Key, Stdio);
+
+/// The mode, once it is known whether the spec has Slurm schedulers.
+fn effective_mode(mode: ExecutionMode, has_slurm_schedulers: bool) -> ExecutionMode {
+    match mode {
+        ExecutionMode::Auto if has_slurm_schedulers => ExecutionMode::Slurm,
+        other => other,
+    }
+}
+
+/// Reads `execution_config`.
+pub(super) fn read(
+    node: Node,
+    has_slurm_schedulers: bool,
+    problems: &Problems<'_>,
+) -> Option<(ExecutionConfig, Vec<StdioOverride>)> {
+    let mut fields = Fields::open(node, "`execution_config`", EXECUTION, problems)?;
+    let defaults = ExecutionConfig::default();
+    let modes = [
+        ("direct", ExecutionMode::Direct),
+        ("slurm", ExecutionMode::Slurm),
+        ("auto", ExecutionMode::Auto),
+    ];
+    let mode = fields.choice("mode", &modes).map_or(defaults.mode, |mode| mode.value);
+    let fields_of_mode = ModeFields { mode: effective_mode(mode, has_slurm_schedulers), problems };
+    let overrides = fields
+        .map("job_stdio_overrides")
+        .into_iter()
+        .filter_map(|(job, node)| Some((job, stdio(node, problems)?)))
+        .collect();
+    let mut config = ExecutionConfig {
+        mode,
+        sigkill_headroom_seconds: seconds(&mut fields, "sigkill_headroom_seconds")
+            .unwrap_or(defaults.sigkill_headroom_seconds),
+        timeout_exit_code: exit_code(&mut fields, "timeout_exit_code")
+            .map_or(defaults.timeout_exit_code, |(code, _)| code),
+        staggered_start: fields.flag("staggered_start").is_none_or(|flag| flag.value),
+        stdio: fields.node("stdio").and_then(|node| stdio(node, problems)).unwrap_or_default(),
+        launcher: launcher(&mut fields),
+        placer: placer(&mut fields),
+        enforce_runtime: fields.flag("enforce_runtime").is_some_and(|flag| flag.value),
+        max_parallel_steps: fields.count("max_parallel_steps", 1),
+        ..defaults
+    };
+    direct_only(&mut fields, &mut config, &fields_of_mode);
+    slurm_only(&mut fields, &mut config, &fields_of_mode);
+    fields.finish();
+    Some((config, overrides))
+}
+
+/// Reports fields of the mode that the spec does not have.
+struct ModeFields<'p, 'a> {
+    mode: ExecutionMode,
+    problems: &'p Problems<'a>,
+}
+
+impl ModeFields<'_, '_> {
+    fn check(&self, of: ExecutionMode, name: &str, span: Span, is_default: bool) {
+        if is_default || self.mode == of || self.mode == ExecutionMode::Auto {
+            return;
+        }
+        let (of, mode) = match of {
+            ExecutionMode::Direct => ("direct", "slurm"),
+            _ => ("slurm", "direct"),
+        };
+        let message = format!("`{name}` is for mode {of}, but this workflow has mode {mode}");
+        self.problems.push(
+            Problem::error("spec::other-mode", message)
+                .at(span, format!("only in mode {of}"))
+                .help(format!(
+                    "remove it, or set `mode: {of}` (auto counts as slurm where the spec has \
+                     slurm_schedulers)"
+                )),
+        );
+    }
+}
+
+fn direct_only(
+    fields: &mut Fields<'_, '_>,
+    config: &mut ExecutionConfig,
+    mode: &ModeFields<'_, '_>,
+) {
+    const OF: ExecutionMode = ExecutionMode::Direct;
+    if let Some(flag) = fields.flag("limit_resources") {
+        mode.check(OF, "limit_resources", flag.span, flag.value);
+        config.limit_resources = flag.value;
+    }
+    if let Some(text) = super::text_or_whole(fields, "termination_signal", "SIGTERM") {
+        match units::signal(&text.value) {
+            Ok(signal) => {
+                let is_default = signal == config.termination_signal;
+                mode.check(OF, "termination_signal", text.span, is_default);
+                config.termination_signal = signal;
+            }
+            Err(error) => {
+                mode.problems.push(super::malformed("spec::bad-signal", text.span, error));
+            }
+        }
+    }
+    if let Some(lead) = fields.whole("sigterm_lead_seconds", 0..=i64::from(u32::MAX)) {
+        let value = u64::try_from(lead.value).unwrap_or_default();
+        mode.check(OF, "sigterm_lead_seconds", lead.span, value == config.sigterm_lead_seconds);
+        config.sigterm_lead_seconds = value;
+    }
+    if let Some((code, span)) = exit_code(fields, "oom_exit_code") {
+        mode.check(OF, "oom_exit_code", span, code == config.oom_exit_code);
+        config.oom_exit_code = code;
+    }
+    if let Some(text) = fields.text("srun_mpi", "none") {
+        mode.check(OF, "srun_mpi", text.span, false);
+        config.srun_mpi = Some(text.value.into());
+    }
+}
+
+fn slurm_only(
+    fields: &mut Fields<'_, '_>,
+    config: &mut ExecutionConfig,
+    mode: &ModeFields<'_, '_>,
+) {
+    const OF: ExecutionMode = ExecutionMode::Slurm;
+    const USUAL_SIGNAL: &str = "TERM@120";
+    if let Some(text) = fields.text("srun_termination_signal", USUAL_SIGNAL) {
+        mode.check(OF, "srun_termination_signal", text.span, &*text.value == USUAL_SIGNAL);
+        config.srun_termination_signal = Some(text.value.into());
+    }
+    if let Some(flag) = fields.flag("enable_cpu_bind") {
+        mode.check(OF, "enable_cpu_bind", flag.span, !flag.value);
+        config.enable_cpu_bind = flag.value;
+    }
+}
+
+fn seconds(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<u64> {
+    let found = fields.whole(name, 0..=i64::from(u32::MAX))?;
+    u64::try_from(found.value).ok()
+}
+
+fn exit_code(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<(i32, Span)> {
+    let found = fields.whole(name, 0..=255)?;
+    Some((i32::try_from(found.value).ok()?, found.span))
+}
+
+/// Reads `stdio` of a job or of the workflow.
+pub(super) fn stdio(node: Node, problems: &Problems<'_>) -> Option<Stdio> {
+    let mut fields = Fields::open(node, "`stdio`", STDIO, problems)?;
+    let modes = [
+        ("separate", StdioMode::Separate),
+        ("combined", StdioMode::Combined),
+        ("no_stdout", StdioMode::NoStdout),
+        ("no_stderr", StdioMode::NoStderr),
+        ("none", StdioMode::None),
+    ];
+    let found = Stdio {
+        mode: fields.choice("mode", &modes).map_or(StdioMode::Separate, |mode| mode.value),
+        delete_on_success: fields.flag("delete_on_success").is_some_and(|flag| flag.value),
+    };
+    fields.finish();
+    Some(found)
+}
+
+fn placer(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let text: Text = fields.text("placer", "packing")?;
+    let instead = "is not used by this release of torc; the built-in one decides";
+    fields.problems().not_run("`placer`", instead, text.span);
+    Some(text.value.into())
+}
+
+/// A launcher's name, or a template with an `argv`.
+fn launcher(fields: &mut Fields<'_, '_>) -> Option<serde_json::Value> {
+    const EXAMPLE: &str = "launcher: {argv: [mpirun, -n, \"{ntasks}\", --, \"{command}\"]}";
+    let problems = fields.problems();
+    let node = fields.node("launcher")?;
+    let json = node.to_json();
+    let instead = "is not used by this release of torc; commands are started directly";
+    problems.not_run("`launcher`", instead, node.span);
+    match node.value {
+        Value::Str(_) => Some(json),
+        Value::Map(_) => {
+            let mut template = Fields::open(node, "a launcher", LAUNCHER, problems)?;
+            if !template.has("argv") {
+                template.missing("argv", "[mpirun, --, \"{command}\"]");
+            }
+            for word in template.list("argv") {
+                as_text(problems, word, "an item of `argv` must be a string", "-", "mpirun");
+            }
+            template.finish();
+            Some(json)
+        }
+        _ => {
+            wrong_type(problems, &node, "`launcher` must be a name or a template", EXAMPLE);
+            None
+        }
+    }
+}

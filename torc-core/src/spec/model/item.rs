@@ -1,0 +1,276 @@
+//! Jobs, files and user data before their parameters are expanded.
+
+use super::env;
+use crate::diagnostics::{Problem, Span};
+use crate::spec::decode::Fields;
+use crate::spec::parameters::Mode;
+use crate::spec::problems::Problems;
+use crate::spec::tree::{Key, Node, Text};
+use crate::workflow::Stdio;
+
+const JOB: &[&str] = &[
+    "name",
+    "command",
+    "invocation_script",
+    "env",
+    "priority",
+    "labels",
+    "resource_requirements",
+    "failure_handler",
+    "scheduler",
+    "cancel_on_blocking_job_failure",
+    "depends_on",
+    "depends_on_regexes",
+    "input_files",
+    "output_files",
+    "input_user_data",
+    "output_user_data",
+    "input_file_regexes",
+    "output_file_regexes",
+    "input_files_regexes",
+    "output_files_regexes",
+    "input_user_data_regexes",
+    "output_user_data_regexes",
+    "parameters",
+    "parameter_mode",
+    "use_parameters",
+    "parameters_file",
+    "use_parameters_file",
+    "stdio",
+    "supports_termination",
+];
+
+const FILE: &[&str] = &[
+    "name",
+    "path",
+    "st_mtime",
+    "identifier",
+    "parameters",
+    "parameter_mode",
+    "use_parameters",
+    "parameters_file",
+    "use_parameters_file",
+];
+
+const DATA: &[&str] = &[
+    "name",
+    "data",
+    "is_ephemeral",
+    "parameters",
+    "parameter_mode",
+    "use_parameters",
+    "parameters_file",
+    "use_parameters_file",
+];
+
+/// Where an item's parameters come from.
+#[derive(Debug)]
+pub(crate) struct ParameterUse {
+    /// Its own, as written.
+    pub(crate) own: Vec<(Key, Node)>,
+    /// The names of the workflow's that it opts in to.
+    pub(crate) uses: Vec<Text>,
+    /// Whether the names stand before the item's own parameters.
+    pub(crate) uses_come_first: bool,
+    /// How they combine.
+    pub(crate) mode: Mode,
+}
+
+/// How a job relates to files and user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    InputFiles,
+    OutputFiles,
+    InputUserData,
+    OutputUserData,
+}
+
+impl Relation {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::InputFiles, Self::OutputFiles, Self::InputUserData, Self::OutputUserData];
+
+    fn fields(self) -> (&'static str, &'static str) {
+        match self {
+            Self::InputFiles => ("input_files", "input_files_regexes"),
+            Self::OutputFiles => ("output_files", "output_files_regexes"),
+            Self::InputUserData => ("input_user_data", "input_user_data_regexes"),
+            Self::OutputUserData => ("output_user_data", "output_user_data_regexes"),
+        }
+    }
+
+    /// Whether it is about files rather than user data.
+    pub(crate) fn is_about_files(self) -> bool {
+        matches!(self, Self::InputFiles | Self::OutputFiles)
+    }
+}
+
+/// What a job depends on, reads and writes. Most jobs of a large workflow have none of it.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) depends_on: Vec<Text>,
+    pub(crate) depends_on_regexes: Vec<Text>,
+    /// By [`Relation`]: names and regexes.
+    pub(crate) data: [(Vec<Text>, Vec<Text>); 4],
+}
+
+impl Links {
+    fn is_empty(&self) -> bool {
+        self.depends_on.is_empty()
+            && self.depends_on_regexes.is_empty()
+            && self.data.iter().all(|(names, regexes)| names.is_empty() && regexes.is_empty())
+    }
+}
+
+/// A job as written.
+#[derive(Debug)]
+pub(crate) struct JobItem {
+    pub(crate) name: Text,
+    pub(crate) command: Text,
+    pub(crate) invocation_script: Option<Box<Text>>,
+    pub(crate) env: Vec<(Key, Text)>,
+    pub(crate) priority: i32,
+    pub(crate) labels: Vec<Text>,
+    pub(crate) requirements: Option<Text>,
+    pub(crate) failure_handler: Option<Box<Text>>,
+    pub(crate) scheduler: Option<Box<Text>>,
+    pub(crate) cancel_on_blocking_job_failure: bool,
+    pub(crate) links: Option<Box<Links>>,
+    pub(crate) parameters: Option<Box<ParameterUse>>,
+    pub(crate) stdio: Option<Stdio>,
+}
+
+/// A file as written.
+#[derive(Debug)]
+pub(crate) struct FileItem {
+    pub(crate) name: Text,
+    pub(crate) path: Text,
+    pub(crate) parameters: Option<Box<ParameterUse>>,
+}
+
+/// User data as written.
+#[derive(Debug)]
+pub(crate) struct DataItem {
+    pub(crate) name: Text,
+    pub(crate) data: Option<Node>,
+    pub(crate) is_ephemeral: bool,
+    pub(crate) parameters: Option<Box<ParameterUse>>,
+}
+
+/// Reads one entry of `jobs`.
+pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
+    let mut fields = Fields::open(node, "a job", JOB, problems)?;
+    let name = fields.required_text("name", "prepare");
+    let command = fields.required_text("command", "python3 prepare.py");
+    let links = links(&mut fields);
+    if let Some((key, _)) = fields.take("supports_termination") {
+        problems.not_run("`supports_termination`", "is ignored: every job can be ended", key.span);
+    }
+    let item = JobItem {
+        name: Text::new(Box::default(), fields.head()),
+        command: Text::new(Box::default(), fields.head()),
+        invocation_script: fields.text("invocation_script", "source env.sh").map(Box::new),
+        env: env(&mut fields),
+        priority: fields
+            .whole("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))
+            .and_then(|number| i32::try_from(number.value).ok())
+            .unwrap_or(0),
+        labels: fields.texts("labels"),
+        requirements: fields.text("resource_requirements", "small"),
+        failure_handler: fields.text("failure_handler", "retry").map(Box::new),
+        scheduler: fields.text("scheduler", "cpu_nodes").map(Box::new),
+        cancel_on_blocking_job_failure: fields
+            .flag("cancel_on_blocking_job_failure")
+            .is_none_or(|flag| flag.value),
+        links: (!links.is_empty()).then(|| Box::new(links)),
+        parameters: parameter_use(&mut fields),
+        stdio: fields.node("stdio").and_then(|node| super::execution::stdio(node, problems)),
+    };
+    fields.finish();
+    // Without a command it is still known by its name.
+    let command = command.unwrap_or_else(|| Text::new(Box::default(), item.command.span));
+    Some(JobItem { name: name?, command, ..item })
+}
+
+fn links(fields: &mut Fields<'_, '_>) -> Links {
+    let mut links = Links {
+        depends_on: fields.texts("depends_on"),
+        depends_on_regexes: fields.texts("depends_on_regexes"),
+        data: Default::default(),
+    };
+    for relation in Relation::ALL {
+        let (names, regexes) = relation.fields();
+        links.data[relation as usize] = (fields.texts(names), fields.texts(regexes));
+    }
+    // Both forms of the name are in use for files.
+    for (relation, name) in [
+        (Relation::InputFiles, "input_file_regexes"),
+        (Relation::OutputFiles, "output_file_regexes"),
+    ] {
+        links.data[relation as usize].1.append(&mut fields.texts(name));
+    }
+    links
+}
+
+fn parameter_use(fields: &mut Fields<'_, '_>) -> Option<Box<ParameterUse>> {
+    let problems = fields.problems();
+    let modes = [("product", Mode::Product), ("zip", Mode::Zip)];
+    let mode = fields.choice("parameter_mode", &modes).map_or(Mode::Product, |mode| mode.value);
+    let own = fields.map("parameters");
+    let uses = fields.texts("use_parameters");
+    if let Some(path) = fields.text("parameters_file", "runs.csv") {
+        tables_come_later(problems, path.span);
+    }
+    if let Some(flag) = fields.flag("use_parameters_file").filter(|flag| flag.value) {
+        tables_come_later(problems, flag.span);
+    }
+    if own.is_empty() && uses.is_empty() {
+        return None;
+    }
+    let place = |span: Option<Span>| span.map_or(usize::MAX, |span| span.start);
+    let uses_come_first =
+        place(uses.first().map(|name| name.span)) < place(own.first().map(|(name, _)| name.span));
+    Some(Box::new(ParameterUse { own, uses, uses_come_first, mode }))
+}
+
+fn tables_come_later(problems: &Problems<'_>, span: Span) {
+    problems.push(
+        Problem::error("spec::not-supported", "this release of torc reads no parameter tables")
+            .at(span, "a table")
+            .help("write the values as `parameters`, with `parameter_mode: zip` for rows"),
+    );
+}
+
+/// Reads one entry of `files`.
+pub(super) fn file(node: Node, problems: &Problems<'_>) -> Option<FileItem> {
+    let mut fields = Fields::open(node, "a file", FILE, problems)?;
+    let name = fields.required_text("name", "table");
+    let path = fields.required_text("path", "data/table.csv");
+    let parameters = parameter_use(&mut fields);
+    // Both are accepted; neither changes what is run.
+    fields.text("identifier", "table-v1");
+    if let Some(time) = fields.node("st_mtime")
+        && !matches!(time.value, super::Value::Int(_) | super::Value::Float(_))
+    {
+        let message = "`st_mtime` must be a number of seconds";
+        crate::spec::decode::wrong_type(problems, &time, message, "st_mtime: 1700000000");
+    }
+    let head = fields.head();
+    fields.finish();
+    // Without a path it is still known by its name.
+    let path = path.unwrap_or_else(|| Text::new("-".into(), head));
+    Some(FileItem { name: name?, path, parameters })
+}
+
+/// Reads one entry of `user_data`.
+pub(super) fn user_data(node: Node, problems: &Problems<'_>) -> Option<DataItem> {
+    let mut fields = Fields::open(node, "user data", DATA, problems)?;
+    let name = fields.required_text("name", "settings");
+    let item = DataItem {
+        name: Text::new(Box::default(), fields.head()),
+        data: fields.node("data"),
+        is_ephemeral: fields.flag("is_ephemeral").is_some_and(|flag| flag.value),
+        parameters: parameter_use(&mut fields),
+    };
+    fields.finish();
+    Some(DataItem { name: name?, ..item })
+}

@@ -1,0 +1,145 @@
+//! `slurm_schedulers`, `slurm_defaults` and `schedulers`: where allocations come from.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::{Key, Node, Spanned, Text, Value, malformed, text_or_whole};
+use crate::diagnostics::Problem;
+use crate::spec::decode::{Fields, wrong_type};
+use crate::spec::problems::Problems;
+use crate::spec::units;
+use crate::workflow::SchedulerSettings;
+
+const SLURM: &[&str] = &[
+    "name",
+    "account",
+    "nodes",
+    "walltime",
+    "partition",
+    "qos",
+    "mem",
+    "gres",
+    "tmp",
+    "ntasks_per_node",
+    "extra",
+    "serialize_allocations",
+    "labels",
+    "exclusive",
+];
+
+const OTHER: &[&str] = &["name", "type"];
+
+/// What only a scheduler itself may say, or what torc derives.
+const FORBIDDEN_DEFAULTS: [&str; 8] =
+    ["partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name"];
+
+/// Reads `slurm_defaults` into long options of sbatch.
+pub(super) fn defaults(fields: &mut Fields<'_, '_>) -> Map<String, Json> {
+    let problems = fields.problems();
+    let mut options = Map::new();
+    for (key, node) in fields.map("slurm_defaults") {
+        let option = key.value.trim_start_matches("--").replace('_', "-");
+        if FORBIDDEN_DEFAULTS.contains(&&*option) {
+            let message = format!("`slurm_defaults` cannot set `{}`", key.value);
+            problems.push(
+                Problem::error("spec::forbidden-default", message)
+                    .at(key.span, "not a default")
+                    .help("set it on each of the `slurm_schedulers`"),
+            );
+            continue;
+        }
+        match node.value {
+            Value::Seq(_) | Value::Map(_) => {
+                let message = "a default must be text, a number or a boolean";
+                wrong_type(problems, &node, message, &format!("{}: value", key.value));
+            }
+            _ => {
+                options.insert(option, node.to_json());
+            }
+        }
+    }
+    options
+}
+
+/// Reads one entry of `slurm_schedulers`.
+pub(super) fn slurm(
+    node: Node,
+    defaults: &Map<String, Json>,
+    problems: &Problems<'_>,
+) -> Option<Spanned<SchedulerSettings>> {
+    let mut settings = match node.to_json() {
+        Json::Object(map) => map,
+        _ => Map::new(),
+    };
+    settings.retain(|key, value| key != "name" && !value.is_null());
+    if !defaults.is_empty() {
+        settings.insert("defaults".to_owned(), Json::Object(defaults.clone()));
+    }
+    let mut fields = Fields::open(node, "a Slurm scheduler", SLURM, problems)?;
+    let name = fields.required_text("name", "cpu_nodes");
+    if !fields.has("account") && !defaults.contains_key("account") {
+        fields.missing("account", "my_project");
+    }
+    for (field, example) in [
+        ("account", "my_project"),
+        ("partition", "standard"),
+        ("qos", "normal"),
+        ("gres", "gpu:2"),
+        ("extra", "--constraint=skylake"),
+    ] {
+        fields.text(field, example);
+    }
+    for (field, example) in [("mem", "100G"), ("tmp", "50G")] {
+        text_or_whole(&mut fields, field, example);
+    }
+    for field in ["nodes", "ntasks_per_node"] {
+        fields.whole(field, 1..=i64::from(u32::MAX));
+    }
+    for field in ["serialize_allocations", "exclusive"] {
+        fields.flag(field);
+    }
+    fields.texts("labels");
+    if let Some(text) = fields.text("walltime", "04:00:00")
+        && let Err(error) = units::walltime(&text.value)
+    {
+        problems.push(malformed("spec::bad-walltime", text.span, error));
+    }
+    fields.finish();
+    named(name?, "slurm", settings)
+}
+
+/// Reads one entry of `schedulers`.
+pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<SchedulerSettings>> {
+    let mut fields = Fields::open(node, "a scheduler", OTHER, problems)?;
+    let name = fields.required_text("name", "here");
+    let kind = fields.required_text("type", "local");
+    let rest: Map<_, _> = fields
+        .rest()
+        .into_iter()
+        .filter(|(_, node)| node.value != Value::Null)
+        .map(|(key, node): (Key, Node)| (key.value.into(), node.to_json()))
+        .collect();
+    let (name, kind) = (name?, kind?);
+    if &*kind.value == "slurm" {
+        problems.push(
+            Problem::error("spec::unknown-value", "a Slurm scheduler is not one of `schedulers`")
+                .at(kind.span, "slurm")
+                .help("move it to `slurm_schedulers`"),
+        );
+    }
+    named(name, &kind.value, rest)
+}
+
+fn named(
+    name: Text,
+    kind: &str,
+    settings: Map<String, Json>,
+) -> Option<Spanned<SchedulerSettings>> {
+    let found = SchedulerSettings {
+        name: Arc::from(&*name.value),
+        kind: kind.to_owned(),
+        settings: Json::Object(settings),
+    };
+    Some(Spanned::new(found, name.span))
+}

@@ -1,0 +1,286 @@
+//! The top level of a spec.
+
+use serde_json::Value as Json;
+
+use super::{
+    ActionItem, DataItem, FileItem, JobItem, Key, Node, Spanned, StdioOverride, Text, Value,
+    action, each, env, execution, item, resources, scheduler,
+};
+use crate::diagnostics::{Problem, Span};
+use crate::spec::decode::{Fields, wrong_type};
+use crate::spec::problems::Problems;
+use crate::workflow::{
+    ExecutionConfig, ExecutionMode, FailureHandler, Header, Requirements, SchedulerSettings,
+    SortMethod,
+};
+
+/// Fields of the top level; `variables` is gone before it is read.
+const TOP: &[&str] = &[
+    "name",
+    "user",
+    "description",
+    "project",
+    "metadata",
+    "parameters",
+    "parameters_file",
+    "variables",
+    "env",
+    "jobs",
+    "files",
+    "user_data",
+    "resource_requirements",
+    "failure_handlers",
+    "slurm_schedulers",
+    "actions",
+    "slurm_defaults",
+    "execution_config",
+    "resource_monitor",
+    "jobs_sort_method",
+    "use_pending_failed",
+    "enable_ro_crate",
+    "dynamic_jobs",
+    "access_groups",
+    "compute_node_expiration_buffer_seconds",
+    "slurm_config",
+    "compute_node_wait_for_new_jobs_seconds",
+    "compute_node_ignore_workflow_completion",
+    "compute_node_wait_for_healthy_database_minutes",
+    "schedulers",
+    "plugins",
+];
+
+/// A whole spec as written.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// What needs neither expansion nor names; its lists of named things are empty.
+    pub(crate) header: Header,
+    pub(crate) parameters: Vec<(Key, Node)>,
+    pub(crate) requirements: Vec<Spanned<Requirements>>,
+    pub(crate) failure_handlers: Vec<Spanned<FailureHandler>>,
+    pub(crate) schedulers: Vec<Spanned<SchedulerSettings>>,
+    pub(crate) files: Vec<FileItem>,
+    pub(crate) user_data: Vec<DataItem>,
+    pub(crate) jobs: Vec<JobItem>,
+    pub(crate) actions: Vec<ActionItem>,
+    pub(crate) stdio_overrides: Vec<StdioOverride>,
+    /// Whether steps are executed in Slurm mode, as far as the spec tells.
+    pub(crate) is_slurm_mode: bool,
+}
+
+/// Reads a spec. `user` is who owns it when it does not say.
+///
+/// Problems go to `problems`; `None` when it is not even a map.
+pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> Option<Document> {
+    let mut fields = Fields::open(root, "a workflow spec", TOP, problems)?;
+    let name = name(&mut fields);
+    let defaults = scheduler::defaults(&mut fields);
+    let mut schedulers = each(&mut fields, "slurm_schedulers", |node, problems| {
+        scheduler::slurm(node, &defaults, problems)
+    });
+    let has_slurm = !schedulers.is_empty();
+    schedulers.append(&mut each(&mut fields, "schedulers", scheduler::other));
+    let (execution, stdio_overrides) = fields
+        .node("execution_config")
+        .and_then(|node| execution::read(node, has_slurm, problems))
+        .unwrap_or_default();
+    let is_slurm_mode = match execution.mode {
+        ExecutionMode::Slurm => true,
+        ExecutionMode::Auto => has_slurm,
+        ExecutionMode::Direct => false,
+    };
+    if !fields.has("jobs") {
+        fields.missing("jobs", "[{name: hello, command: echo hello}]");
+    }
+    accepted_only(&mut fields);
+    let document = Document {
+        parameters: fields.map("parameters"),
+        requirements: each(&mut fields, "resource_requirements", resources::requirements),
+        failure_handlers: each(&mut fields, "failure_handlers", resources::handler),
+        schedulers,
+        files: each(&mut fields, "files", item::file),
+        user_data: each(&mut fields, "user_data", item::user_data),
+        jobs: each(&mut fields, "jobs", item::job),
+        actions: each(&mut fields, "actions", action::action),
+        stdio_overrides,
+        is_slurm_mode,
+        header: header(&mut fields, name, user, execution),
+    };
+    fields.finish();
+    Some(document)
+}
+
+fn name(fields: &mut Fields<'_, '_>) -> String {
+    let Some(name) = fields.required_text("name", "my_workflow") else {
+        return String::new();
+    };
+    if let Some(problem) = crate::spec::lower::bad_name("a workflow", &name.value, name.span) {
+        fields.problems().push(problem);
+    }
+    name.value.into()
+}
+
+fn header(
+    fields: &mut Fields<'_, '_>,
+    name: String,
+    user: Option<&str>,
+    execution: ExecutionConfig,
+) -> Header {
+    let string = |text: Text| String::from(text.value);
+    Header {
+        name,
+        user: fields.text("user", "ada").map(string).or_else(|| user.map(str::to_owned)),
+        description: fields.text("description", "what it computes").map(string),
+        project: fields.text("project", "climate").map(string),
+        metadata: metadata(fields),
+        env: env(fields).into_iter().map(|(name, value)| (name.value, value.value)).collect(),
+        sort_method: sort_method(fields),
+        requirements: Vec::new(),
+        failure_handlers: Vec::new(),
+        schedulers: Vec::new(),
+        actions: Vec::new(),
+        files: Vec::new(),
+        user_data: Vec::new(),
+        execution,
+        resource_monitor: resource_monitor(fields),
+        use_pending_failed: use_pending_failed(fields),
+        max_dynamic_iterations: dynamic_jobs(fields),
+        wait_for_new_jobs_seconds: fields
+            .count::<u64>("compute_node_wait_for_new_jobs_seconds", 0)
+            .unwrap_or(90),
+        ignore_workflow_completion: fields
+            .flag("compute_node_ignore_workflow_completion")
+            .is_some_and(|flag| flag.value),
+        wait_for_server_minutes: fields
+            .count::<u64>("compute_node_wait_for_healthy_database_minutes", 0)
+            .unwrap_or(20),
+        plugins: plugins(fields),
+    }
+}
+
+fn sort_method(fields: &mut Fields<'_, '_>) -> SortMethod {
+    let methods = [
+        ("gpus_runtime_memory", SortMethod::GpusRuntimeMemory),
+        ("gpus_memory_runtime", SortMethod::GpusMemoryRuntime),
+        ("none", SortMethod::None),
+    ];
+    fields.choice("jobs_sort_method", &methods).map_or_else(SortMethod::default, |m| m.value)
+}
+
+/// Fields that are accepted because specs in use have them.
+fn accepted_only(fields: &mut Fields<'_, '_>) {
+    let problems = fields.problems();
+    if let Some((key, _)) = fields.take("access_groups") {
+        let instead = "has no effect: torc's server is one user's";
+        problems.not_run("`access_groups`", instead, key.span);
+    }
+    if let Some(flag) = fields.flag("enable_ro_crate").filter(|flag| flag.value) {
+        problems.not_run("an RO-Crate", "is not written by this release of torc", flag.span);
+    }
+    let buffer = "compute_node_expiration_buffer_seconds";
+    if let Some(number) = fields.whole(buffer, 0..=i64::MAX) {
+        let what = "`compute_node_expiration_buffer_seconds`";
+        problems.not_run(what, "is ignored; `sigkill_headroom_seconds` does this", number.span);
+    }
+    if let Some((key, _)) = fields.take("slurm_config") {
+        problems.push(
+            Problem::error("spec::slurm-config", "`slurm_config` is now `execution_config`")
+                .at(key.span, "renamed")
+                .help("write `execution_config: {mode: slurm, ...}` with the same settings"),
+        );
+    }
+    if let Some(path) = fields.text("parameters_file", "runs.csv") {
+        let message = "this release of torc reads no parameter tables";
+        problems.push(
+            Problem::error("spec::not-supported", message)
+                .at(path.span, "a table")
+                .help("write the values as `parameters`, and zip them in each item"),
+        );
+    }
+}
+
+fn metadata(fields: &mut Fields<'_, '_>) -> Option<Json> {
+    let node = fields.node("metadata")?;
+    match node.value {
+        Value::Str(_) | Value::Map(_) => Some(node.to_json()),
+        _ => {
+            let message = "`metadata` must be a JSON string or a map";
+            wrong_type(fields.problems(), &node, message, "metadata: {key: value}");
+            None
+        }
+    }
+}
+
+fn use_pending_failed(fields: &mut Fields<'_, '_>) -> bool {
+    let Some(flag) = fields.flag("use_pending_failed").filter(|flag| flag.value) else {
+        return false;
+    };
+    let instead = "is not acted upon by this release of torc; such jobs are failed";
+    fields.problems().not_run("`use_pending_failed`", instead, flag.span);
+    true
+}
+
+fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
+    let problems = fields.problems();
+    let (key, node) = fields.take("dynamic_jobs")?;
+    let mut inner = Fields::open(node, "`dynamic_jobs`", &["max_iterations"], problems)?;
+    let bound = inner.count("max_iterations", 1);
+    inner.finish();
+    let instead = "is not acted upon by this release of torc; no job can add jobs";
+    problems.not_run("`dynamic_jobs`", instead, key.span);
+    bound
+}
+
+fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
+    let place: Option<Span> = fields.node_span("plugins");
+    let plugins = each(fields, "plugins", |node, problems| {
+        let json = node.to_json();
+        let mut inner = Fields::open(node, "a plugin", &["name"], problems)?;
+        inner.required_text("name", "flux");
+        Some(json)
+    });
+    if let Some(span) = place.filter(|_| !plugins.is_empty()) {
+        let instead = "are not loaded by this release of torc";
+        fields.problems().not_run("`plugins`", instead, span);
+    }
+    plugins
+}
+
+/// Kept as written; unknown keys are tolerated, known ones have their types.
+fn resource_monitor(fields: &mut Fields<'_, '_>) -> Option<Json> {
+    const MONITOR: &[&str] = &[
+        "sample_interval_seconds",
+        "jobs",
+        "compute_node",
+        "generate_plots",
+        "flush_interval_seconds",
+        "enabled",
+        "granularity",
+    ];
+    let problems = fields.problems();
+    let (key, node) = fields.take("resource_monitor")?;
+    let json = node.to_json();
+    let mut monitor = Fields::open(node, "`resource_monitor`", MONITOR, problems)?;
+    for name in ["sample_interval_seconds", "flush_interval_seconds"] {
+        monitor.whole(name, 1..=i64::from(u32::MAX));
+    }
+    monitor.flag("generate_plots");
+    sampling(&mut monitor);
+    for name in ["jobs", "compute_node"] {
+        const SAMPLED: &[&str] = &["enabled", "granularity", "cpu", "memory"];
+        if let Some(node) = monitor.node(name)
+            && let Some(mut inner) = Fields::open(node, "its part", SAMPLED, problems)
+        {
+            sampling(&mut inner);
+            inner.flag("cpu");
+            inner.flag("memory");
+        }
+    }
+    let instead = "is not acted upon by this release of torc";
+    problems.not_run("`resource_monitor`", instead, key.span);
+    Some(json)
+}
+
+fn sampling(fields: &mut Fields<'_, '_>) {
+    fields.flag("enabled");
+    fields.choice("granularity", &[("summary", ()), ("time_series", ())]);
+}

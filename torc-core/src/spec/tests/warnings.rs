@@ -1,0 +1,62 @@
+//! What is accepted but not done is said, once.
+
+use super::{check, check_jobs, check_rest, good};
+
+#[test]
+fn what_this_release_does_not_do_is_said() {
+    check_rest("access_groups: [x]", "not-run-here access_groups");
+    check_rest("compute_node_expiration_buffer_seconds: 60", "not-run-here 60");
+    check_rest("enable_ro_crate: true", "not-run-here true");
+    check_rest("enable_ro_crate: false\nuse_pending_failed: false", "");
+    check_rest("use_pending_failed: true", "not-run-here true");
+    check_rest("dynamic_jobs: {max_iterations: 3}", "not-run-here dynamic_jobs");
+    check_rest("dynamic_jobs: {max_iterations: 0}", "not-run-here dynamic_jobs\nout-of-range 0");
+    check_rest("plugins: [{name: flux, queue: x}]", "not-run-here plugins");
+    check_rest("execution_config: {launcher: flux}", "not-run-here flux");
+    check_rest("execution_config: {launcher: 3}", "not-run-here 3\nwrong-type 3");
+    check_rest("execution_config: {placer: packing}", "not-run-here packing");
+    check_rest(
+        "failure_handlers: [{name: h, rules: [{exit_codes: [1], recovery_script: x}]}]",
+        "not-run-here x",
+    );
+    check_rest(
+        "actions: [{trigger_type: on_worker_start, action_type: run_commands, commands: [x]}]",
+        "not-run-here run_commands",
+    );
+}
+
+#[test]
+fn the_resource_monitor_tolerates_what_it_does_not_know() {
+    check_rest(
+        "resource_monitor: {jobs: {enabled: true, whatever: 1}, other: [1]}",
+        "not-run-here resource_monitor",
+    );
+    check_rest(
+        "resource_monitor: {sample_interval_seconds: often, granularity: fine}",
+        "not-run-here resource_monitor\nwrong-type often\nunknown-value fine",
+    );
+}
+
+#[test]
+fn a_warning_is_given_once() {
+    check_jobs(
+        "{name: a, command: x, supports_termination: true}, \
+         {name: b, command: x, supports_termination: true}",
+        "not-run-here supports_termination",
+    );
+}
+
+#[test]
+fn a_rule_for_no_code_is_probably_not_meant() {
+    check_rest(
+        "failure_handlers: [{name: h, rules: [{max_retries: 1}]}]",
+        "rule-matches-nothing max_retries",
+    );
+}
+
+#[test]
+fn warnings_do_not_reject() {
+    let loaded = good("name: w\nuse_pending_failed: true\njobs: [{name: a, command: x}]");
+    assert!(loaded.workflow.header.use_pending_failed);
+    check("name: w\njobs: []\nenable_ro_crate: maybe", "wrong-type maybe");
+}

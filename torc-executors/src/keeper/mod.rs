@@ -1,0 +1,160 @@
+//! The keeper: a small, single-threaded process that is the parent of all jobs of a Local executor.
+//!
+//! It starts them, reaps them, signals them, and reports to the torc that started it; it knows
+//! processes and files, no workflows, no resources and no engine. It is this same program, started
+//! once more with a hidden argument and with one end of a socket pair as its standard input.
+//!
+//! What it guarantees: no process of any job outlives it or torc. It is a session leader without a
+//! terminal, so that Ctrl-C reaches torc only; it adopts whatever its jobs leave behind; and when
+//! the socket reports that torc has ended, however that happened, it kills every descendant it has
+//! and ends after the last of them. It blocks all signals that a user might send to it; its jobs
+//! start with none blocked and none ignored.
+
+mod ending;
+pub(crate) mod mark;
+mod orphans;
+mod reports;
+mod signals;
+mod spawn;
+mod step;
+mod supervisor;
+pub(crate) mod wire;
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{UnixAddr, getsockname};
+
+use reports::Reports;
+use supervisor::Supervisor;
+use wire::{Inbox, Order, Report};
+
+/// The first argument of a program that is to become a keeper.
+pub(crate) const ARGUMENT: &str = "__torc-keeper";
+
+/// The exit code of a keeper that could not work (`EX_SOFTWARE` of `sysexits.h`).
+const FAILED: u8 = 70;
+
+/// Bytes read from the socket at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Becomes a keeper if this process was started as one, and returns its exit code once it has
+/// ended: `main` must return it then, and do nothing else. Returns `None` at once otherwise.
+///
+/// Every program that starts a [`LocalExecutor`](crate::local::LocalExecutor) calls this first thing
+/// in its `main`, before it starts a thread or a runtime, parses arguments or prints.
+#[must_use = "a keeper must return this exit code from main and do nothing else"]
+pub fn run_if_asked() -> Option<ExitCode> {
+    let argument = std::env::args_os().nth(1)?;
+    if argument != OsStr::new(ARGUMENT) {
+        return None;
+    }
+    let socket = inherited_socket()?;
+    Some(match run(&socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut reports = Reports::default();
+            reports.add(&Report::Failed(error.to_string()));
+            // Nobody else could be told.
+            let _ = reports.flush(&socket);
+            ExitCode::from(FAILED)
+        }
+    })
+}
+
+/// The socket to torc, which is standard input. Jobs never see it: standard input becomes
+/// `/dev/null`, and the copy is closed when they are executed.
+fn inherited_socket() -> Option<UnixStream> {
+    let input = io::stdin();
+    let socket: OwnedFd = input.as_fd().try_clone_to_owned().ok()?;
+    let is_socket = {
+        use std::os::fd::AsRawFd;
+        getsockname::<UnixAddr>(socket.as_raw_fd()).is_ok()
+    };
+    is_socket.then(|| UnixStream::from(socket))
+}
+
+fn run(socket: &UnixStream) -> io::Result<()> {
+    signals::prepare()?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::setsid()?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    nix::sys::prctl::set_name(c"torc-keeper")?;
+    std::env::set_current_dir("/")?;
+    let mut supervisor = Supervisor::new(null)?;
+    // Whatever goes wrong with the connection, the jobs end before the keeper does.
+    let served = serve(socket, &mut supervisor);
+    // Steps that ended by themselves are reported as such if torc only closed the connection.
+    supervisor.reap();
+    let _ = supervisor.reports.flush(socket);
+    supervisor.end_everything();
+    served
+}
+
+/// Takes orders and reports ends until torc is gone.
+fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
+    let ends =
+        SignalFd::with_flags(&signals::child(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    supervisor.reports.add(&Report::Ready);
+    if supervisor.reports.flush(socket).is_err() {
+        return Ok(());
+    }
+    let mut inbox = Inbox::default();
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        let mut ready = [
+            PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(ends.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, supervisor.patience()) {
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let [has_orders, has_ends] = ready.map(|one| one.any().unwrap_or(true));
+        if has_ends {
+            // One reading suffices: a pending signal is not counted.
+            let _ = ends.read_signal()?;
+            supervisor.reap();
+        }
+        supervisor.mind_deadlines();
+        if supervisor.reports.are_due() && supervisor.reports.flush(socket).is_err() {
+            return Ok(());
+        }
+        if has_orders {
+            let mut stream = socket;
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => inbox.extend(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Ok(()),
+            }
+            if obey(&mut inbox, socket, supervisor)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Carries out all orders received so far; `None` when torc is gone.
+fn obey(
+    inbox: &mut Inbox,
+    socket: &UnixStream,
+    supervisor: &mut Supervisor,
+) -> io::Result<Option<()>> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    while let Some(order) = inbox.next::<Order>().map_err(invalid)? {
+        supervisor.obey(order);
+        // Many launches in a row take a while.
+        if supervisor.reports.are_due() && supervisor.reports.flush(socket).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}

@@ -1,0 +1,106 @@
+//! What a Local executor is started with, and why it may not start.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use torc_core::resources::NodeInventory;
+use torc_core::traits::ExecutorError;
+
+/// What a Local executor is started with.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// The environment that all jobs start from; a step's own comes on top.
+    pub base_env: Vec<(OsString, OsString)>,
+    /// The nodes that steps are launched on: this host, or the pretended nodes that it was cut into.
+    /// A step may name further nodes; what happens there is its own business.
+    pub nodes: Vec<NodeInventory>,
+    /// A folder for hostfiles; made if it is missing. No other executor uses it.
+    pub scratch_dir: PathBuf,
+    /// Bind each job to the CPUs of its placement.
+    pub pin: bool,
+    /// End jobs that use more memory than they were given. Memory is measured either way.
+    pub enforce_memory: bool,
+    /// The file mode creation mask of jobs; `None`: this process's.
+    pub umask: Option<u32>,
+    /// The program to start as the keeper; `None`: this program. Its `main` must call
+    /// [`run_if_asked`](crate::keeper::run_if_asked) first.
+    pub keeper_program: Option<PathBuf>,
+}
+
+impl LocalConfig {
+    /// Jobs that are not pinned, and ended when they use too much memory.
+    pub fn new(
+        nodes: Vec<NodeInventory>,
+        scratch_dir: PathBuf,
+        base_env: Vec<(OsString, OsString)>,
+    ) -> Self {
+        Self {
+            base_env,
+            nodes,
+            scratch_dir,
+            pin: false,
+            enforce_memory: true,
+            umask: None,
+            keeper_program: None,
+        }
+    }
+}
+
+/// A Local executor cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Files for jobs cannot be written.
+    #[error(
+        "cannot prepare the folder {path} for hostfiles: {source}; choose a folder that can be written"
+    )]
+    Scratch {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Environment variables hold text, so the name of the folder must be text, too.
+    #[error("the folder {0} cannot be used for hostfiles: its name is not valid UTF-8")]
+    ScratchName(PathBuf),
+    /// Jobs were to be pinned to CPUs that this process must not use or that do not exist.
+    #[error(
+        "cannot pin jobs on node {node}: CPU {core} does not exist here or is not this process's to use; do not pin, or do not pretend more CPUs than there are"
+    )]
+    VirtualCpu {
+        /// The node.
+        node: Box<str>,
+        /// The operating system's id of the CPU.
+        core: u32,
+    },
+    /// The keeper process could not be started or talked to.
+    #[error("cannot start the keeper of jobs ({program}): {source}")]
+    Keeper {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program was started, but it did not act as a keeper.
+    #[error(
+        "{program} did not become the keeper of jobs ({reason}): its main function must call torc_executors::keeper::run_if_asked before anything else"
+    )]
+    NoKeeper {
+        /// The program.
+        program: PathBuf,
+        /// What it did instead.
+        reason: String,
+    },
+    /// The keeper found something that it cannot work with.
+    #[error("the keeper of jobs cannot work here: {0}")]
+    KeeperFailed(String),
+    /// There is no runtime to run on.
+    #[error("a Local executor must be started inside a tokio runtime with I/O and time enabled")]
+    NoRuntime,
+}
+
+impl From<StartError> for ExecutorError {
+    fn from(error: StartError) -> Self {
+        Self::Gone(error.to_string())
+    }
+}

@@ -1,0 +1,196 @@
+//! The executor itself: turns steps into orders for the keeper.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nix::sched::sched_getaffinity;
+use nix::unistd::Pid;
+use tokio::runtime::Handle;
+use tokio::sync::watch as signal;
+use torc_core::ids::StepId;
+use torc_core::resources::NodeInventory;
+use torc_core::traits::{
+    Executor, ExecutorError, LaunchStage, Outcome, Step, StepEvents, StepSignal, StepState,
+};
+
+use super::config::{LocalConfig, StartError};
+use super::connection::Connection;
+use super::environment;
+use super::hostfiles::Hostfiles;
+use super::start::start_keeper;
+use super::watch::{now, watch};
+use crate::keeper::wire::{Launch, Order, StepKey};
+
+/// Runs steps as processes of this host.
+///
+/// A step on several nodes has its command started once; all its nodes that this executor has are
+/// this host. Dropping the executor kills whatever still runs; so does the end of this program,
+/// however it comes about.
+pub struct LocalExecutor {
+    connection: Arc<Connection>,
+    nodes: Vec<NodeInventory>,
+    pin: bool,
+    enforce_memory: bool,
+    ended: signal::Receiver<()>,
+}
+
+impl fmt::Debug for LocalExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keeper = self.connection.keeper;
+        f.debug_struct("LocalExecutor").field("keeper", &keeper).finish_non_exhaustive()
+    }
+}
+
+impl LocalExecutor {
+    /// Starts a keeper, and a task on the current runtime that reports to `events`.
+    ///
+    /// This process becomes a subreaper: processes that lose their parent below it become its
+    /// children, so that it can end the jobs of a keeper that was killed.
+    ///
+    /// # Errors
+    /// When the keeper or its surroundings cannot be set up, or there is no runtime.
+    pub fn start(config: LocalConfig, events: Arc<dyn StepEvents>) -> Result<Self, StartError> {
+        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        if config.pin {
+            check_cores(&config.nodes)?;
+        }
+        let hostfiles = Hostfiles::prepare(config.scratch_dir.clone(), &config.nodes)?;
+        if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
+            tracing::warn!(%error, "jobs of a killed keeper would not all be found");
+        }
+        let started = start_keeper(&config)?;
+        let stream = tokio::net::UnixStream::from_std(started.socket).map_err(|source| {
+            StartError::Keeper { program: config.keeper_program.unwrap_or_default(), source }
+        })?;
+        let connection = Arc::new(Connection::new(stream, started.pid, hostfiles, events));
+        if let Some(mask) = config.umask {
+            connection.send(&Order::Umask(mask)).map_err(StartError::KeeperFailed)?;
+        }
+        let (ending, ended) = signal::channel(());
+        let watched = Arc::clone(&connection);
+        runtime.spawn(async move {
+            watch(watched, started.process).await;
+            // Its end is what tells.
+            drop(ending);
+        });
+        let (nodes, pin, enforce_memory) = (config.nodes, config.pin, config.enforce_memory);
+        Ok(Self { connection, nodes, pin, enforce_memory, ended })
+    }
+
+    /// Kills whatever still runs, and returns when no process of any job and no keeper is left.
+    /// Steps that were running end as [`Outcome::Cancelled`]; nothing is launched any more.
+    pub async fn shutdown(&self) {
+        self.connection.close();
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: an error is the end of the task.
+        while ended.changed().await.is_ok() {}
+    }
+
+    /// The process id of the keeper, for messages and for tests.
+    pub fn keeper_pid(&self) -> u32 {
+        self.connection.keeper.unsigned_abs()
+    }
+
+    /// Bytes that a step may use on this host: its limit is per node.
+    fn memory_limit(&self, step: &Step) -> Option<u64> {
+        let limit = step.limits.memory.filter(|_| self.enforce_memory)?;
+        let here = step.nodes.iter().filter(|node| self.connection.hostfiles.is_here(&node.name));
+        Some(limit.saturating_mul(here.count().max(1) as u64))
+    }
+
+    fn order(&self, step: Step, key: StepKey, hostfile: &str) -> Order {
+        let here = |name: &str| self.connection.hostfiles.is_here(name);
+        let cores = if self.pin { environment::cores(&step, here) } else { Vec::new() };
+        let mut env = step.env;
+        environment::add_nodes(&mut env, &step.nodes, hostfile, here);
+        Order::Launch(Box::new(Launch {
+            key,
+            argv: step.argv,
+            env,
+            working_dir: step.working_dir,
+            stdio: step.stdio,
+            limits: step.limits,
+            expected_files: step.expected_files,
+            cores,
+        }))
+    }
+}
+
+impl Drop for LocalExecutor {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}
+
+#[async_trait]
+impl Executor for LocalExecutor {
+    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+        Ok(self.nodes.clone())
+    }
+
+    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
+        self.connection.check()?;
+        let id = step.id;
+        if self.connection.key(id).is_some() {
+            tracing::warn!(step = %id, "a step that runs was launched again; ignored");
+            return Ok(());
+        }
+        let hostfile = match self.connection.hostfiles.of(&step) {
+            Ok(path) => path,
+            Err(error) => {
+                let reason = format!("cannot write the hostfile: {error}");
+                let outcome = Outcome::LaunchFailed { stage: LaunchStage::Prepare, reason };
+                self.connection.refuse(id, now(), outcome);
+                return Ok(());
+            }
+        };
+        let limit = self.memory_limit(&step);
+        let has_own =
+            step.nodes.len() != 1 || !self.connection.hostfiles.is_here(&step.nodes[0].name);
+        let Some(key) = self.connection.enter(id, limit, has_own)? else { return Ok(()) };
+        let sent = self.connection.send(&self.order(step, key, &hostfile));
+        match sent {
+            // If the step is no longer in the books, its end was reported.
+            Err(reason) if self.connection.leave(key).is_some() => Err(ExecutorError::Gone(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn signal(&self, step: StepId, signal: StepSignal) -> Result<(), ExecutorError> {
+        self.connection.check()?;
+        match self.connection.key(step) {
+            Some(key) => {
+                self.connection.send(&Order::Signal { key, signal }).map_err(ExecutorError::Gone)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+        // Ends are reported and then forgotten; processes do not survive an earlier executor.
+        let state = |&step: &StepId| match self.connection.key(step) {
+            Some(_) => StepState::Running,
+            None => StepState::Unknown,
+        };
+        Ok(steps.iter().map(state).collect())
+    }
+}
+
+/// Refuses to pin to CPUs that this process may not use.
+fn check_cores(nodes: &[NodeInventory]) -> Result<(), StartError> {
+    let usable: HashSet<u32> = match sched_getaffinity(Pid::from_raw(0)) {
+        Ok(set) => (0..nix::sched::CpuSet::count())
+            .filter(|&core| set.is_set(core).unwrap_or(false))
+            .filter_map(|core| u32::try_from(core).ok())
+            .collect(),
+        Err(error) => return Err(StartError::KeeperFailed(format!("no CPU affinity: {error}"))),
+    };
+    for node in nodes {
+        if let Some(&core) = node.cores.iter().find(|core| !usable.contains(core)) {
+            return Err(StartError::VirtualCpu { node: node.name.clone(), core });
+        }
+    }
+    Ok(())
+}

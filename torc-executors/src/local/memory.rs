@@ -1,0 +1,79 @@
+//! How much memory the processes of steps use.
+//!
+//! The resident sizes of a step's processes are added up; that counts pages that they share (after a
+//! fork, for instance) several times. So before a step is said to use too much, the kernel is asked
+//! for each process's proportional share, which is slower to tell. Reads only; decides nothing.
+
+use std::collections::HashMap;
+
+use crate::keeper::mark;
+use crate::keeper::wire::StepKey;
+use crate::processes::{self, Process};
+
+/// A step to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    /// The step.
+    pub(super) key: StepKey,
+    /// Its main process, a child of the keeper.
+    pub(super) pid: i32,
+    /// Bytes that it may use; `None`: any number.
+    pub(super) limit: Option<u64>,
+}
+
+/// What a step uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// The step.
+    pub(super) key: StepKey,
+    /// Bytes it uses, shared pages counted once if that mattered.
+    pub(super) used: u64,
+    /// Whether that is more than it may.
+    pub(super) is_over: bool,
+}
+
+/// Measures these steps of a keeper. Takes a few 10 µs for each process, more where a step seems to
+/// use too much.
+pub(super) fn measure(keeper: i32, subjects: &[Subject]) -> Vec<Sample> {
+    let orphans = orphans(keeper, subjects);
+    let is_main = |process: &Process| process.parent == keeper && !process.is_zombie;
+    subjects
+        .iter()
+        .filter_map(|subject| {
+            let mut processes = processes::tree(subject.pid);
+            // The process id may be another's by now.
+            processes.first().filter(|first| is_main(first))?;
+            let left = orphans.get(&subject.key).into_iter().flatten();
+            processes.extend(left.flat_map(|&pid| processes::tree(pid)));
+            Some(judge(subject, &processes))
+        })
+        .collect()
+}
+
+fn judge(subject: &Subject, processes: &[Process]) -> Sample {
+    let resident = processes.iter().map(Process::resident_bytes).sum();
+    let Some(limit) = subject.limit.filter(|&limit| resident > limit) else {
+        return Sample { key: subject.key, used: resident, is_over: false };
+    };
+    let share = |process: &Process| {
+        process.proportional_bytes().unwrap_or_else(|| process.resident_bytes())
+    };
+    let used = processes.iter().map(share).sum();
+    Sample { key: subject.key, used, is_over: used > limit }
+}
+
+/// The processes that the keeper adopted, by the step that left them.
+fn orphans(keeper: i32, subjects: &[Subject]) -> HashMap<StepKey, Vec<i32>> {
+    let children = processes::children_of_thread(keeper, keeper).unwrap_or_default();
+    let mut orphans: HashMap<StepKey, Vec<i32>> = HashMap::new();
+    if children.len() > subjects.len() {
+        let mains: std::collections::HashSet<i32> =
+            subjects.iter().map(|subject| subject.pid).collect();
+        for pid in children.into_iter().filter(|pid| !mains.contains(pid)) {
+            if let Some(key) = mark::find(&processes::environ(pid), keeper) {
+                orphans.entry(key).or_default().push(pid);
+            }
+        }
+    }
+    orphans
+}
