@@ -334,6 +334,11 @@ fn commands_and_exit_codes_are_documented() {
         .filter(|command| !documented.contains(command.as_str()))
         .map(|command| format!("there is no section \"## `torc {command}`\""))
         .collect();
+    if !commands.is_empty() {
+        let is_gone = |command: &&str| !commands.iter().any(|known| known == command);
+        let gone = documented.into_iter().filter(is_gone);
+        breaches.extend(gone.map(|command| format!("there is no command `torc {command}`")));
+    }
     for code in EXIT_CODES {
         if !text.contains(&format!("\n| {code} |")) {
             breaches.push(format!("there is no row for the exit code {code}"));
