@@ -77,8 +77,13 @@ pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
 /// When and where a single-node job first has room, going through the known ends in order.
 pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
     let mut freed: IdMap<u32, Amounts> = IdMap::default();
+    let pools = ask.pools.iter().filter_map(|&pool| fleet.pools.get(pool as usize));
+    let last = pools.filter_map(|pool| pool.groups.keys().next_back()).max().copied()?;
     for (end, job) in fleet.ends_from(ask.now) {
         let enough = earliest_end(ask.request, end);
+        if enough > last {
+            return None;
+        }
         for &slot in fleet.slots_of(job) {
             let node = fleet.node(slot);
             let Some(step) = node.steps.iter().find(|step| step.job == job) else { continue };

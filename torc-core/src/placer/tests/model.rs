@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::pass::VAIN_FORECASTS;
 use super::super::{Policy, WholeNodePlacer};
 use crate::ids::{AllocationId, ClassId, JobId, NodeId};
 use crate::resources::{
@@ -340,8 +341,7 @@ impl Model {
         start: Timestamp,
         allowed: &dyn Fn(NodeId, Free) -> Free,
     ) -> bool {
-        let still_runs =
-            |step: &RunningStep| start == self.now || self.expected_end(step) > start;
+        let still_runs = |step: &RunningStep| start == self.now || self.expected_end(step) > start;
         self.allocations.values().any(|allocation| {
             if !may_use(request, allocation) || !in_walltime(request, allocation, start) {
                 return false;
@@ -367,8 +367,7 @@ impl Model {
 
     /// When the job would fit by the known ends.
     fn earliest(&self, request: &Request) -> Option<Timestamp> {
-        let mut ends: Vec<_> =
-            self.running.values().map(|step| self.expected_end(step)).collect();
+        let mut ends: Vec<_> = self.running.values().map(|step| self.expected_end(step)).collect();
         ends.retain(|end| *end != NO_END);
         ends.sort_unstable();
         ends.into_iter().find(|end| {
@@ -446,6 +445,11 @@ impl Model {
                     assert!(planned.at == ends_at.unwrap_or(NO_END) || planned.at == self.now);
                 }
             }
+        }
+        let classes: BTreeSet<_> = self.waiting.values().collect();
+        if classes.len() > VAIN_FORECASTS as usize {
+            // So many may come before in vain.
+            return;
         }
         let priority = planned.map(|planned| self.request_of(planned.job).priority);
         for class in self.waiting.values() {
