@@ -76,7 +76,7 @@ struct Cluster {
 impl Cluster {
     fn new(nodes: u32, classes: Vec<Request>, waiting: usize) -> Self {
         let mut cluster = Self {
-            placer: WholeNodePlacer::new(SortMethod::GpusRuntimeMemory, Policy::Pack),
+            placer: WholeNodePlacer::new(SortMethod::None, Policy::Pack),
             classes,
             class_of: vec![ClassId(0)],
             due: BinaryHeap::new(),
