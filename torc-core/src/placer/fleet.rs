@@ -13,11 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::amounts::{Amounts, Ids};
+use super::amounts::Amounts;
 use super::filing::Filing;
 use super::idmap::IdMap;
 use super::index::FreeIndex;
-use super::node::{Node, StepHere};
+use super::node::Node;
 use super::runs::Runs;
 use crate::ids::{AllocationId, JobId, NodeId};
 use crate::resources::{Allocation, NodeShare};
@@ -217,10 +217,7 @@ impl Fleet {
         self.site_of.remove(&gone.allocation.id);
         for slot in gone.slots() {
             let node = &mut self.nodes[slot as usize];
-            node.is_gone = true;
-            node.steps = Vec::new();
-            node.held = false;
-            (node.cores, node.gpus) = (Ids::all(0), Ids::all(0));
+            node.go();
             self.slot_of.remove(&node.id);
         }
     }
@@ -256,19 +253,7 @@ impl Fleet {
         for share in shares {
             let Some(slot) = self.slot_of(share.node) else { continue };
             slots.push(slot);
-            self.change(slot, |node| {
-                let cores = node.cores.take(share.cores.clone());
-                let gpus = node.gpus.take(share.gpus.clone());
-                let memory = share.memory.min(node.free.memory);
-                let share = NodeShare { node: share.node, cores, gpus, memory };
-                let step = StepHere { job, ends, share };
-                let takes = step.takes();
-                freed = Freed::Part(slot, takes);
-                node.free = node.free.minus(takes);
-                node.steps.push(step);
-                node.idle_at = node.idle_at.max(ends);
-                node.unknown_ends += u32::from(ends == NEVER);
-            });
+            self.change(slot, |node| freed = Freed::Part(slot, node.take(job, ends, share)));
         }
         let slots = match *slots.as_slice() {
             [slot] => Slots::One(slot),
@@ -291,18 +276,7 @@ impl Fleet {
             if self.node(slot).is_gone {
                 continue;
             }
-            self.change(slot, |node| {
-                let Some(index) = node.steps.iter().position(|step| step.job == job) else {
-                    return;
-                };
-                let step = node.steps.swap_remove(index);
-                node.cores.give_back(&step.share.cores);
-                node.gpus.give_back(&step.share.gpus);
-                node.free = node.free.plus(step.takes());
-                if step.ends == node.idle_at {
-                    node.note_ends();
-                }
-            });
+            self.change(slot, |node| node.give_back(job));
             freed(self, slot);
         }
     }
@@ -317,11 +291,7 @@ impl Fleet {
             let Some(run) = self.runs.get_mut(&job) else { continue };
             run.ends = NEVER;
             for &slot in run.slots.as_slice() {
-                let node = &mut self.nodes[slot as usize];
-                if let Some(step) = node.steps.iter_mut().find(|step| step.job == job) {
-                    step.ends = NEVER;
-                }
-                node.note_ends();
+                self.nodes[slot as usize].note_overrun(job);
                 overrun(slot);
             }
         }

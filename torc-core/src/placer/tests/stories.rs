@@ -269,6 +269,23 @@ fn a_gang_is_promised_a_start_and_small_jobs_fill_the_gap() {
 }
 
 #[test]
+fn a_short_gang_uses_the_gap_before_a_wider_one() {
+    let mut model = nodes_of_8(3);
+    let long = model.submit(&lasting(600, request(8)));
+    let others = model.submit_many(2, &lasting(600, request(8)));
+    let wide = model.submit(&gang(3));
+    let short = model.submit(&lasting(100, gang(2)));
+    assert_eq!(model.plan(), [long, others[0], others[1]]);
+    model.now = at(1050);
+    model.end(others[0]);
+    assert_eq!(model.plan(), []);
+    model.now = at(1100);
+    model.end(others[1]);
+    assert_eq!(model.plan(), [short]);
+    assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(wide));
+}
+
+#[test]
 fn beside_a_promised_single_node_job_others_use_what_it_leaves() {
     let mut model = nodes_of_8(1);
     let first = model.submit(&lasting(600, request(5)));
