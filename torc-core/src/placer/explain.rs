@@ -68,7 +68,7 @@ impl WholeNodePlacer {
         );
         let expected_at = match promised {
             Some(promise) => promise.forecast.at,
-            None => earliest_room(&self.fleet, ask).map(|(at, _)| at),
+            None => earliest_room(&self.fleet, ask, usize::MAX).map(|(at, _)| at),
         };
         NotNowReason::NotEnoughFree {
             needs_cpus: needs.cpus,

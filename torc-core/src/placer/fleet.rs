@@ -13,9 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::amounts::{Amounts, Ids};
+use super::amounts::Amounts;
+use super::filing::Filing;
 use super::idmap::IdMap;
-use super::index::{Entry, FreeIndex};
+use super::index::FreeIndex;
+use super::node::Node;
 use super::runs::Runs;
 use crate::ids::{AllocationId, JobId, NodeId};
 use crate::resources::{Allocation, NodeShare};
@@ -24,65 +26,6 @@ use crate::traits::NodeState;
 
 /// The expected end of a step whose end is not known.
 pub(super) const NEVER: Timestamp = Timestamp(u64::MAX);
-
-/// What a step holds on one node.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct StepHere {
-    pub(super) job: JobId,
-    /// [`NEVER`] when unknown: without a declared runtime, or past it.
-    pub(super) ends: Timestamp,
-    pub(super) share: NodeShare,
-}
-
-impl StepHere {
-    pub(super) fn takes(&self) -> Amounts {
-        let count = |ids: &[u16]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        Amounts {
-            gpus: count(&self.share.gpus),
-            cpus: count(&self.share.cores),
-            memory: self.share.memory,
-        }
-    }
-}
-
-/// A node.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub(super) id: NodeId,
-    pub(super) site: u32,
-    /// Its place in the allocation's node order.
-    pub(super) position: u32,
-    pub(super) total: Amounts,
-    pub(super) free: Amounts,
-    pub(super) steps: Vec<StepHere>,
-    /// When the last of its steps is expected to end: [`NEVER`] when one of them has no known end.
-    pub(super) idle_at: Timestamp,
-    /// Steps without a known end.
-    pub(super) unknown_ends: u32,
-    /// Filed apart, for the planned start of a gang.
-    pub(super) held: bool,
-    pub(super) cores: Ids,
-    pub(super) gpus: Ids,
-    state: NodeState,
-    is_gone: bool,
-}
-
-impl Node {
-    /// Whether it may be given new work.
-    pub(super) fn is_usable(&self) -> bool {
-        !self.is_gone && self.state == NodeState::Up
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    fn note_ends(&mut self) {
-        self.idle_at = self.steps.iter().map(|step| step.ends).max().unwrap_or_default();
-        let unknown = self.steps.iter().filter(|step| step.ends == NEVER).count();
-        self.unknown_ends = u32::try_from(unknown).unwrap_or(u32::MAX);
-    }
-}
 
 /// An allocation and its idle nodes.
 #[derive(Debug)]
@@ -104,7 +47,8 @@ impl Site {
         self.first..self.first + u32::try_from(self.allocation.nodes.len()).unwrap_or(0)
     }
 
-    fn group_key(&self) -> Timestamp {
+    /// The key of its group.
+    pub(super) fn group_key(&self) -> Timestamp {
         self.allocation.ends_at.unwrap_or(NEVER)
     }
 }
@@ -128,18 +72,21 @@ pub(super) struct Pool {
     pub(super) groups: BTreeMap<Timestamp, Group>,
 }
 
-/// Whether a node is put into an index or taken out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Filing {
-    In,
-    Out,
-}
-
 /// Where a started job is.
 #[derive(Clone, Debug, PartialEq)]
 struct Run {
     ends: Timestamp,
     slots: Slots,
+}
+
+/// What the end of a step frees. The earliest ends are gone through for every planned start, so what
+/// most of them free is kept at hand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Freed {
+    /// So much on one node.
+    Part(u32, Amounts),
+    /// All of several nodes.
+    Nodes,
 }
 
 /// Most jobs are on one node.
@@ -167,8 +114,8 @@ pub(super) struct Fleet {
     site_of: BTreeMap<AllocationId, u32>,
     slot_of: IdMap<NodeId, u32>,
     runs: IdMap<JobId, Run>,
-    /// The known expected ends.
-    ends: BTreeSet<(Timestamp, JobId)>,
+    /// The known expected ends, and what they free.
+    ends: BTreeMap<(Timestamp, JobId), Freed>,
 }
 
 impl Fleet {
@@ -202,9 +149,17 @@ impl Fleet {
         self.runs.get(&job).map_or(&[], |run| run.slots.as_slice())
     }
 
+    /// How many steps have a known expected end.
+    pub(super) fn known_ends(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The known expected ends from `now` on, earliest first.
-    pub(super) fn ends_from(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, JobId)> {
-        self.ends.range((now, JobId(0))..).copied()
+    pub(super) fn ends_from(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, JobId, Freed)> {
+        self.ends.range((now, JobId(0))..).map(|(&(end, job), &freed)| (end, job, freed))
     }
 
     /// Adds an allocation, and returns its site. A number that is taken, of an allocation or of a
@@ -225,22 +180,7 @@ impl Fleet {
             is_new
         });
         for (position, (id, inventory)) in allocation.nodes.iter().enumerate() {
-            let total = Amounts::of(inventory);
-            self.nodes.push(Node {
-                id: *id,
-                site,
-                position: count(position),
-                total,
-                free: total,
-                steps: Vec::new(),
-                idle_at: Timestamp::default(),
-                unknown_ends: 0,
-                held: false,
-                cores: Ids::all(total.cpus),
-                gpus: Ids::all(total.gpus),
-                state: NodeState::Up,
-                is_gone: false,
-            });
+            self.nodes.push(Node::idle(*id, Amounts::of(inventory), site, count(position)));
         }
         self.site_of.insert(allocation.id, site);
         let pool = self.pool_for(&allocation);
@@ -277,10 +217,7 @@ impl Fleet {
         self.site_of.remove(&gone.allocation.id);
         for slot in gone.slots() {
             let node = &mut self.nodes[slot as usize];
-            node.is_gone = true;
-            node.steps = Vec::new();
-            node.held = false;
-            (node.cores, node.gpus) = (Ids::all(0), Ids::all(0));
+            node.go();
             self.slot_of.remove(&node.id);
         }
     }
@@ -311,29 +248,23 @@ impl Fleet {
         if self.is_running(job) {
             return;
         }
-        let mut slots = Vec::new();
+        let mut slots = Vec::with_capacity(shares.len());
+        let mut freed = Freed::Nodes;
         for share in shares {
             let Some(slot) = self.slot_of(share.node) else { continue };
             slots.push(slot);
-            self.change(slot, |node| {
-                let cores = node.cores.take(share.cores.clone());
-                let gpus = node.gpus.take(share.gpus.clone());
-                let memory = share.memory.min(node.free.memory);
-                let share = NodeShare { node: share.node, cores, gpus, memory };
-                let step = StepHere { job, ends, share };
-                node.free = node.free.minus(step.takes());
-                node.steps.push(step);
-                node.idle_at = node.idle_at.max(ends);
-                node.unknown_ends += u32::from(ends == NEVER);
-            });
+            self.change(slot, |node| freed = Freed::Part(slot, node.take(job, ends, share)));
         }
         let slots = match *slots.as_slice() {
             [slot] => Slots::One(slot),
-            _ => Slots::Many(slots.into()),
+            _ => {
+                freed = Freed::Nodes;
+                Slots::Many(slots.into())
+            }
         };
         self.runs.insert(job, Run { ends, slots });
         if ends != NEVER {
-            self.ends.insert((ends, job));
+            self.ends.insert((ends, job), freed);
         }
     }
 
@@ -345,18 +276,7 @@ impl Fleet {
             if self.node(slot).is_gone {
                 continue;
             }
-            self.change(slot, |node| {
-                let Some(index) = node.steps.iter().position(|step| step.job == job) else {
-                    return;
-                };
-                let step = node.steps.swap_remove(index);
-                node.cores.give_back(&step.share.cores);
-                node.gpus.give_back(&step.share.gpus);
-                node.free = node.free.plus(step.takes());
-                if step.ends == node.idle_at {
-                    node.note_ends();
-                }
-            });
+            self.change(slot, |node| node.give_back(job));
             freed(self, slot);
         }
     }
@@ -364,136 +284,17 @@ impl Fleet {
     /// The ends before `now` did not happen: those steps overran, and their ends are unknown from
     /// now on. Calls `overrun` with their nodes.
     pub(super) fn note_time(&mut self, now: Timestamp, mut overrun: impl FnMut(u32)) {
-        while let Some(&(ends, job)) = self.ends.first().filter(|(ends, _)| *ends < now) {
+        while let Some((&(ends, job), _)) = self.ends.first_key_value()
+            && ends < now
+        {
             self.ends.remove(&(ends, job));
             let Some(run) = self.runs.get_mut(&job) else { continue };
             run.ends = NEVER;
             for &slot in run.slots.as_slice() {
-                let node = &mut self.nodes[slot as usize];
-                if let Some(step) = node.steps.iter_mut().find(|step| step.job == job) {
-                    step.ends = NEVER;
-                }
-                node.note_ends();
+                self.nodes[slot as usize].note_overrun(job);
                 overrun(slot);
             }
         }
-    }
-
-    /// Changes a node, filing it anew.
-    fn change(&mut self, slot: u32, change: impl FnOnce(&mut Node)) {
-        let node = &self.nodes[slot as usize];
-        let before = (node.is_usable(), node.is_idle(), node.held);
-        if before.0 {
-            self.file_free(slot, Filing::Out);
-        }
-        change(&mut self.nodes[slot as usize]);
-        let node = &self.nodes[slot as usize];
-        let after = (node.is_usable(), node.is_idle(), node.held);
-        if after.0 {
-            self.file_free(slot, Filing::In);
-        }
-        if before != after {
-            let node = &self.nodes[slot as usize];
-            let (position, total, site) = (node.position, node.total, node.site);
-            if let Some(Some(site)) = self.sites.get_mut(site as usize) {
-                file_idle(site, (position, total), before, Filing::Out);
-                file_idle(site, (position, total), after, Filing::In);
-            }
-        }
-    }
-
-    /// Files a usable node under what it has free, or takes it out.
-    fn file_free(&mut self, slot: u32, filing: Filing) {
-        let node = &self.nodes[slot as usize];
-        let Some(Some(site)) = self.sites.get(node.site as usize) else { return };
-        let pool = &mut self.pools[site.pool as usize];
-        let Some(group) = pool.groups.get_mut(&site.group_key()) else { return };
-        let entry: Entry = (node.free, node.id, slot);
-        let index = &mut group.free[usize::from(node.held)];
-        if filing == Filing::In {
-            index.insert(entry);
-        } else {
-            index.remove(&entry);
-        }
-    }
-
-    /// Counts a usable node under what it has, or takes it out of the count.
-    fn file_shape(&mut self, slot: u32, filing: Filing) {
-        let node = &self.nodes[slot as usize];
-        let Some(Some(site)) = self.sites.get_mut(node.site as usize) else { return };
-        if !node.is_usable() {
-            return;
-        }
-        let pool = &mut self.pools[site.pool as usize];
-        let Some(group) = pool.groups.get_mut(&site.group_key()) else { return };
-        for shapes in [&mut site.shapes, &mut group.shapes] {
-            let nodes = shapes.entry(node.total).or_default();
-            *nodes = if filing == Filing::In { *nodes + 1 } else { nodes.saturating_sub(1) };
-            if *nodes == 0 {
-                shapes.remove(&node.total);
-            }
-        }
-    }
-
-    fn link_site(&mut self, index: u32) {
-        let Some(Some(site)) = self.sites.get(index as usize) else { return };
-        let (pool, key, id, slots) =
-            (site.pool, site.group_key(), site.allocation.id, site.slots());
-        self.pools[pool as usize].groups.entry(key).or_default().sites.insert((id, index));
-        for slot in slots {
-            self.file_node(slot, Filing::In);
-        }
-    }
-
-    fn unlink_site(&mut self, index: u32) {
-        let Some(Some(site)) = self.sites.get(index as usize) else { return };
-        let (pool, key, id, slots) =
-            (site.pool, site.group_key(), site.allocation.id, site.slots());
-        for slot in slots {
-            self.file_node(slot, Filing::Out);
-        }
-        let groups = &mut self.pools[pool as usize].groups;
-        if let Some(group) = groups.get_mut(&key) {
-            group.sites.remove(&(id, index));
-            if group.sites.is_empty() {
-                groups.remove(&key);
-            }
-        }
-    }
-
-    /// Files a node everywhere, or takes it out everywhere.
-    fn file_node(&mut self, slot: u32, filing: Filing) {
-        if !self.node(slot).is_usable() {
-            return;
-        }
-        self.file_free(slot, filing);
-        self.file_shape(slot, filing);
-        let node = &self.nodes[slot as usize];
-        let standing = (true, node.is_idle(), node.held);
-        if let Some(Some(site)) = self.sites.get_mut(node.site as usize) {
-            file_idle(site, (node.position, node.total), standing, filing);
-        }
-    }
-}
-
-/// Files a node as idle, or takes it out, if by (usable, idle, held) it belongs there.
-fn file_idle(
-    site: &mut Site,
-    (position, total): (u32, Amounts),
-    (usable, idle, held): (bool, bool, bool),
-    filing: Filing,
-) {
-    if !(usable && idle) {
-        return;
-    }
-    let side = usize::from(held);
-    let runs = &mut site.idle.entry(total).or_default()[side];
-    if filing == Filing::In {
-        runs.insert(position);
-        site.idle_count[side] += 1;
-    } else {
-        runs.remove(position);
-        site.idle_count[side] = site.idle_count[side].saturating_sub(1);
     }
 }
 

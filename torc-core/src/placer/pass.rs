@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 use crate::traits::{Plan, Start};
 
 /// Jobs for which a start is foreseen in vain, before a pass does without a promise.
-const VAIN_FORECASTS: u32 = 4;
+pub(super) const VAIN_FORECASTS: u32 = 16;
 
 struct Pass {
     now: Timestamp,

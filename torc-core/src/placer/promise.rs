@@ -6,8 +6,9 @@
 //! the nodes of the forecast and its allocation still admits it.
 
 use super::amounts::Amounts;
-use super::fleet::{Fleet, NEVER, Node, Site};
+use super::fleet::{Fleet, Freed, NEVER, Site};
 use super::idmap::IdMap;
+use super::node::Node;
 use super::search::{Ask, earliest_end};
 use crate::ids::{ClassId, JobId};
 use crate::resources::Request;
@@ -58,43 +59,74 @@ pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
     if !ask.sites(fleet).any(|(_, site)| has_room(site)) {
         return Prospect::Unplaceable;
     }
-    let forecast = if ask.request.is_gang() {
-        gang(fleet, ask)
-    } else {
-        match earliest_room(fleet, ask) {
-            Some((at, slot)) => Some(Forecast {
-                site: fleet.node(slot).site,
-                slots: vec![slot],
-                at: Some(at),
-                until: at,
-            }),
-            None => room_some_day(fleet, ask),
-        }
-    };
+    let forecast = if ask.request.is_gang() { gang(fleet, ask) } else { single(fleet, ask) };
     forecast.map_or(Prospect::TooLate, Prospect::Start)
 }
 
-/// When and where a single-node job first has room, going through the known ends in order.
-pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
-    let mut freed: IdMap<u32, Amounts> = IdMap::default();
-    for (end, job) in fleet.ends_from(ask.now) {
+/// Up to so many known ends, all of them are gone through for a single-node job.
+const ALL_ENDS: usize = 10_000;
+/// Where there are more, so many are.
+const FIRST_ENDS: usize = 500;
+
+/// When and where a single-node job first has room.
+///
+/// In a fleet with very many steps, the earliest ends may not suffice; then a node that lacks little
+/// is promised, for when it has room. That may be later than the earliest time, but the cost of a
+/// decision stays bounded, and the job starts earlier anyway if there is room elsewhere before.
+fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
+    let is_small = fleet.known_ends() <= ALL_ENDS;
+    let room = if is_small {
+        earliest_room(fleet, ask, ALL_ENDS)
+    } else {
+        earliest_room(fleet, ask, FIRST_ENDS).or_else(|| room_nearby(fleet, ask))
+    };
+    let Some((at, slot)) = room else { return room_some_day(fleet, ask) };
+    Some(Forecast { site: fleet.node(slot).site, slots: vec![slot], at: Some(at), until: at })
+}
+
+/// When a single-node job has room on the node that lacks the least now.
+fn room_nearby(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
+    let slot = nearest(fleet, ask, |node| node.unknown_ends == 0)?;
+    let node = fleet.node(slot);
+    let need = Amounts::needed(ask.request, node.total);
+    let mut ends: Vec<_> = node.steps.iter().map(|step| step.ends).collect();
+    ends.sort_unstable();
+    let at = ends.into_iter().find(|end| free_at(node, *end).covers(need))?;
+    is_open(fleet, ask, node, earliest_end(ask.request, at)).then_some((at, slot))
+}
+
+/// When and where a single-node job first has room, going through so many known ends in order.
+pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>, most: usize) -> Option<(Timestamp, u32)> {
+    let pools = ask.pools.iter().filter_map(|&pool| fleet.pools.get(pool as usize));
+    let last = pools.filter_map(|pool| pool.groups.keys().next_back()).max().copied()?;
+    let mut free: IdMap<u32, Amounts> = IdMap::default();
+    for (end, job, freed) in fleet.ends_from(ask.now).take(most) {
         let enough = earliest_end(ask.request, end);
-        for &slot in fleet.slots_of(job) {
+        if enough > last {
+            return None;
+        }
+        let mut has_room = |slot, freed| {
             let node = fleet.node(slot);
-            let Some(step) = node.steps.iter().find(|step| step.job == job) else { continue };
-            if !is_open(fleet, ask, node, enough) {
-                continue;
+            let free = free.entry(slot).or_insert(node.free);
+            *free = free.plus(freed);
+            free.covers(Amounts::needed(ask.request, node.total))
+                && is_open(fleet, ask, node, enough)
+        };
+        let found = match freed {
+            Freed::Part(slot, freed) => has_room(slot, freed).then_some(slot),
+            Freed::Nodes => {
+                let mut slots = fleet.slots_of(job).iter().copied();
+                slots.find(|&slot| has_room(slot, fleet.node(slot).total))
             }
-            let free = freed.entry(slot).or_insert(node.free);
-            *free = free.plus(step.takes());
-            if free.covers(Amounts::needed(ask.request, node.total)) {
-                return Some((end, slot));
-            }
+        };
+        if let Some(slot) = found {
+            return Some((end, slot));
         }
     }
     None
 }
 
+/// Whether the node may be given the job, in an allocation that ends late enough.
 fn is_open(fleet: &Fleet, ask: Ask<'_>, node: &Node, enough: Timestamp) -> bool {
     node.is_usable()
         && fleet.site(node.site).is_some_and(|site| {
@@ -104,21 +136,26 @@ fn is_open(fleet: &Fleet, ask: Ask<'_>, node: &Node, enough: Timestamp) -> bool 
 
 /// Where a single-node job lacks the least, among nodes on which the end of some step is unknown.
 fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
+    let slot = nearest(fleet, ask, |node| node.unknown_ends > 0)?;
+    let site = fleet.node(slot).site;
+    let until = fleet.site(site)?.allocation.ends_at.unwrap_or(NEVER);
+    Some(Forecast { site, slots: vec![slot], at: None, until })
+}
+
+/// The node that lacks the least for a single-node job, of those that `will_do`.
+fn nearest(fleet: &Fleet, ask: Ask<'_>, will_do: impl Fn(&Node) -> bool) -> Option<u32> {
     let need = |total| Amounts::needed(ask.request, total);
     let bare = Amounts { memory: 0, ..need(Amounts::default()) };
-    let (_, (_, _, slot)) = ask
-        .groups(fleet)
+    ask.groups(fleet)
         .flat_map(|group| &group.free)
         .filter_map(|index| {
             index.nearest(bare, |(_, _, slot)| {
                 let node = fleet.node(*slot);
-                node.unknown_ends > 0 && node.total.covers(need(node.total))
+                will_do(node) && node.total.covers(need(node.total))
             })
         })
-        .min_by_key(|(missing, (_, id, _))| (*missing, *id))?;
-    let site = fleet.node(slot).site;
-    let until = fleet.site(site)?.allocation.ends_at.unwrap_or(NEVER);
-    Some(Forecast { site, slots: vec![slot], at: None, until })
+        .min_by_key(|(missing, (_, id, _))| (*missing, *id))
+        .map(|(_, (_, _, slot))| slot)
 }
 
 /// When and where a gang first has its nodes.

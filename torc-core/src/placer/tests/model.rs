@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::pass::VAIN_FORECASTS;
 use super::super::{Policy, WholeNodePlacer};
 use crate::ids::{AllocationId, ClassId, JobId, NodeId};
 use crate::resources::{
@@ -444,6 +445,11 @@ impl Model {
                     assert!(planned.at == ends_at.unwrap_or(NO_END) || planned.at == self.now);
                 }
             }
+        }
+        let classes: BTreeSet<_> = self.waiting.values().collect();
+        if classes.len() > VAIN_FORECASTS as usize {
+            // So many may come before in vain.
+            return;
         }
         let priority = planned.map(|planned| self.request_of(planned.job).priority);
         for class in self.waiting.values() {

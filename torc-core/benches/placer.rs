@@ -1,0 +1,209 @@
+//! What a decision of the placer costs, in virtual time: one step of a simulation ends the job that
+//! is due, plans, and queues a new job for each that started.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use torc_core::ids::{AllocationId, ClassId, JobId, NodeId};
+use torc_core::placer::{Policy, WholeNodePlacer};
+use torc_core::resources::{Allocation, MemoryRequest, NodeInventory, Request};
+use torc_core::time::Timestamp;
+use torc_core::traits::{Delta, NodeState, Placer, WaitingJob};
+use torc_core::workflow::SortMethod;
+
+const GIB: u64 = 1 << 30;
+
+fn request(cpus: u32, gpus: u32, nodes: u32, minutes: u64) -> Request {
+    Request {
+        priority: 0,
+        scheduler: None,
+        labels: Arc::from([]),
+        cpus,
+        memory: MemoryRequest::Bytes(u64::from(cpus) * GIB),
+        gpus,
+        nodes,
+        ntasks_per_node: 1,
+        runtime: (minutes > 0).then(|| Duration::from_secs(60 * minutes)),
+    }
+}
+
+fn allocation(nodes: u32) -> Allocation {
+    let node = |node: u32| {
+        let gpus = if node.is_multiple_of(8) { 4 } else { 0 };
+        let inventory = NodeInventory {
+            name: format!("node{node}").into(),
+            cores: (0..64).collect(),
+            memory: 256 * GIB,
+            gpus: (0..gpus).map(|gpu: u32| gpu.to_string().into()).collect(),
+        };
+        (NodeId(node), inventory)
+    };
+    Allocation {
+        id: AllocationId(1),
+        scheduler: None,
+        labels: Arc::from([]),
+        ends_at: None,
+        nodes: (0..nodes).map(node).collect(),
+    }
+}
+
+/// A generator of numbers that look random: xorshift (Marsaglia, 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// A saturated cluster in virtual time.
+struct Cluster {
+    placer: WholeNodePlacer,
+    classes: Vec<Request>,
+    class_of: Vec<ClassId>,
+    due: BinaryHeap<Reverse<(Timestamp, JobId)>>,
+    now: Timestamp,
+    dice: Dice,
+}
+
+impl Cluster {
+    fn new(nodes: u32, classes: Vec<Request>, waiting: usize) -> Self {
+        let mut cluster = Self {
+            placer: WholeNodePlacer::new(SortMethod::None, Policy::Pack),
+            classes,
+            class_of: vec![ClassId(0)],
+            due: BinaryHeap::new(),
+            now: Timestamp(1_000_000),
+            dice: Dice(0x5eed),
+        };
+        cluster.placer.apply(&[Delta::AllocationAdded(allocation(nodes))]);
+        for (class, request) in (0..).map(ClassId).zip(&cluster.classes) {
+            cluster.placer.apply(&[Delta::ClassAdded { class, request: request.clone() }]);
+        }
+        for index in 0..waiting {
+            let class = u32::try_from(index % cluster.classes.len()).unwrap_or(0);
+            cluster.submit(ClassId(class));
+        }
+        cluster.plan();
+        cluster
+    }
+
+    fn submit(&mut self, class: ClassId) {
+        let job = JobId(u32::try_from(self.class_of.len()).unwrap_or(u32::MAX));
+        self.class_of.push(class);
+        self.placer.apply(&[Delta::JobReady(WaitingJob { job, class })]);
+    }
+
+    /// Plans, and queues a job of the same class for each that started.
+    fn plan(&mut self) -> usize {
+        let plan = self.placer.plan(self.now, usize::MAX);
+        for start in &plan.starts {
+            let class = self.class_of[start.job.index() + 1];
+            let declared = self.classes[class.0 as usize].runtime;
+            let longest = declared.unwrap_or(Duration::from_secs(600));
+            let percent = u32::try_from(50 + self.dice.below(50)).unwrap_or(50);
+            self.due.push(Reverse((self.now + longest * percent / 100, start.job)));
+            self.submit(class);
+        }
+        plan.starts.len()
+    }
+
+    /// Ends the job that is due, and plans.
+    fn step(&mut self) -> usize {
+        if let Some(Reverse((due, job))) = self.due.pop() {
+            self.now = self.now.max(due);
+            self.placer.apply(&[Delta::StepEnded(job)]);
+        }
+        self.plan()
+    }
+}
+
+/// Ten classes of jobs for one node.
+fn mixed(declared: bool) -> Vec<Request> {
+    let shapes = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (4, 1), (8, 1), (16, 2), (3, 0), (6, 0)];
+    let minutes = |index: u64| if declared { 10 + 7 * index } else { 0 };
+    (0..).zip(shapes).map(|(index, (cpus, gpus))| request(cpus, gpus, 1, minutes(index))).collect()
+}
+
+fn starts_and_releases(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("start_and_release");
+    for nodes in [1_000, 100_000] {
+        for (name, declared) in [("declared", true), ("undeclared", false)] {
+            let mut cluster = Cluster::new(nodes, mixed(declared), nodes as usize * 70);
+            group.bench_function(BenchmarkId::new(name, nodes), |bench| {
+                bench.iter(|| black_box(cluster.step()));
+            });
+        }
+    }
+    for waiting in [1_000, 1_000_000] {
+        let mut cluster = Cluster::new(100, mixed(true), 7_000 + waiting);
+        group.bench_function(BenchmarkId::new("waiting", waiting), |bench| {
+            bench.iter(|| black_box(cluster.step()));
+        });
+    }
+    group.finish();
+}
+
+fn many_classes(criterion: &mut Criterion) {
+    let mut dice = Dice(7);
+    let classes: Vec<_> = (0..10_000)
+        .map(|_| {
+            let cpus = 1 + u32::try_from(dice.below(64)).unwrap_or(0);
+            let is_gang = dice.below(3) == 0;
+            let nodes = if is_gang { 2 + u32::try_from(dice.below(60)).unwrap_or(0) } else { 1 };
+            request(cpus, 0, nodes, 1 + dice.below(600))
+        })
+        .collect();
+    let mut cluster = Cluster::new(1_000, classes, 20_000);
+    criterion.bench_function("decision/10000_classes", |bench| {
+        bench.iter(|| black_box(cluster.step()));
+    });
+}
+
+/// One blocked job, eight steps on each of 1,000 nodes, and a change that makes the forecast stale.
+fn planned_start(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("planned_start/8000_steps");
+    let wide = [("gang_of_100", 8, 100), ("gang_of_1000", 8, 1_000), ("whole_node", 64, 1)];
+    for (name, cpus, nodes) in wide {
+        let mut classes: Vec<_> = (0..50).map(|n| request(8, 0, 1, 20 + n)).collect();
+        let class = ClassId(50);
+        classes.push(request(cpus, 0, nodes, 60));
+        let mut placer = WholeNodePlacer::new(SortMethod::None, Policy::Pack);
+        placer.apply(&[Delta::AllocationAdded(allocation(1_000))]);
+        for (class, request) in (0..).map(ClassId).zip(classes) {
+            placer.apply(&[Delta::ClassAdded { class, request }]);
+        }
+        for job in 1..=8_000 {
+            let class = ClassId((job * 31) % 50);
+            placer.apply(&[Delta::JobReady(WaitingJob { job: JobId(job), class })]);
+        }
+        let now = Timestamp(1_000_000);
+        assert_eq!(placer.plan(now, usize::MAX).starts.len(), 8_000);
+        placer.apply(&[Delta::JobReady(WaitingJob { job: JobId(9_000), class })]);
+        let change = Delta::NodeStateChanged { node: NodeId(5), state: NodeState::Up };
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                placer.apply(std::slice::from_ref(&change));
+                black_box(placer.plan(now, usize::MAX))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_secs(1))
+        .sample_size(20);
+    targets = starts_and_releases, many_classes, planned_start
+}
+criterion_main!(benches);

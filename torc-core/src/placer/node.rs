@@ -1,0 +1,141 @@
+//! A node and the steps on it.
+//!
+//! Owns: what is free, id by id, and a summary of the expected ends. Does not know: which indexes it
+//! is filed in; only the fleet changes a node, so that they follow.
+
+use super::amounts::{Amounts, Ids};
+use super::fleet::NEVER;
+use crate::ids::{JobId, NodeId};
+use crate::resources::NodeShare;
+use crate::time::Timestamp;
+use crate::traits::NodeState;
+
+/// What a step holds on one node.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StepHere {
+    pub(super) job: JobId,
+    /// [`NEVER`] when unknown: without a declared runtime, or past it.
+    pub(super) ends: Timestamp,
+    pub(super) share: NodeShare,
+}
+
+impl StepHere {
+    pub(super) fn takes(&self) -> Amounts {
+        let count = |ids: &[u16]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        Amounts {
+            gpus: count(&self.share.gpus),
+            cpus: count(&self.share.cores),
+            memory: self.share.memory,
+        }
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) site: u32,
+    /// Its place in the allocation's node order.
+    pub(super) position: u32,
+    pub(super) total: Amounts,
+    pub(super) free: Amounts,
+    pub(super) steps: Vec<StepHere>,
+    /// The jobs of the steps, in the same order: what is searched at every end lies close together.
+    jobs: Vec<JobId>,
+    /// When the last of its steps is expected to end: [`NEVER`] when one of them has no known end.
+    pub(super) idle_at: Timestamp,
+    /// Steps without a known end.
+    pub(super) unknown_ends: u32,
+    /// Filed apart, for the planned start of a gang.
+    pub(super) held: bool,
+    pub(super) cores: Ids,
+    pub(super) gpus: Ids,
+    pub(super) state: NodeState,
+    /// Its allocation has ended.
+    pub(super) is_gone: bool,
+}
+
+impl Node {
+    /// A node on which nothing runs.
+    pub(super) fn idle(id: NodeId, total: Amounts, site: u32, position: u32) -> Self {
+        Self {
+            id,
+            site,
+            position,
+            total,
+            free: total,
+            steps: Vec::new(),
+            jobs: Vec::new(),
+            idle_at: Timestamp::default(),
+            unknown_ends: 0,
+            held: false,
+            cores: Ids::all(total.cpus),
+            gpus: Ids::all(total.gpus),
+            state: NodeState::Up,
+            is_gone: false,
+        }
+    }
+
+    /// Whether it may be given new work.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_gone && self.state == NodeState::Up
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Books a step. Ids and memory that are not free are left out; returns what it takes.
+    pub(super) fn take(&mut self, job: JobId, ends: Timestamp, share: &NodeShare) -> Amounts {
+        let cores = self.cores.take(share.cores.clone());
+        let gpus = self.gpus.take(share.gpus.clone());
+        let memory = share.memory.min(self.free.memory);
+        let share = NodeShare { node: self.id, cores, gpus, memory };
+        let step = StepHere { job, ends, share };
+        let takes = step.takes();
+        self.free = self.free.minus(takes);
+        self.steps.push(step);
+        self.jobs.push(job);
+        self.idle_at = self.idle_at.max(ends);
+        self.unknown_ends += u32::from(ends == NEVER);
+        takes
+    }
+
+    /// Frees what the job holds here, if it does.
+    pub(super) fn give_back(&mut self, job: JobId) {
+        let Some(index) = self.jobs.iter().position(|here| *here == job) else { return };
+        self.jobs.swap_remove(index);
+        let step = self.steps.swap_remove(index);
+        self.cores.give_back(&step.share.cores);
+        self.gpus.give_back(&step.share.gpus);
+        self.free = self.free.plus(step.takes());
+        if step.ends == NEVER && self.unknown_ends > 1 {
+            self.unknown_ends -= 1;
+        } else if step.ends == self.idle_at {
+            self.note_ends();
+        }
+    }
+
+    /// The step of the job overran: its end is unknown from now on.
+    pub(super) fn note_overrun(&mut self, job: JobId) {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.job == job) {
+            step.ends = NEVER;
+        }
+        self.note_ends();
+    }
+
+    /// Its allocation has ended, and everything on it.
+    pub(super) fn go(&mut self) {
+        self.is_gone = true;
+        self.held = false;
+        self.steps = Vec::new();
+        self.jobs = Vec::new();
+        (self.cores, self.gpus) = (Ids::all(0), Ids::all(0));
+    }
+
+    fn note_ends(&mut self) {
+        self.idle_at = self.steps.iter().map(|step| step.ends).max().unwrap_or_default();
+        let unknown = self.steps.iter().filter(|step| step.ends == NEVER).count();
+        self.unknown_ends = u32::try_from(unknown).unwrap_or(u32::MAX);
+    }
+}
