@@ -1,0 +1,352 @@
+//! Whole runs on a real database with an executor that only pretends: what was durable when, who
+//! may own a state directory, and what a run that broke off leaves behind.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use torc_core::engine::{Conclusion, Event};
+use torc_core::ids::{AttemptId, JobId, StepId};
+use torc_core::resources::NodeInventory;
+use torc_core::spec::{Context, Sources, load};
+use torc_core::time::Timestamp;
+use torc_core::traits::{
+    Executor, ExecutorError, Outcome, Step, StepEvent, StepEvents, StepSignal, StepState, Usage,
+};
+use torc_core::workflow::Workflow;
+use torc_server::access::Access;
+use torc_server::clock::now;
+use torc_server::session::{RunError, RunOptions, RunOutcome, Running, Session};
+use torc_server::state_dir::StateDir;
+use torc_server::store::{Origin, Store, StoreError};
+
+/// What a pretended step does.
+#[derive(Clone, Copy)]
+enum Play {
+    Exits(i32),
+    Hangs,
+}
+
+/// An executor whose steps do at once what the test says.
+struct Pretender {
+    events: Arc<dyn StepEvents>,
+    plays: fn(&Step) -> Play,
+    /// Called with each launch before anything comes of it.
+    watch: Box<dyn Fn(&Step) + Send + Sync>,
+}
+
+#[async_trait]
+impl Executor for Pretender {
+    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+        Ok(vec![node()])
+    }
+
+    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
+        (self.watch)(&step);
+        if let Play::Exits(code) = (self.plays)(&step) {
+            self.events.emit(StepEvent::Started { step: step.id, at: now() });
+            let outcome = Outcome::Exited { code };
+            let (step, usage) = (step.id, Usage::default());
+            self.events.emit(StepEvent::Ended { step, at: now(), outcome, usage });
+        }
+        Ok(())
+    }
+
+    async fn signal(&self, step: StepId, _: StepSignal) -> Result<(), ExecutorError> {
+        let (outcome, usage) = (Outcome::Cancelled, Usage::default());
+        self.events.emit(StepEvent::Ended { step, at: now(), outcome, usage });
+        Ok(())
+    }
+
+    async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+        Ok(vec![StepState::Unknown; steps.len()])
+    }
+}
+
+struct NoSources;
+
+impl Sources for NoSources {
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("no such file".to_owned())
+    }
+}
+
+fn workflow(spec: &str) -> Workflow {
+    let context = Context { user: None, sources: &NoSources };
+    load(spec.as_bytes(), None, &context).expect("the spec is valid").workflow
+}
+
+fn node() -> NodeInventory {
+    NodeInventory { name: "n".into(), cores: [0, 1].into(), memory: 1 << 30, gpus: [].into() }
+}
+
+fn origin() -> Origin {
+    Origin { submission_dir: "/".into(), spec_path: None, submitted_at: Timestamp(1) }
+}
+
+async fn begin(
+    dir: &Path,
+    spec: Option<&str>,
+    plays: fn(&Step) -> Play,
+    watch: impl Fn(&Step) + Send + Sync + 'static,
+) -> Result<Running, RunError> {
+    let mut session = Session::open(StateDir::at(dir).expect("a path")).await?;
+    if let Some(spec) = spec {
+        session.add(&workflow(spec), &origin()).await?;
+    }
+    let options = RunOptions {
+        nodes: vec![node()],
+        labels: [].into(),
+        ends_at: None,
+        max_parallel_jobs: None,
+    };
+    session
+        .begin(None, options, |_, events| {
+            Ok(Arc::new(Pretender { events, plays, watch: Box::new(watch) }))
+        })
+        .await
+}
+
+async fn run(dir: &Path, spec: Option<&str>, plays: fn(&Step) -> Play) -> RunOutcome {
+    let running = begin(dir, spec, plays, |_| {}).await.expect("the run begins");
+    running.wait().await.expect("the run ends")
+}
+
+/// What the database of a live run would have after a power cut at this very moment.
+fn copy_of_database(dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    for file in ["torc.db", "torc.db-wal"] {
+        if dir.join(file).exists() {
+            std::fs::copy(dir.join(file), copy.path().join(file)).expect("the file is copied");
+        }
+    }
+    copy
+}
+
+async fn events(dir: &Path) -> Vec<Event> {
+    let mut store = Store::read(&StateDir::at(dir).expect("a path")).await.expect("it is readable");
+    store.load(None).await.expect("it has a workflow").events
+}
+
+fn allows_launch(event: &Event, job: JobId, attempt: AttemptId) -> bool {
+    match event {
+        Event::Dispatched { job: of, attempt: number, .. } => (*of, *number) == (job, attempt),
+        Event::LaunchesCleared { jobs, .. } => {
+            jobs.iter().any(|(first, last)| (first.0..=last.0).contains(&job.0))
+        }
+        _ => false,
+    }
+}
+
+const MANY: &str = "
+name: many
+failure_handlers: [{name: again, rules: [{match_all_exit_codes: true, max_retries: 1}]}]
+jobs:
+  - {name: 'j{i}', command: 'true', failure_handler: again, parameters: {i: '1:400'}}
+  - {name: last, command: 'true', depends_on: [j400]}
+";
+
+#[tokio::test]
+async fn nothing_is_launched_before_an_event_that_says_so_is_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let copies: Arc<Mutex<Vec<(StepId, TempDir)>>> = Arc::default();
+    let (seen, path) = (copies.clone(), dir.path().to_owned());
+    let plays =
+        |step: &Step| Play::Exits(i32::from(step.id.attempt.0 == 1 && step.id.job.0 % 7 == 0));
+    let watch = move |step: &Step| {
+        seen.lock().expect("no panic").push((step.id, copy_of_database(&path)));
+    };
+    let running = begin(dir.path(), Some(MANY), plays, watch).await.expect("the run begins");
+    let outcome = running.wait().await.expect("the run ends");
+    assert_eq!(outcome.conclusion, Conclusion::Complete);
+    assert!(outcome.failed.is_empty());
+    let copies = std::mem::take(&mut *copies.lock().expect("no panic"));
+    assert_eq!(copies.len(), 401 + 57, "each once, and every seventh twice");
+    let mut cleared = 0;
+    for (step, copy) in copies {
+        let durable = events(copy.path()).await;
+        let allowed = durable.iter().any(|event| allows_launch(event, step.job, step.attempt));
+        assert!(allowed, "{step} was launched before that was durable");
+        let dispatched =
+            |event: &Event| matches!(event, Event::Dispatched { job, .. } if *job == step.job);
+        cleared += u32::from(!durable.iter().any(dispatched));
+    }
+    assert!(cleared > 0, "jobs that short are cleared ahead");
+}
+
+#[tokio::test]
+async fn what_completed_before_a_break_never_runs_again_and_the_rest_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spec = "
+name: x
+jobs:
+  - {name: done, command: 'true'}
+  - {name: hangs, command: 'true', depends_on: [done]}
+  - {name: after, command: 'true', depends_on: [hangs]}
+";
+    let hangs = |step: &Step| if step.id.job.0 == 2 { Play::Hangs } else { Play::Exits(0) };
+    let launched = Arc::new(tokio::sync::Notify::new());
+    let notify = launched.clone();
+    let watch = move |step: &Step| {
+        if step.id.job.0 == 2 {
+            notify.notify_one();
+        }
+    };
+    let _running = begin(dir.path(), Some(spec), hangs, watch).await.expect("the run begins");
+    launched.notified().await;
+    // A power cut: all that is left is what was on disk.
+    let survivor = copy_of_database(dir.path());
+    let again = begin(survivor.path(), None, |_| Play::Exits(0), |_| {}).await.expect("it goes on");
+    assert!(again.begun.is_resumed);
+    assert_eq!((again.begun.completed, again.begun.lost), (1, 1));
+    let outcome = again.wait().await.expect("the run ends");
+    assert_eq!(outcome.conclusion, Conclusion::Complete);
+    let access =
+        Access::open(&StateDir::at(survivor.path()).expect("a path")).await.expect("it opens");
+    let attempts = access.attempts(None, 0).await.expect("it is readable");
+    let story: Vec<(&str, u32, Option<&Outcome>)> = attempts
+        .iter()
+        .map(|attempt| (attempt.job.as_str(), attempt.attempt.0, attempt.outcome.as_ref()))
+        .collect();
+    let good = Some(&Outcome::Exited { code: 0 });
+    assert_eq!(
+        story,
+        [
+            ("done", 1, good),
+            ("hangs", 1, Some(&Outcome::Lost)),
+            ("hangs", 2, good),
+            ("after", 1, good)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn cleared_jobs_get_a_lost_attempt_after_a_break_and_run_under_another_number() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // The first jobs are quick, so that more are cleared; then every launch hangs.
+    let plays = |step: &Step| if step.id.job.0 < 60 { Play::Exits(0) } else { Play::Hangs };
+    let survivor: Arc<Mutex<Option<TempDir>>> = Arc::default();
+    let (first_copy, path) = (survivor.clone(), dir.path().to_owned());
+    let hung = Arc::new(tokio::sync::Notify::new());
+    let notify = hung.clone();
+    let watch = move |step: &Step| {
+        if step.id.job.0 >= 60 {
+            first_copy.lock().expect("no panic").get_or_insert_with(|| copy_of_database(&path));
+            notify.notify_one();
+        }
+    };
+    let _running = begin(dir.path(), Some(MANY), plays, watch).await.expect("the run begins");
+    hung.notified().await;
+    let survivor = survivor.lock().expect("no panic").take().expect("a copy was made");
+    let again = begin(survivor.path(), None, |_| Play::Exits(0), |_| {}).await.expect("it goes on");
+    assert!(again.begun.lost > 0, "something was cleared");
+    let lost = again.begun.lost as usize;
+    again.wait().await.expect("the run ends");
+    let access =
+        Access::open(&StateDir::at(survivor.path()).expect("a path")).await.expect("it opens");
+    let attempts = access.attempts(None, 0).await.expect("it is readable");
+    let is_lost = |outcome: &Option<Outcome>| *outcome == Some(Outcome::Lost);
+    assert_eq!(attempts.iter().filter(|attempt| is_lost(&attempt.outcome)).count(), lost);
+    let mut names: Vec<&str> = attempts.iter().map(|attempt| attempt.step.as_str()).collect();
+    names.sort_unstable();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "no launch has the name of another");
+    let report = access.workflow(None).await.expect("it is readable");
+    assert_eq!(report.counts.values().sum::<u32>(), 401);
+    assert_eq!(report.counts[&torc_core::engine::JobStatus::Completed], 401);
+}
+
+#[tokio::test]
+async fn one_process_owns_a_directory_and_others_look_through_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = StateDir::at(dir.path()).expect("a path");
+    let spec = "{name: x, jobs: [{name: a, command: x}, {name: b, command: x, depends_on: [a]}]}";
+    let running = begin(dir.path(), Some(spec), |_| Play::Hangs, |_| {}).await.expect("it begins");
+    let refused = Session::open(state.clone()).await.err().expect("it is in use");
+    assert!(matches!(refused, StoreError::InUse { owner: Some(_), .. }), "{refused}");
+    let access = Access::open(&state).await.expect("the owner answers");
+    assert!(matches!(access, Access::Live(_)));
+    let seen = access.workflow(None).await.expect("it answers");
+    assert_eq!(seen, running.handle.workflow(None).await.expect("it runs").clone_times(&seen));
+    let unknown = access.jobs(Some(torc_core::ids::WorkflowId(9))).await.err().expect("none");
+    assert!(unknown.to_string().contains("there is no workflow 9"), "{unknown}");
+    let request = torc_core::wire::CancelRequest { jobs: Some(vec!["aa".into()]) };
+    let refused = access.cancel(None, &request).await.err().expect("there is no such job");
+    assert!(refused.to_string().contains("is `a` meant?"), "{refused}");
+    let access = Access::open(&state).await.expect("the owner answers");
+    let report = access.cancel(None, &Default::default()).await.expect("it answers");
+    assert_eq!((report.canceled, report.signaled), (1, 1));
+    let outcome = running.wait().await.expect("the run ends");
+    assert_eq!(outcome.report.counts[&torc_core::engine::JobStatus::Canceled], 2);
+    assert!(matches!(Access::open(&state).await, Ok(Access::Stored(..))));
+}
+
+/// The parts of a report that move with the clock are taken from another.
+trait CloneTimes {
+    fn clone_times(self, other: &Self) -> Self;
+}
+
+impl CloneTimes for torc_core::wire::WorkflowReport {
+    fn clone_times(self, other: &Self) -> Self {
+        Self {
+            wall_ms: other.wall_ms,
+            held_cpu_ms: other.held_cpu_ms,
+            available_cpu_ms: other.available_cpu_ms,
+            expected_end: other.expected_end,
+            ..self
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_finished_workflow_has_nothing_to_restart_and_a_failed_one_has() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spec = "{name: x, jobs: [{name: a, command: x}, {name: b, command: x}]}";
+    let fails = |step: &Step| Play::Exits(i32::from(step.id.job.0 == 2));
+    run(dir.path(), Some(spec), fails).await;
+    let outcome = run(dir.path(), None, |_| Play::Exits(0)).await;
+    assert_eq!(outcome.report.run, Some(torc_core::ids::RunId(2)));
+    assert_eq!(outcome.report.counts[&torc_core::engine::JobStatus::Completed], 2);
+    let refused = begin(dir.path(), None, |_| Play::Exits(0), |_| {}).await.err();
+    assert!(matches!(refused, Some(RunError::NothingLeft(_))));
+}
+
+#[tokio::test]
+async fn garbage_in_place_of_a_database_is_named_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("torc.db");
+    let garbage = "this is no database, but it is long enough to be looked at as one".repeat(100);
+    std::fs::write(&path, &garbage).expect("it is written");
+    let state = StateDir::at(dir.path()).expect("a path");
+    for refused in [Session::open(state.clone()).await.err(), Store::read(&state).await.err()] {
+        let refused = refused.expect("it is refused");
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    }
+    assert_eq!(std::fs::read_to_string(&path).expect("it is there"), garbage);
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_follow_is_damage_not_a_panic() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = StateDir::at(dir.path()).expect("a path");
+    let mut store = Store::own(&state).await.expect("it is created");
+    let id = store
+        .add_workflow(&workflow("{name: x, jobs: [{name: a, command: x}]}"), &origin())
+        .await
+        .expect("it is written");
+    let (at, usage) = (Timestamp(1), Usage::default());
+    let orphan = Event::StepEnded {
+        job: JobId(1),
+        attempt: AttemptId(1),
+        at,
+        outcome: Outcome::Exited { code: 0 },
+        usage,
+    };
+    store.append(id, 0, &[orphan]).await.expect("it is written");
+    store.close().await.expect("it closes");
+    let access = Access::open(&state).await.expect("it opens");
+    let refused = access.workflow(None).await.err().expect("it makes no sense");
+    assert!(refused.to_string().contains("is damaged"), "{refused}");
+}
