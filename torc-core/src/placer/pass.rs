@@ -192,9 +192,7 @@ impl WholeNodePlacer {
         let is_admitted = |start: Timestamp| {
             ends.is_some_and(|ends| ends >= search::earliest_end(&class.request, start))
         };
-        let is_valid = !promise.is_stale
-            && old.until >= now
-            && is_admitted(old.at.map_or(now, |at| at.max(now)));
+        let is_valid = !promise.is_stale && is_admitted(old.at.map_or(now, |at| at.max(now)));
         if is_valid {
             return;
         }

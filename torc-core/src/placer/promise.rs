@@ -66,7 +66,7 @@ pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
 /// Up to so many known ends, all of them are gone through for a single-node job.
 const ALL_ENDS: usize = 10_000;
 /// Where there are more, so many are.
-const FIRST_ENDS: usize = 500;
+const FIRST_ENDS: usize = 100;
 
 /// When and where a single-node job first has room.
 ///

@@ -13,6 +13,7 @@ use super::Policy;
 use super::amounts::Amounts;
 use super::fleet::{Fleet, Group, NEVER, Site};
 use super::index::{Entry, Wanted, emptiness};
+use super::runs::Runs;
 use crate::resources::{MemoryRequest, Request, START_UP_GRACE};
 use crate::time::Timestamp;
 
@@ -26,7 +27,8 @@ pub(super) struct Ask<'a> {
     pub(super) policy: Policy,
     /// Whether nodes that are held may be used.
     pub(super) may_use_held: bool,
-    /// One node that may not be used.
+    /// One node that may not be used: that of a promised single-node job. It is never idle, or the
+    /// job would have started there, so that only the search for single nodes asks.
     pub(super) barred: Option<u32>,
 }
 
@@ -119,62 +121,39 @@ pub(super) fn gang(fleet: &Fleet, ask: Ask<'_>) -> Option<Vec<u32>> {
         })
         .filter_map(|(_, site)| {
             let end = site.allocation.ends_at.unwrap_or(NEVER);
-            Some(((waste(fleet, ask, site)?, end, site.allocation.id), site))
+            Some(((waste(ask, site)?, end, site.allocation.id), site))
         })
         .min_by_key(|(rank, _)| *rank);
-    best.map(|(_, site)| choose(fleet, ask, site))
+    best.map(|(_, site)| choose(ask, site))
 }
 
-/// The shapes of idle nodes that fit, those that waste least first, with how many of each are on
-/// each side and which node of that shape is barred.
-fn fitting<'a>(
-    fleet: &'a Fleet,
-    ask: Ask<'a>,
-    site: &'a Site,
-) -> impl Iterator<Item = (Amounts, [(&'a super::runs::Runs, Option<u32>); 2])> {
-    let barred = ask.barred.map(|slot| fleet.node(slot)).filter(|node| {
-        let is_here = fleet.site(node.site).is_some_and(|there| std::ptr::eq(there, site));
-        is_here && node.is_usable() && node.is_idle()
-    });
+/// The shapes of idle nodes that fit, those that waste least first, with the nodes on each side.
+fn fitting<'a>(ask: Ask<'a>, site: &'a Site) -> impl Iterator<Item = (Amounts, &'a Runs)> {
     site.idle
         .iter()
         .filter(move |(total, _)| total.covers(Amounts::needed(ask.request, **total)))
-        .map(move |(total, sides)| {
-            let barred = barred.filter(|node| node.total == *total);
-            let on = |held| barred.filter(|node| node.held == held).map(|node| node.position);
-            (*total, [(&sides[0], on(false)), (&sides[1], on(true))])
-        })
+        .flat_map(move |(total, sides)| ask.sides().iter().map(|&side| (*total, &sides[side])))
 }
 
 /// What the chosen nodes would have in all; `None` when too few fit.
-fn waste(fleet: &Fleet, ask: Ask<'_>, site: &Site) -> Option<Amounts> {
+fn waste(ask: Ask<'_>, site: &Site) -> Option<Amounts> {
     let mut missing = ask.request.nodes;
     let mut waste = Amounts::default();
-    for (total, sides) in fitting(fleet, ask, site) {
-        for &side in ask.sides() {
-            let (runs, barred) = sides[side];
-            let taken = (runs.len() - u32::from(barred.is_some())).min(missing);
-            waste = waste.plus(total.times(taken));
-            missing -= taken;
-        }
+    for (total, runs) in fitting(ask, site) {
+        let taken = runs.len().min(missing);
+        waste = waste.plus(total.times(taken));
+        missing -= taken;
     }
     (missing == 0).then_some(waste)
 }
 
-fn choose(fleet: &Fleet, ask: Ask<'_>, site: &Site) -> Vec<u32> {
-    let wanted = ask.request.nodes as usize;
-    let mut slots = Vec::with_capacity(wanted);
-    for (_, sides) in fitting(fleet, ask, site) {
-        for &side in ask.sides() {
-            let (runs, barred) = sides[side];
-            let missing = u32::try_from(wanted - slots.len()).unwrap_or(0);
-            if missing == 0 {
-                break;
-            }
-            let chosen = runs.choose(missing + u32::from(barred.is_some()));
-            let allowed = chosen.into_iter().filter(|position| Some(*position) != barred);
-            slots.extend(allowed.take(missing as usize).map(|position| site.first + position));
-        }
+fn choose(ask: Ask<'_>, site: &Site) -> Vec<u32> {
+    let mut missing = ask.request.nodes;
+    let mut slots = Vec::with_capacity(missing as usize);
+    for (_, runs) in fitting(ask, site) {
+        let taken = runs.len().min(missing);
+        slots.extend(runs.choose(taken).into_iter().map(|position| site.first + position));
+        missing -= taken;
     }
     slots.sort_unstable();
     slots

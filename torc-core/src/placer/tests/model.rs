@@ -33,6 +33,8 @@ pub(super) struct Model {
     pub(super) running: BTreeMap<JobId, RunningStep>,
     pub(super) waiting: BTreeMap<JobId, ClassId>,
     pub(super) planned: Option<PlannedStart>,
+    /// Nodes or allocations changed since the last plan.
+    is_disturbed: bool,
     next_job: u32,
     next_node: u32,
     next_allocation: u32,
@@ -74,6 +76,7 @@ impl Model {
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             planned: None,
+            is_disturbed: false,
             next_job: 1,
             next_node: 0,
             next_allocation: 1,
@@ -122,11 +125,13 @@ impl Model {
     }
 
     pub(super) fn deallocate(&mut self, id: AllocationId) {
+        self.is_disturbed = true;
         self.allocations.remove(&id);
         self.placer.apply(&[Delta::AllocationRemoved(id)]);
     }
 
     pub(super) fn move_end(&mut self, id: AllocationId, ends_at: Option<Timestamp>) {
+        self.is_disturbed = true;
         if let Some(allocation) = self.allocations.get_mut(&id) {
             allocation.ends_at = ends_at;
         }
@@ -134,6 +139,7 @@ impl Model {
     }
 
     pub(super) fn set_state(&mut self, node: NodeId, state: NodeState) {
+        self.is_disturbed = true;
         self.states.insert(node, state);
         self.placer.apply(&[Delta::NodeStateChanged { node, state }]);
     }
@@ -181,7 +187,10 @@ impl Model {
         assert!(plan.starts.len() <= limit);
         let jobs = plan.starts.iter().map(|start| start.job).collect::<Vec<_>>();
         let is_complete = jobs.len() < limit;
+        let before = self.planned.clone();
         self.take(plan);
+        self.check_promise_is_kept(before, &jobs);
+        self.is_disturbed = false;
         if is_complete {
             self.check_nobody_waits_who_may_start();
             self.check_planned_start();
@@ -423,6 +432,22 @@ impl Model {
             free
         };
         std::array::from_fn(|index| free[index].min(then[index].saturating_sub(need[index])))
+    }
+
+    /// P5: backfill does not delay a planned start that the running jobs kept.
+    fn check_promise_is_kept(&self, before: Option<PlannedStart>, started: &[JobId]) {
+        let (Some(before), Some(after)) = (before, &self.planned) else { return };
+        let priority = self.request_of(after.job).priority;
+        let is_bound = before.at == NO_END
+            || self.allocations.values().any(|allocation| allocation.ends_at == Some(before.at));
+        let overran = self.running.values().any(|step| {
+            let runtime = self.classes[step.class.0 as usize].runtime;
+            runtime.is_some_and(|runtime| step.started_at + runtime < self.now)
+        });
+        let outranked = started.iter().any(|job| self.request_of(*job).priority > priority);
+        if before.job == after.job && !(self.is_disturbed || is_bound || overran || outranked) {
+            assert!(after.at <= before.at, "P5: {before:?} became {after:?}");
+        }
     }
 
     /// The planned start is the earliest there is, and for the right priority.

@@ -326,6 +326,27 @@ fn nodes_are_held_without_a_time_while_ends_are_unknown() {
 }
 
 #[test]
+fn nodes_held_without_a_time_are_kept() {
+    let mut model = nodes_of_8(4);
+    let quarter = |model: &mut Model, count| model.submit_many(count, &request(2));
+    let jobs = quarter(&mut model, 16);
+    model.plan();
+    model.end(jobs[0]);
+    model.end(jobs[4]);
+    let wide = model.submit(&gang(2));
+    assert_eq!(model.plan(), []);
+    let nodes = vec![NodeId(0), NodeId(1)];
+    let promise = Some(PlannedStart { job: wide, at: NO_END, nodes });
+    assert_eq!(model.planned, promise);
+    for job in &jobs[8..11] {
+        model.end(*job);
+    }
+    model.end(jobs[1]);
+    assert_eq!(model.plan(), []);
+    assert_eq!(model.planned, promise, "although node 2 has fewer steps than node 1 by now");
+}
+
+#[test]
 fn a_job_that_overruns_is_expected_to_end_with_its_allocation() {
     let mut model = in_order();
     model.allocate(&[(8, 16, 0); 2], Some(at(9000)));
