@@ -55,6 +55,22 @@ impl Request {
         self.nodes > 1
     }
 
+    /// Whether the job may run in an allocation of this scheduler (`None` stands for all of them)
+    /// with these labels: a pin must be met, and all of its labels be there. A job without labels
+    /// runs only where there are none.
+    pub fn may_run_under(&self, scheduler: Option<&str>, labels: &[Box<str>]) -> bool {
+        let scheduler_is_right = match (self.scheduler.as_deref(), scheduler) {
+            (Some(pin), Some(scheduler)) => pin == scheduler,
+            (None, _) | (_, None) => true,
+        };
+        let labels_are_right = if self.labels.is_empty() {
+            labels.is_empty()
+        } else {
+            self.labels.iter().all(|label| labels.contains(label))
+        };
+        scheduler_is_right && labels_are_right
+    }
+
     /// Bytes that the job counts for on a node of this size.
     pub fn memory_on(&self, node_cpus: u32, node_memory: u64) -> u64 {
         match self.memory {
@@ -110,19 +126,9 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Whether its workers take jobs with this request: its scheduler is the one asked for, and its
-    /// labels include all of the job's. A job without labels runs only on unlabelled workers.
+    /// Whether its workers take jobs with this request.
     pub fn serves(&self, request: &Request) -> bool {
-        let scheduler = match (&request.scheduler, &self.scheduler) {
-            (Some(wanted), Some(own)) => wanted == own,
-            (None, _) | (_, None) => true,
-        };
-        let labels = if request.labels.is_empty() {
-            self.labels.is_empty()
-        } else {
-            request.labels.iter().all(|label| self.labels.contains(label))
-        };
-        scheduler && labels
+        request.may_run_under(self.scheduler.as_deref(), &self.labels)
     }
 }
 

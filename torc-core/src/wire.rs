@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::JobStatus;
 use crate::ids::{AttemptId, JobId, RunId, WorkflowId};
 use crate::time::Timestamp;
-use crate::traits::{Outcome, PlannedStart, Waiting};
+use crate::traits::{Outcome, Waiting};
 
 /// The major version of these shapes. Both sides of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -94,7 +94,7 @@ pub struct WorkflowReport {
     /// The nodes there are now.
     pub nodes: Vec<NodeReport>,
     /// The promises that hold.
-    pub planned: Vec<PlannedStart>,
+    pub planned: Vec<PlannedReport>,
 }
 
 /// A node now.
@@ -112,6 +112,20 @@ pub struct NodeReport {
     pub gpus: u32,
     /// Jobs on it.
     pub jobs: u32,
+}
+
+/// The promised start of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedReport {
+    /// The job's number.
+    pub job_id: JobId,
+    /// The job's name.
+    pub job: String,
+    /// When it starts at the latest, if running jobs keep their declared runtimes; `None`: one of
+    /// them has not declared any.
+    pub at: Option<Timestamp>,
+    /// The names of the nodes held for it.
+    pub nodes: Vec<String>,
 }
 
 /// One job now.

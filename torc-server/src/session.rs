@@ -213,6 +213,10 @@ impl Session {
         let allocation = engine.number_allocation(options.nodes, options.labels, options.ends_at);
         check_feasibility(&engine, &allocation)?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
+        let caps =
+            [options.max_parallel_jobs, engine.workflow().header.execution.max_parallel_steps];
+        let cap = caps.into_iter().flatten().min();
+        let max_parallel_jobs = cap.map_or(usize::MAX, |cap| cap as usize);
         let context = LaunchContext {
             output_dir: output_dir.as_str().into(),
             submission_dir: origin.submission_dir.into(),
@@ -234,7 +238,7 @@ impl Session {
             context,
             inbox: outbox,
             notices: notices_in,
-            max_parallel_jobs: options.max_parallel_jobs.map_or(usize::MAX, |cap| cap as usize),
+            max_parallel_jobs,
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {

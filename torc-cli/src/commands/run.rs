@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use torc_core::ids::WorkflowId;
-use torc_core::workflow::{ActionKind, Workflow};
+use torc_core::workflow::{Action, ActionKind, Requirements, Workflow};
 use torc_server::clock::now;
 use torc_server::session::{News, RunOutcome, Running, Session};
 use torc_server::state_dir::StateDir;
@@ -30,7 +30,7 @@ pub(crate) async fn execute(
         }
         return Err(Failure::silent(Exit::SpecInvalid));
     };
-    say_what_stands_for_schedulers(workflow);
+    say_what_is_different_here(workflow);
     let origin = origin(&spec)?;
     let mut session = Session::open(dir.clone()).await?;
     let id = match resumable(args, &mut session, workflow, &origin).await? {
@@ -62,7 +62,7 @@ pub(crate) async fn drive(
 async fn accompany(running: &mut Running) -> Result<bool, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let mut progress = Progress::begin(running);
-    let mut interrupted = false;
+    let mut interrupts_seen = 0;
     loop {
         tokio::select! {
             news = running.next() => match news {
@@ -71,19 +71,24 @@ async fn accompany(running: &mut Running) -> Result<bool, Failure> {
             },
             () = progress.tick() => progress.show(&running.handle).await,
             () = interrupts.next() => {
-                if interrupted {
-                    progress.say("killing the running jobs");
-                    running.handle.kill();
-                } else {
-                    progress.say("ending the running jobs gently; Ctrl-C again kills them");
-                    running.handle.stop();
+                interrupts_seen += 1;
+                match interrupts_seen {
+                    1 => {
+                        progress.say("ending the running jobs gently; Ctrl-C again kills them");
+                        running.handle.stop();
+                    }
+                    2 => {
+                        progress.say("killing the running jobs");
+                        running.handle.kill();
+                    }
+                    // The keeper kills what is left of the jobs.
+                    _ => return Err(Failure::new(Exit::Interrupted, "gave up waiting for jobs to end")),
                 }
-                interrupted = true;
             }
         }
     }
     progress.end();
-    Ok(interrupted)
+    Ok(interrupts_seen > 0)
 }
 
 /// The signals by which a person or a system asks torc to end.
@@ -178,13 +183,22 @@ fn ask(question: &str) -> bool {
         && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes")
 }
 
-fn say_what_stands_for_schedulers(workflow: &Workflow) {
-    let schedules = |action: &&torc_core::workflow::Action| {
-        matches!(action.kind, ActionKind::ScheduleNodes { .. })
-    };
-    if workflow.header.actions.iter().any(|action| schedules(&action)) {
+/// What this machine cannot be, of what the spec asks for.
+fn say_what_is_different_here(workflow: &Workflow) {
+    let header = &workflow.header;
+    let schedules = |action: &Action| matches!(action.kind, ActionKind::ScheduleNodes { .. });
+    if !header.schedulers.is_empty() || header.actions.iter().any(schedules) {
         anstream::eprintln!(
             "note: this machine stands for every scheduler of the spec; nothing is submitted"
+        );
+    }
+    let has_ranks = |needs: &Requirements| {
+        needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
+    };
+    if header.requirements.iter().any(has_ranks) {
+        anstream::eprintln!(
+            "note: here the command of a multi-node job is started once, on the first of its nodes; \
+             ntasks_per_node and mpi are for Slurm"
         );
     }
 }

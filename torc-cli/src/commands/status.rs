@@ -59,13 +59,11 @@ fn print(report: &WorkflowReport) {
     if !report.running.is_empty() {
         anstream::println!("  running: {}", report.running.join(" "));
     }
-    for planned in &report.planned {
-        anstream::println!(
-            "  planned: job {} starts by {} on {} nodes held for it",
-            planned.job,
-            local_time(planned.at),
-            planned.nodes.len()
-        );
+    // A single node in use says nothing that the next job waiting for it would not.
+    for planned in report.planned.iter().filter(|planned| planned.nodes.len() > 1) {
+        let by = planned.at.map_or_else(String::new, |at| format!(" by {}", local_time(at)));
+        let nodes = planned.nodes.join(" ");
+        anstream::println!("  planned: {} starts{by}; held for it: {nodes}", planned.job);
     }
     if matches!(report.state, RunState::Interrupted | RunState::Incomplete) {
         anstream::println!("  `torc restart {}` goes on from here", report.id);

@@ -79,6 +79,15 @@ pub(crate) fn duration_ms(ms: u64) -> String {
     }
 }
 
+/// Time left for people: no more exact than an estimate is.
+pub(crate) fn about(left: Duration) -> String {
+    match left.as_secs() {
+        seconds @ 0..60 => format!("about {seconds} s left"),
+        seconds @ 60..3600 => format!("about {} min left", seconds.div_ceil(60)),
+        seconds => format!("about {} h {:02} min left", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// Bytes for people, in binary units.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -154,7 +163,8 @@ pub(crate) fn waiting(waiting: &Waiting) -> String {
                     .collect();
                 let expected = expected_at
                     .map_or_else(String::new, |at| format!("; expected at {}", local_time(at)));
-                format!("{needs_cpus} CPUs ({}{expected})", free.join(", "))
+                let plural = if *needs_cpus == 1 { "" } else { "s" };
+                format!("{needs_cpus} CPU{plural} ({}{expected})", free.join(", "))
             }
             NotNowReason::WaitsForIdleNodes { needs, idle, planned_at } => {
                 let planned = planned_at

@@ -11,7 +11,7 @@ use torc_server::clock::now;
 use torc_server::handle::Handle;
 use torc_server::session::Running;
 
-use crate::render::{cause, duration_ms, error_word, jobs};
+use crate::render::{about, cause, error_word, jobs};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ fn message(report: &WorkflowReport) -> String {
         }
     }
     if let Some(end) = report.expected_end {
-        parts.push(format!("about {} left", duration_ms(end.since(now()).as_secs() * 1000)));
+        parts.push(about(end.since(now())));
     }
     if !report.running.is_empty() {
         parts.push(report.running.join(" "));

@@ -61,6 +61,7 @@ pub(crate) fn print(outcome: &RunOutcome) {
 fn headline(outcome: &RunOutcome) -> String {
     let report = &outcome.report;
     let ended = match outcome.conclusion {
+        Conclusion::Complete if exit(outcome, false) == Exit::Success => "completed",
         Conclusion::Complete => "ended",
         Conclusion::Stuck => "ended early",
         Conclusion::Stopped => "was interrupted",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::ids::{ClassId, JobId, StepId};
 use crate::time::Timestamp;
 use crate::traits::PlannedStart;
-use crate::wire::{AttemptReport, JobReport, NodeReport, RunState, WorkflowReport};
+use crate::wire::{AttemptReport, JobReport, NodeReport, PlannedReport, RunState, WorkflowReport};
 
 use super::attempts::Attempt;
 use super::launch::stdio_paths;
@@ -45,7 +45,7 @@ impl Engine {
             expected_end: if is_live { self.expected_end(now) } else { None },
             running: self.longest_running(),
             nodes: self.node_reports(),
-            planned: planned.to_vec(),
+            planned: planned.iter().map(|planned| self.planned_report(planned)).collect(),
         }
     }
 
@@ -119,6 +119,15 @@ impl Engine {
             .filter_map(|attempt| self.attempts.get(attempt.checked_sub(1)? as usize))
             .map(|attempt| self.workflow.jobs[attempt.job.index()].name.to_string())
             .collect()
+    }
+
+    fn planned_report(&self, planned: &PlannedStart) -> PlannedReport {
+        PlannedReport {
+            job_id: planned.job,
+            job: self.workflow.jobs[planned.job.index()].name.to_string(),
+            at: (planned.at != Timestamp(u64::MAX)).then_some(planned.at),
+            nodes: planned.nodes.iter().map(|node| self.node_name(*node).to_owned()).collect(),
+        }
     }
 
     fn node_reports(&self) -> Vec<NodeReport> {

@@ -34,9 +34,7 @@ pub(super) fn judge<'a>(
     allocations: impl Iterator<Item = &'a Allocation>,
     now: Timestamp,
 ) -> Result<(), NeverReason> {
-    let matching: Vec<_> = allocations
-        .filter(|allocation| matches(request, allocation.scheduler.as_deref(), &allocation.labels))
-        .collect();
+    let matching: Vec<_> = allocations.filter(|allocation| allocation.serves(request)).collect();
     if matching.is_empty() {
         return Err(NeverReason::NoMatchingAllocation);
     }
@@ -104,22 +102,6 @@ fn walltime(
     })
 }
 
-/// Whether the job may run in the allocation by scheduler and labels: a pin must be met, an
-/// allocation without a scheduler stands for all of them; a labelled job needs all of its labels, an
-/// unlabelled one needs an unlabelled allocation.
-pub(super) fn matches(request: &Request, scheduler: Option<&str>, labels: &[Box<str>]) -> bool {
-    let scheduler_is_right = match (request.scheduler.as_deref(), scheduler) {
-        (None, _) | (_, None) => true,
-        (Some(pin), Some(scheduler)) => pin == scheduler,
-    };
-    let labels_are_right = if request.labels.is_empty() {
-        labels.is_empty()
-    } else {
-        request.labels.iter().all(|label| labels.contains(label))
-    };
-    scheduler_is_right && labels_are_right
-}
-
 /// P6: whether a job of this runtime may start at `start` in an allocation that ends at `ends_at`.
 pub(super) fn admits(
     runtime: Option<Duration>,
@@ -128,7 +110,8 @@ pub(super) fn admits(
 ) -> bool {
     match (ends_at, runtime) {
         (None, _) => true,
-        (Some(ends_at), Some(runtime)) => start + runtime <= ends_at + START_UP_GRACE,
-        (Some(ends_at), None) => start < ends_at,
+        (Some(ends_at), runtime) => {
+            start < ends_at && start + runtime.unwrap_or_default() <= ends_at + START_UP_GRACE
+        }
     }
 }

@@ -54,13 +54,13 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// The earliest end of an allocation that the job may start in at `start` (P6).
+/// The earliest end of an allocation that the job may start in at `start` (P6). It is always after
+/// the start: the grace lets a job run over an end, not start after it.
 pub(super) fn earliest_end(request: &Request, start: Timestamp) -> Timestamp {
     let grace = u64::try_from(START_UP_GRACE.as_millis()).unwrap_or(0);
-    match request.runtime {
-        Some(runtime) => Timestamp((start + runtime).0.saturating_sub(grace)),
-        None => Timestamp(start.0.saturating_add(1)),
-    }
+    let runtime = request.runtime.unwrap_or_default();
+    let fits = (start + runtime).0.saturating_sub(grace);
+    Timestamp(fits.max(start.0.saturating_add(1)))
 }
 
 /// The node on which a single-node job would start now.

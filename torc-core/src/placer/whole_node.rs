@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fleet::{Fleet, NEVER};
+use super::pass;
 use super::promise::{Forecast, Promise};
 use super::queue::Queue;
 use super::search::Ask;
-use super::{feasibility, pass};
 use crate::ids::{ClassId, JobId, NodeId};
 use crate::resources::{Allocation, Request};
 use crate::time::Timestamp;
@@ -129,7 +129,7 @@ impl WholeNodePlacer {
         self.queue.add_class(&request);
         let may_run_in = |pool: u32| {
             let pool = &self.fleet.pools[pool as usize];
-            feasibility::matches(&request, pool.scheduler.as_deref(), &pool.labels)
+            request.may_run_under(pool.scheduler.as_deref(), &pool.labels)
         };
         let pools = (0..).take(self.fleet.pools.len()).filter(|&pool| may_run_in(pool)).collect();
         self.classes.push(Class { request, pools });
@@ -187,7 +187,7 @@ impl WholeNodePlacer {
         for (index, pool) in self.fleet.pools.iter().enumerate().skip(known) {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             for class in &mut self.classes {
-                if feasibility::matches(&class.request, pool.scheduler.as_deref(), &pool.labels) {
+                if class.request.may_run_under(pool.scheduler.as_deref(), &pool.labels) {
                     class.pools.push(index);
                 }
             }

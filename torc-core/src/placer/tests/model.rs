@@ -506,7 +506,7 @@ fn may_use(request: &Request, allocation: &Allocation) -> bool {
 fn in_walltime(request: &Request, allocation: &Allocation, start: Timestamp) -> bool {
     match (request.runtime, allocation.ends_at) {
         (_, None) => true,
-        (Some(runtime), Some(end)) => start + runtime <= end + START_UP_GRACE,
+        (Some(runtime), Some(end)) => start < end && start + runtime <= end + START_UP_GRACE,
         (None, Some(end)) => start < end,
     }
 }
