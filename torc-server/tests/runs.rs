@@ -152,8 +152,9 @@ async fn nothing_is_launched_before_an_event_that_says_so_is_durable() {
     let dir = tempfile::tempdir().expect("a folder");
     let copies: Arc<Mutex<Vec<(StepId, TempDir)>>> = Arc::default();
     let (seen, path) = (copies.clone(), dir.path().to_owned());
-    let plays =
-        |step: &Step| Play::Exits(i32::from(step.id.attempt.0 == 1 && step.id.job.0 % 7 == 0));
+    let plays = |step: &Step| {
+        Play::Exits(i32::from(step.id.attempt.0 == 1 && step.id.job.0.is_multiple_of(7)))
+    };
     let watch = move |step: &Step| {
         seen.lock().expect("no panic").push((step.id, copy_of_database(&path)));
     };
@@ -270,10 +271,10 @@ async fn one_process_owns_a_directory_and_others_look_through_it() {
     assert!(matches!(access, Access::Live(_)));
     let seen = access.workflow(None).await.expect("it answers");
     assert_eq!(seen, running.handle.workflow(None).await.expect("it runs").clone_times(&seen));
-    let unknown = access.jobs(Some(torc_core::ids::WorkflowId(9))).await.err().expect("none");
+    let unknown = access.jobs(Some(torc_core::ids::WorkflowId(9))).await.expect_err("none");
     assert!(unknown.to_string().contains("there is no workflow 9"), "{unknown}");
     let request = torc_core::wire::CancelRequest { jobs: Some(vec!["aa".into()]) };
-    let refused = access.cancel(None, &request).await.err().expect("there is no such job");
+    let refused = access.cancel(None, &request).await.expect_err("there is no such job");
     assert!(refused.to_string().contains("is `a` meant?"), "{refused}");
     let access = Access::open(&state).await.expect("the owner answers");
     let report = access.cancel(None, &Default::default()).await.expect("it answers");
@@ -347,6 +348,6 @@ async fn a_log_that_does_not_follow_is_damage_not_a_panic() {
     store.append(id, 0, &[orphan]).await.expect("it is written");
     store.close().await.expect("it closes");
     let access = Access::open(&state).await.expect("it opens");
-    let refused = access.workflow(None).await.err().expect("it makes no sense");
+    let refused = access.workflow(None).await.expect_err("it makes no sense");
     assert!(refused.to_string().contains("is damaged"), "{refused}");
 }
