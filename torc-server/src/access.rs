@@ -17,6 +17,7 @@ use torc_core::wire::{
     WorkflowReport,
 };
 
+use crate::api::Selection;
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::state_dir::{Owner, StateDir};
@@ -90,44 +91,72 @@ impl Access {
     /// # Errors
     /// When it cannot be asked for or does not exist.
     pub async fn workflow(&self, id: Option<WorkflowId>) -> Result<WorkflowReport, AccessError> {
-        self.look(id, "workflow", 0, |view| view.workflow()).await
+        let asked = Selection { id, ..Selection::default() };
+        self.look("workflow", &asked, |view| view.workflow()).await
     }
 
-    /// Its jobs, in expansion order.
+    /// Its jobs in expansion order.
     ///
     /// # Errors
     /// As [`Self::workflow`].
     pub async fn jobs(&self, id: Option<WorkflowId>) -> Result<Vec<JobReport>, AccessError> {
-        self.look(id, "jobs", 0, |view| view.jobs()).await
+        let asked = Selection { id, ..Selection::default() };
+        self.look("jobs", &asked, |view| view.jobs(None)).await
     }
 
-    /// Its attempts of all runs from a position on, in the order of their dispatch.
+    /// One of its jobs; `None`: there is none with this name.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn job(
+        &self,
+        id: Option<WorkflowId>,
+        name: &str,
+    ) -> Result<Option<JobReport>, AccessError> {
+        let asked = Selection { id, job: Some(name.to_owned()), ..Selection::default() };
+        Ok(self.look("jobs", &asked, |view| view.jobs(Some(name))).await?.pop())
+    }
+
+    /// Its attempts of all runs, in the order of their dispatch.
     ///
     /// # Errors
     /// As [`Self::workflow`].
     pub async fn attempts(
         &self,
         id: Option<WorkflowId>,
-        since: usize,
     ) -> Result<Vec<AttemptReport>, AccessError> {
-        self.look(id, "attempts", since, |view| view.attempts(since)).await
+        let asked = Selection { id, ..Selection::default() };
+        self.look("attempts", &asked, |view| view.attempts(0, None)).await
+    }
+
+    /// One of its attempts, named `wf<W>_j<J>_r<R>_a<A>`; `None`: there is none.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn attempt(
+        &self,
+        id: Option<WorkflowId>,
+        step: &str,
+    ) -> Result<Option<AttemptReport>, AccessError> {
+        let asked = Selection { id, step: Some(step.to_owned()), ..Selection::default() };
+        Ok(self.look("attempts", &asked, |view| view.attempts(0, Some(step))).await?.pop())
     }
 
     async fn look<T: DeserializeOwned>(
         &self,
-        id: Option<WorkflowId>,
         what: &str,
-        since: usize,
+        asked: &Selection,
         read: impl FnOnce(&View<'_>) -> T,
     ) -> Result<T, AccessError> {
         match self {
             Self::Live(owner) => {
-                let id = id.map_or_else(String::new, |id| format!("&id={id}"));
-                ask(owner, Method::GET, &format!("/v1/{what}?since={since}{id}"), Vec::new()).await
+                let path = format!("/v1/{what}?{}", query(asked));
+                ask(owner, Method::GET, &path, Vec::new()).await
             }
             Self::Stored(store, dir) => {
                 let output_dir = dir.path().to_string_lossy();
-                let stored = StoredView::load(&mut *store.lock().await, id, &output_dir).await?;
+                let mut store = store.lock().await;
+                let stored = StoredView::load(&mut store, asked.id, &output_dir).await?;
                 Ok(read(&stored.view(now())))
             }
         }
@@ -144,8 +173,9 @@ impl Access {
     ) -> Result<CancelReport, AccessError> {
         match self {
             Self::Live(owner) => {
-                let id = id.map_or_else(String::new, |id| format!("?id={id}"));
-                ask(&owner, Method::POST, &format!("/v1/cancel{id}"), to_json(request)).await
+                let asked = Selection { id, ..Selection::default() };
+                let path = format!("/v1/cancel?{}", query(&asked));
+                ask(&owner, Method::POST, &path, to_json(request)).await
             }
             Self::Stored(store, dir) => {
                 store.into_inner().close().await?;
@@ -180,6 +210,10 @@ async fn cancel_stored(
     let canceled = engine.counts().ended() - ended_before;
     store.close().await?;
     Ok(CancelReport { canceled, signaled: 0 })
+}
+
+fn query(asked: &Selection) -> String {
+    serde_urlencoded::to_string(asked).expect("a flat structure of text and numbers serializes")
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

@@ -56,13 +56,18 @@ struct Shared {
     workflow: WorkflowId,
 }
 
-/// Which workflow a question is about, and from which attempt on.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// What a question is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Selection {
+    /// The workflow; the one that runs when none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<WorkflowId>,
-    #[serde(default)]
-    pub(crate) since: usize,
+    /// Only this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) job: Option<String>,
+    /// Only this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) step: Option<String>,
 }
 
 impl Api {
@@ -140,11 +145,12 @@ async fn workflow_report(State(shared): State<Shared>, Query(asked): Query<Selec
 }
 
 async fn jobs(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
-    answer(shared.handle.jobs(asked.id).await)
+    answer(shared.handle.look(asked.id, move |view| view.jobs(asked.job.as_deref())).await)
 }
 
 async fn attempts(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
-    answer(shared.handle.attempts(asked.id, asked.since).await)
+    let step = asked.step;
+    answer(shared.handle.look(asked.id, move |view| view.attempts(0, step.as_deref())).await)
 }
 
 async fn cancel(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use torc_core::ids::WorkflowId;
 use torc_core::traits::{StepEvent, StepEvents};
-use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, JobReport, WorkflowReport};
+use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, WorkflowReport};
 
 use crate::store::StoreError;
 use crate::view::View;
@@ -91,14 +91,6 @@ impl Handle {
         self.look(id, |view| view.workflow()).await
     }
 
-    /// Its jobs.
-    ///
-    /// # Errors
-    /// As [`Self::workflow`].
-    pub async fn jobs(&self, id: Option<WorkflowId>) -> Result<Vec<JobReport>, RequestError> {
-        self.look(id, |view| view.jobs()).await
-    }
-
     /// Its attempts from a position on.
     ///
     /// # Errors
@@ -108,10 +100,10 @@ impl Handle {
         id: Option<WorkflowId>,
         since: usize,
     ) -> Result<Vec<AttemptReport>, RequestError> {
-        self.look(id, move |view| view.attempts(since)).await
+        self.look(id, move |view| view.attempts(since, None)).await
     }
 
-    async fn look<T: Send + 'static>(
+    pub(crate) async fn look<T: Send + 'static>(
         &self,
         id: Option<WorkflowId>,
         answer: impl FnOnce(&View<'_>) -> T + Send + 'static,

@@ -1,7 +1,7 @@
 //! A workflow as it can be looked at, live or read from the store.
 
-use torc_core::engine::Engine;
-use torc_core::ids::JobId;
+use torc_core::engine::{Attempt, Engine};
+use torc_core::ids::{JobId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::PlannedStart;
 use torc_core::wire::{AttemptReport, JobReport, WorkflowReport};
@@ -26,19 +26,33 @@ impl View<'_> {
         self.engine.workflow_report(self.now, self.is_live, self.planned)
     }
 
-    /// Its jobs, in expansion order.
-    pub fn jobs(&self) -> Vec<JobReport> {
-        (0..self.engine.workflow().jobs.len())
+    /// Its jobs in expansion order, or the one with this name.
+    pub fn jobs(&self, name: Option<&str>) -> Vec<JobReport> {
+        let jobs = &self.engine.workflow().jobs;
+        (0..jobs.len())
+            .filter(|index| name.is_none_or(|name| *jobs[*index].name == *name))
             .map(JobId::from_index)
             .map(|job| self.engine.job_report(job, self.now, self.output_dir))
             .collect()
     }
 
-    /// Its attempts of all runs from the given position on, in the order of their dispatch.
-    pub fn attempts(&self, since: usize) -> Vec<AttemptReport> {
+    /// Its attempts of all runs from the given position on, in the order of their dispatch, or the
+    /// one with this name.
+    pub fn attempts(&self, since: usize, step: Option<&str>) -> Vec<AttemptReport> {
+        let step = step.map(str::parse::<StepId>);
+        let is_wanted = |attempt: &&Attempt| match &step {
+            None => true,
+            Some(Ok(step)) => {
+                step.workflow == self.engine.id()
+                    && (step.job, step.run, step.attempt)
+                        == (attempt.job, attempt.run, attempt.attempt)
+            }
+            Some(Err(_)) => false,
+        };
         let attempts = self.engine.attempts();
         attempts[since.min(attempts.len())..]
             .iter()
+            .filter(is_wanted)
             .map(|attempt| self.engine.attempt_report(attempt, self.now, self.output_dir))
             .collect()
     }

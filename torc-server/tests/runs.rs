@@ -205,7 +205,7 @@ jobs:
     assert_eq!(outcome.conclusion, Conclusion::Complete);
     let access =
         Access::open(&StateDir::at(survivor.path()).expect("a path")).await.expect("it opens");
-    let attempts = access.attempts(None, 0).await.expect("it is readable");
+    let attempts = access.attempts(None).await.expect("it is readable");
     let story: Vec<(&str, u32, Option<&Outcome>)> = attempts
         .iter()
         .map(|attempt| (attempt.job.as_str(), attempt.attempt.0, attempt.outcome.as_ref()))
@@ -246,7 +246,7 @@ async fn cleared_jobs_get_a_lost_attempt_after_a_break_and_run_under_another_num
     again.wait().await.expect("the run ends");
     let access =
         Access::open(&StateDir::at(survivor.path()).expect("a path")).await.expect("it opens");
-    let attempts = access.attempts(None, 0).await.expect("it is readable");
+    let attempts = access.attempts(None).await.expect("it is readable");
     let is_lost = |outcome: &Option<Outcome>| *outcome == Some(Outcome::Lost);
     assert_eq!(attempts.iter().filter(|attempt| is_lost(&attempt.outcome)).count(), lost);
     let mut names: Vec<&str> = attempts.iter().map(|attempt| attempt.step.as_str()).collect();

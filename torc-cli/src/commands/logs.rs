@@ -47,21 +47,20 @@ pub(crate) async fn execute(args: &LogsArgs, dir: &StateDir) -> Result<Exit, Fai
 async fn chosen(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>, Failure> {
     let access = Access::open(dir).await?;
     let Some(step) = &args.attempt else {
+        if let Some(job) = access.job(args.workflow, &args.job).await? {
+            return Ok(job.latest);
+        }
         let jobs = access.jobs(args.workflow).await?;
-        super::check_names(
-            std::slice::from_ref(&args.job),
-            jobs.iter().map(|job| job.name.as_str()),
-        )?;
-        let job = jobs.into_iter().find(|job| job.name == args.job);
-        return Ok(job.and_then(|job| job.latest));
+        let known = jobs.iter().map(|job| job.name.as_str());
+        super::check_names(std::slice::from_ref(&args.job), known)?;
+        return Ok(None);
     };
-    let attempts = access.attempts(args.workflow, 0).await?;
-    let found = attempts.into_iter().find(|found| found.step == *step && found.job == args.job);
-    found.map(Some).ok_or_else(|| {
+    let found = access.attempt(args.workflow, step).await?;
+    found.filter(|found| found.job == args.job).map(Some).ok_or_else(|| {
         Failure::new(
             Exit::Usage,
             format!(
-                "job `{}` has no attempt {step}; `torc results --job {0}` lists them",
+                "job `{0}` has no attempt {step}; `torc results --job {0}` lists them",
                 args.job
             ),
         )
@@ -69,26 +68,19 @@ async fn chosen(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>
 }
 
 async fn current(args: &LogsArgs, dir: &StateDir, step: &str) -> Result<AttemptReport, Failure> {
-    let attempts = Access::open(dir).await?.attempts(args.workflow, 0).await?;
-    attempts.into_iter().find(|attempt| attempt.step == step).ok_or_else(|| {
+    Access::open(dir).await?.attempt(args.workflow, step).await?.ok_or_else(|| {
         Failure::new(Exit::Environment, format!("attempt {step} is no longer in the database"))
     })
 }
 
 fn open(args: &LogsArgs, attempt: &AttemptReport) -> Result<Vec<Stream>, Failure> {
-    let mut paths: Vec<&String> = Vec::new();
-    if !args.stderr {
-        paths.extend(&attempt.stdout);
-    }
-    if !args.stdout {
-        paths.extend(attempt.stderr.iter().filter(|path| attempt.stdout.as_ref() != Some(path)));
-    }
-    if args.stderr && attempt.stderr == attempt.stdout {
-        paths.clone_from(&attempt.stderr.iter().collect());
-    }
+    let stdout = attempt.stdout.as_ref().filter(|_| !args.stderr);
+    let stderr = attempt.stderr.as_ref().filter(|_| !args.stdout);
+    // Both in one file are one stream.
+    let stderr = stderr.filter(|path| stdout != Some(path));
+    let paths: Vec<&String> = stdout.into_iter().chain(stderr).collect();
     if paths.is_empty() {
-        let message =
-            format!("the output of attempt {} was discarded, as its spec says", attempt.step);
+        let message = format!("that output of {} was discarded, as its spec says", attempt.step);
         return Err(Failure::new(Exit::Usage, message));
     }
     paths.into_iter().map(|path| Stream::open(path)).collect()

@@ -19,7 +19,7 @@ pub(crate) async fn execute(
         let jobs = access.jobs(args.workflow.workflow).await?;
         super::check_names(&args.jobs, jobs.iter().map(|job| job.name.as_str()))?;
     }
-    let mut attempts = access.attempts(args.workflow.workflow, 0).await?;
+    let mut attempts = access.attempts(args.workflow.workflow).await?;
     attempts.retain(|attempt| {
         (args.jobs.is_empty() || args.jobs.contains(&attempt.job))
             && (!args.failed
