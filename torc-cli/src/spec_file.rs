@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use torc_core::diagnostics::{Problem, SourceText};
 use torc_core::spec::{Context, Format, Loaded, Rejected, Sources, load};
@@ -14,7 +15,7 @@ pub(crate) struct SpecFile {
     pub(crate) source: SourceText,
     /// Absolute; `None`: standard input.
     pub(crate) path: Option<PathBuf>,
-    pub(crate) workflow: Option<Workflow>,
+    pub(crate) workflow: Option<Arc<Workflow>>,
     /// Errors and warnings, in the order of the text.
     pub(crate) problems: Vec<Problem>,
 }
@@ -50,7 +51,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems) = match load(&bytes, Format::from_extension(&name), &context) {
-        Ok(Loaded { workflow, warnings }) => (Some(workflow), warnings),
+        Ok(Loaded { workflow, warnings }) => (Some(Arc::new(workflow)), warnings),
         Err(Rejected { problems }) => (None, problems),
     };
     Ok(SpecFile { source, path: (!is_stdin).then_some(absolute), workflow, problems })

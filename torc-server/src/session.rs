@@ -27,7 +27,7 @@ use crate::handle::Handle;
 use crate::state_dir::StateDir;
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
-use crate::stored::StoredView;
+use crate::stored::{StoredView, placer_for};
 use crate::view::View;
 
 /// A state directory that this process owns.
@@ -177,6 +177,22 @@ impl Session {
             && stored.engine.can_resume()
             && **stored.engine.workflow() == *workflow;
         Ok(is_twin.then(|| stored.engine.id()))
+    }
+
+    /// Whether a workflow can be run on these nodes, from this place.
+    ///
+    /// # Errors
+    /// When a job can never run there, or input files are missing.
+    pub fn check(
+        workflow: &Arc<Workflow>,
+        origin: &Origin,
+        options: &RunOptions,
+    ) -> Result<(), RunError> {
+        let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
+        let labels = options.labels.clone();
+        let allocation = engine.number_allocation(options.nodes.clone(), labels, options.ends_at);
+        check_feasibility(&engine, &allocation)?;
+        check_inputs(workflow, Path::new(&origin.submission_dir))
     }
 
     /// Stores a new workflow.

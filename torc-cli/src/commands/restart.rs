@@ -6,6 +6,7 @@ use torc_server::store::StoreError;
 
 use crate::args::{Format, RestartArgs};
 use crate::exit::{Exit, Failure};
+use crate::host::Host;
 
 pub(crate) async fn execute(
     args: &RestartArgs,
@@ -15,6 +16,7 @@ pub(crate) async fn execute(
     if !dir.database().exists() {
         return Err(StoreError::Missing(dir.path().to_path_buf()).into());
     }
-    let session = Session::open(dir.clone()).await?;
-    super::run::drive(session, args.workflow.workflow, &args.resources, &dir, format).await
+    let host = Host::new(&args.resources, &dir)?;
+    let session = Session::open(dir).await?;
+    super::run::drive(session, args.workflow.workflow, host, format).await
 }

@@ -10,9 +10,9 @@ use torc_server::session::{News, RunOutcome, Running, Session};
 use torc_server::state_dir::StateDir;
 use torc_server::store::Origin;
 
-use crate::args::{Format, ResourceArgs, RunArgs};
+use crate::args::{Format, RunArgs};
 use crate::exit::{Exit, Failure};
-use crate::host;
+use crate::host::Host;
 use crate::render::progress::Progress;
 use crate::render::{diagnostics, json, summary};
 use crate::spec_file::{self, SpecFile};
@@ -32,13 +32,18 @@ pub(crate) async fn execute(
     };
     say_what_is_different_here(workflow);
     let origin = origin(&spec)?;
-    let mut session = Session::open(dir.clone()).await?;
+    let host = Host::new(&args.resources, &dir)?;
+    let mut session = Session::open(dir).await?;
     let id = match resumable(args, &mut session, workflow, &origin).await? {
         Some(id) => id,
-        None => session.add(workflow, &origin).await?,
+        None => {
+            Session::check(workflow, &origin, &host.options)?;
+            session.add(workflow, &origin).await?
+        }
     };
+    // A large workflow is in memory twice otherwise: the session loads what the store has.
     drop(spec);
-    drive(session, Some(id), &args.resources, &dir, format).await
+    drive(session, Some(id), host, format).await
 }
 
 /// Runs a workflow that the store has to its end, with everything that a person sees and can do
@@ -46,12 +51,10 @@ pub(crate) async fn execute(
 pub(crate) async fn drive(
     session: Session,
     id: Option<WorkflowId>,
-    resources: &ResourceArgs,
-    dir: &StateDir,
+    host: Host,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let options = host::run_options(resources)?;
-    let executor = host::local_executor(resources, &options, dir);
+    let (options, executor) = host.into_parts();
     let mut running = session.begin(id, options, executor).await?;
     let interrupted = accompany(&mut running).await?;
     let outcome = running.wait().await?;

@@ -27,7 +27,7 @@ struct Size {
 
 pub(crate) fn execute(args: &ValidateArgs, format: Format) -> Result<Exit, Failure> {
     let spec = spec_file::read(&args.spec)?;
-    let size = spec.workflow.as_ref().map(Size::of);
+    let size = spec.workflow.as_deref().map(Size::of);
     let exit = if size.is_some() { Exit::Success } else { Exit::SpecInvalid };
     match format {
         Format::Json => crate::render::json(&Validation {

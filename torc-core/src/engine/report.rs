@@ -160,7 +160,7 @@ impl Engine {
             depends_on: definition.depends_on.to_vec(),
             latest: latest.map(|attempt| self.attempt_report(attempt, now, output_dir)),
             waiting: match self.status(job) {
-                JobStatus::Ready => self.waiting(job, now),
+                JobStatus::Ready => self.waiting(job, self.run_ended_at.unwrap_or(now)),
                 _ => None,
             },
         }

@@ -243,7 +243,7 @@ pub enum NeverReason {
     },
     /// Its runtime is longer than what is left of every allocation that would fit.
     Walltime {
-        /// Its runtime, in milliseconds.
+        /// Its runtime, in milliseconds; 0: it has declared none.
         runtime_ms: u64,
         /// The most time left, in milliseconds.
         longest_ms: u64,
@@ -254,9 +254,10 @@ impl fmt::Display for NeverReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const GIB: f64 = (1u64 << 30) as f64;
         match self {
-            Self::NoMatchingAllocation => {
-                f.write_str("no allocation has its scheduler and all of its labels")
-            }
+            Self::NoMatchingAllocation => f.write_str(
+                "no allocation is of its scheduler and has all of its labels (a job without labels \
+                 runs only where there are none)",
+            ),
             Self::Cpus { needs, largest } => {
                 write!(f, "needs {needs} CPUs per node; the largest node has {largest}")
             }
@@ -278,6 +279,9 @@ impl fmt::Display for NeverReason {
                     f,
                     "needs {needs} nodes at once; the largest allocation has {largest} that fit"
                 )
+            }
+            Self::Walltime { runtime_ms: 0, .. } | Self::Walltime { longest_ms: 0, .. } => {
+                f.write_str("no time is left of any allocation that it fits")
             }
             Self::Walltime { runtime_ms, longest_ms } => write!(
                 f,
