@@ -14,6 +14,10 @@ use torc_server::state_dir::StateDir;
 use crate::args::ResourceArgs;
 use crate::exit::{Exit, Failure};
 
+type MakeExecutor = Box<
+    dyn FnOnce(&LaunchContext, Arc<dyn StepEvents>) -> Result<Arc<dyn Executor>, ExecutorError>,
+>;
+
 /// This machine, as far as a run may use it.
 pub(crate) struct Host {
     pub(crate) options: RunOptions,
@@ -45,16 +49,11 @@ impl Host {
         Ok(Self { options, config })
     }
 
-    /// The nodes to run on, and what launches jobs on them.
-    pub(crate) fn into_parts(
-        self,
-    ) -> (
-        RunOptions,
-        impl FnOnce(&LaunchContext, Arc<dyn StepEvents>) -> Result<Arc<dyn Executor>, ExecutorError>,
-    ) {
+    /// The nodes to run on, and what makes the executor that launches jobs on them.
+    pub(crate) fn into_parts(self) -> (RunOptions, MakeExecutor) {
         let config = self.config;
-        (self.options, move |_: &LaunchContext, events| {
-            Ok(Arc::new(LocalExecutor::start(config, events)?) as Arc<dyn Executor>)
-        })
+        let make: MakeExecutor =
+            Box::new(move |_, events| Ok(Arc::new(LocalExecutor::start(config, events)?)));
+        (self.options, make)
     }
 }
