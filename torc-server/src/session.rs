@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use torc_core::engine::{Conclusion, Engine, Event, LaunchContext};
+use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase};
 use torc_core::ids::{JobId, RunId, WorkflowId};
 use torc_core::placer::feasibility;
 use torc_core::resources::{Allocation, NodeInventory};
@@ -321,7 +321,9 @@ async fn beginning(
     allocation: Allocation,
     executor: &dyn Executor,
 ) -> Result<(Vec<Event>, Begun), RunError> {
-    let is_resumed = engine.can_resume();
+    // A run whose time was up has ended, though not all of its jobs have: what it terminated runs
+    // again, too.
+    let is_resumed = matches!(engine.phase(), Phase::Running | Phase::Stopping);
     let under_way: Vec<_> = engine.running().collect();
     let steps: Vec<_> =
         under_way.iter().map(|(job, attempt)| engine.step_id(*job, *attempt)).collect();
