@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use torc_core::engine::LaunchContext;
+use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, StepEvents};
 use torc_executors::host::{self, PerNode};
 use torc_executors::local::{LocalConfig, LocalExecutor};
@@ -33,6 +34,9 @@ impl Host {
         let count = args.nodes.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         let nodes = host::pretend(&inventory, count, per_node)
             .map_err(|error| Failure::new(Exit::Usage, error))?;
+        if args.pin {
+            check_pinning(&inventory, &nodes)?;
+        }
         let mut labels: Vec<Box<str>> =
             args.labels.iter().map(|label| label.as_str().into()).collect();
         labels.sort_unstable();
@@ -55,5 +59,23 @@ impl Host {
         let make: MakeExecutor =
             Box::new(move |_, events| Ok(Arc::new(LocalExecutor::start(config, events)?)));
         (self.options, make)
+    }
+}
+
+/// Jobs can be bound to real CPUs only.
+fn check_pinning(host: &NodeInventory, nodes: &[NodeInventory]) -> Result<(), Failure> {
+    let is_real = |node: &&NodeInventory| node.cores.iter().all(|core| host.cores.contains(core));
+    match nodes.iter().find(|node| !is_real(node)) {
+        None => Ok(()),
+        Some(node) => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "--pin cannot bind jobs on {}: it pretends to have CPUs that are not there, or not \
+                 this process's to use ({} of {} here); leave --pin out or pretend less",
+                node.name,
+                node.cpus(),
+                host.cpus(),
+            ),
+        )),
     }
 }
