@@ -1,7 +1,7 @@
 //! `torc logs`: the output of a job.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use torc_core::wire::AttemptReport;
@@ -43,8 +43,14 @@ pub(crate) async fn execute(args: &LogsArgs, dir: &StateDir) -> Result<Exit, Fai
     }
 }
 
-/// The attempt to show; `None`: the job has had none yet.
+/// The attempt to show; `None`: the job has none yet whose process runs or ran.
 async fn chosen(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>, Failure> {
+    let attempt = named(args, dir).await?;
+    // One that was only given its nodes has no files yet.
+    Ok(attempt.filter(|attempt| attempt.started_at.is_some() || attempt.ended_at.is_some()))
+}
+
+async fn named(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>, Failure> {
     let access = Access::open(dir).await?;
     let Some(step) = &args.attempt else {
         if let Some(job) = access.job(args.workflow, &args.job).await? {
@@ -94,7 +100,16 @@ struct Stream {
 
 impl Stream {
     fn open(path: &str) -> Result<Self, Failure> {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        let file = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::new(
+                Exit::Usage,
+                format!(
+                    "{path} is not there: with delete_on_success output is removed when a job \
+                     exits with 0, and an attempt that could not be launched has none"
+                ),
+            ),
+            _ => unreadable(path, &error),
+        })?;
         Ok(Self { path: path.to_owned(), file })
     }
 
