@@ -85,7 +85,7 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn an_invalid_spec_exits_with_3_and_nothing_is_begun() {
     let place = Place::with("name: w\njobs: [{name: a, command: 'true', depends_on: [b]}]");
-    place.run(&[]).expect(3).says("w.yaml:2:51").says("there is no job named `b`");
+    place.run(&[]).expect(3).says("w.yaml:2:48").says("there is no job named `b`");
     place.torc(&["validate", "w.yaml"]).expect(3);
     place.torc(&["run", "absent.yaml"]).expect(3).says("absent.yaml");
     assert!(!place.join("torc_output").exists());

@@ -169,5 +169,5 @@ jobs:
   - {name: use, command: 'X=v; cat "${files.input.in}" > ${files.output.out}; echo "${user_data.input.u}" ${X} ${Y:-d} >> ${files.output.out}'}"#,
     );
     place.run(&[]).expect(0);
-    assert_eq!(place.read("out.txt"), "made\n{k:[1,x]} v d\n".replace("{k:[1,x]}", "{k:[1,x]}"));
+    assert_eq!(place.read("out.txt"), "made\n{k:[1,x]} v d\n");
 }
