@@ -1,12 +1,13 @@
 //! What a person sees while a run is under way: a bar on a terminal, plain lines otherwise.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use torc_core::engine::JobStatus;
-use torc_core::wire::WorkflowReport;
+use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_server::clock::now;
 use torc_server::handle::Handle;
 use torc_server::session::Running;
@@ -24,8 +25,10 @@ pub(crate) struct Progress {
     last_line: Instant,
     /// The failures of jobs that were told of.
     failures_told: u32,
-    /// Attempts that were looked at for failures.
-    attempts_seen: usize,
+    /// Attempts that have ended, and before which there is none that has not: looked at for good.
+    attempts_settled: usize,
+    /// The steps after these whose failure was told.
+    told: HashSet<String>,
 }
 
 impl Progress {
@@ -38,8 +41,14 @@ impl Progress {
         });
         let mut ticks = interval(if is_terminal { BAR_EVERY } else { LOOK_EVERY });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let progress =
-            Self { bar, ticks, last_line: Instant::now(), failures_told: 0, attempts_seen: 0 };
+        let progress = Self {
+            bar,
+            ticks,
+            last_line: Instant::now(),
+            failures_told: 0,
+            attempts_settled: 0,
+            told: HashSet::new(),
+        };
         progress.say(&beginning(running));
         progress
     }
@@ -69,30 +78,19 @@ impl Progress {
     }
 
     async fn tell_failures(&mut self, handle: &Handle) {
-        let Ok(attempts) = handle.attempts(None, self.attempts_seen).await else { return };
+        let Ok(attempts) = handle.attempts(None, self.attempts_settled).await else { return };
+        for attempt in &attempts {
+            let is_failure = matches!(attempt.status, JobStatus::Failed | JobStatus::Terminated);
+            if is_failure && self.told.insert(attempt.step.clone()) {
+                self.say(&failure(attempt));
+            }
+        }
+        // A job that runs for hours does not keep later failures from being told.
         let settled = attempts.iter().take_while(|attempt| attempt.ended_at.is_some()).count();
         for attempt in &attempts[..settled] {
-            if !matches!(attempt.status, JobStatus::Failed | JobStatus::Terminated) {
-                continue;
-            }
-            let code =
-                attempt.return_code.map_or_else(String::new, |code| format!(" with code {code}"));
-            let cause = attempt
-                .outcome
-                .as_ref()
-                .map(cause)
-                .filter(|cause| !cause.is_empty())
-                .map_or_else(String::new, |cause| format!(" ({cause})"));
-            let log = attempt.stderr.as_ref().or(attempt.stdout.as_ref());
-            let log = log.map_or_else(String::new, |log| format!("; see {log}"));
-            self.say(&format!(
-                "{} job {} {}{code}{cause}{log}",
-                error_word(),
-                attempt.job,
-                attempt.status,
-            ));
+            self.told.remove(&attempt.step);
         }
-        self.attempts_seen += settled;
+        self.attempts_settled += settled;
     }
 
     /// Says something above the bar.
@@ -123,6 +121,15 @@ fn beginning(running: &Running) -> String {
         text += &format!("; {} lost with the last torc, run again", jobs(begun.lost));
     }
     text
+}
+
+fn failure(attempt: &AttemptReport) -> String {
+    let code = attempt.return_code.map_or_else(String::new, |code| format!(" with code {code}"));
+    let cause = attempt.outcome.as_ref().map(cause).filter(|cause| !cause.is_empty());
+    let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+    let log = attempt.stderr.as_ref().or(attempt.stdout.as_ref());
+    let log = log.map_or_else(String::new, |log| format!("; see {log}"));
+    format!("{} job {} {}{code}{cause}{log}", error_word(), attempt.job, attempt.status)
 }
 
 fn ended(report: &WorkflowReport) -> u32 {
