@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use torc_core::wire::AttemptReport;
+use torc_core::engine::JobStatus;
+use torc_core::wire::{AttemptReport, JobReport};
 use torc_server::access::Access;
 use torc_server::state_dir::StateDir;
 
@@ -16,77 +17,114 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 const BUFFER: usize = 64 * 1024;
 
 pub(crate) async fn execute(args: &LogsArgs, dir: &StateDir) -> Result<Exit, Failure> {
-    let mut attempt = chosen(args, dir).await?;
-    while attempt.is_none() && args.follow {
+    let mut look = Look::at(args, dir).await?;
+    while args.follow && look.may_start() {
         tokio::time::sleep(FOLLOW_EVERY).await;
-        attempt = chosen(args, dir).await?;
+        look = Look::at(args, dir).await?;
     }
-    let Some(mut attempt) = attempt else {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("job `{}` has not started yet; -f waits for it", args.job),
-        ));
+    let Some(attempt) = &look.attempt else {
+        return Err(Failure::new(Exit::Usage, look.why_nothing(args)));
     };
-    let mut streams = open(args, &attempt)?;
+    let mut streams = open(args, attempt)?;
+    let step = attempt.step.clone();
     loop {
-        let is_over = attempt.ended_at.is_some();
         for stream in &mut streams {
             if stream.pass_on()?.is_none() {
                 return Ok(Exit::Success);
             }
         }
-        if is_over || !args.follow {
+        let is_over = look.attempt.as_ref().is_none_or(|attempt| attempt.ended_at.is_some());
+        if is_over || !look.is_live || !args.follow {
             return Ok(Exit::Success);
         }
         tokio::time::sleep(FOLLOW_EVERY).await;
-        attempt = current(args, dir, &attempt.step).await?;
+        look = Look::at_step(args, dir, &step).await?;
     }
 }
 
-/// The attempt to show; `None`: the job has none yet whose process runs or ran.
-async fn chosen(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>, Failure> {
-    let attempt = named(args, dir).await?;
-    // One that was only given its nodes has no files yet.
-    Ok(attempt.filter(|attempt| attempt.started_at.is_some() || attempt.ended_at.is_some()))
+/// What is known of a job now.
+struct Look {
+    /// Somebody runs its workflow, or at least owns its state directory.
+    is_live: bool,
+    status: JobStatus,
+    /// The attempt to show: one whose process runs or ran, since no other has files.
+    attempt: Option<AttemptReport>,
 }
 
-async fn named(args: &LogsArgs, dir: &StateDir) -> Result<Option<AttemptReport>, Failure> {
-    let access = Access::open(dir).await?;
-    let Some(step) = &args.attempt else {
-        if let Some(job) = access.job(args.workflow, &args.job).await? {
-            return Ok(job.latest);
+impl Look {
+    /// At the attempt that the command line asks for.
+    async fn at(args: &LogsArgs, dir: &StateDir) -> Result<Self, Failure> {
+        if let Some(step) = &args.attempt {
+            return Self::at_step(args, dir, step).await;
         }
-        let jobs = access.jobs(args.workflow).await?;
-        let known = jobs.iter().map(|job| job.name.as_str());
-        super::check_names(std::slice::from_ref(&args.job), known)?;
-        return Ok(None);
-    };
-    let found = access.attempt(args.workflow, step).await?;
-    found.filter(|found| found.job == args.job).map(Some).ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            format!(
+        let access = Access::open(dir).await?;
+        let job = job(args, &access).await?;
+        Ok(Self::new(&access, job.status, job.latest))
+    }
+
+    /// At one attempt.
+    async fn at_step(args: &LogsArgs, dir: &StateDir, step: &str) -> Result<Self, Failure> {
+        let access = Access::open(dir).await?;
+        let job = job(args, &access).await?;
+        let found = access.attempt(args.workflow, step).await?;
+        let Some(found) = found.filter(|found| found.job == args.job) else {
+            let message = format!(
                 "job `{0}` has no attempt {step}; `torc results --job {0}` lists them",
                 args.job
-            ),
-        )
-    })
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        Ok(Self::new(&access, job.status, Some(found)))
+    }
+
+    fn new(access: &Access, status: JobStatus, attempt: Option<AttemptReport>) -> Self {
+        let has_begun =
+            |found: &AttemptReport| found.started_at.is_some() || found.ended_at.is_some();
+        let is_live = matches!(access, Access::Live(_));
+        Self { is_live, status, attempt: attempt.filter(has_begun) }
+    }
+
+    /// Whether waiting makes sense.
+    fn may_start(&self) -> bool {
+        self.attempt.is_none() && self.is_live && !self.status.has_ended()
+    }
+
+    fn why_nothing(&self, args: &LogsArgs) -> String {
+        let job = &args.job;
+        if self.status.has_ended() {
+            format!("job `{job}` was never started: it is {}", self.status)
+        } else if self.is_live {
+            format!("job `{job}` has not started yet; -f waits for it")
+        } else {
+            format!("job `{job}` has not started, and nobody runs its workflow now")
+        }
+    }
 }
 
-async fn current(args: &LogsArgs, dir: &StateDir, step: &str) -> Result<AttemptReport, Failure> {
-    Access::open(dir).await?.attempt(args.workflow, step).await?.ok_or_else(|| {
-        Failure::new(Exit::Environment, format!("attempt {step} is no longer in the database"))
-    })
+async fn job(args: &LogsArgs, access: &Access) -> Result<JobReport, Failure> {
+    if let Some(job) = access.job(args.workflow, &args.job).await? {
+        return Ok(job);
+    }
+    let jobs = access.jobs(args.workflow).await?;
+    let names = jobs.iter().map(|job| job.name.as_str());
+    super::check_names(std::slice::from_ref(&args.job), names)?;
+    Err(Failure::internal(&"a job that is there was not found"))
 }
 
 fn open(args: &LogsArgs, attempt: &AttemptReport) -> Result<Vec<Stream>, Failure> {
-    let stdout = attempt.stdout.as_ref().filter(|_| !args.stderr);
-    let stderr = attempt.stderr.as_ref().filter(|_| !args.stdout);
-    // Both in one file are one stream.
-    let stderr = stderr.filter(|path| stdout != Some(path));
-    let paths: Vec<&String> = stdout.into_iter().chain(stderr).collect();
+    let mut paths: Vec<&String> = Vec::new();
+    if !args.stderr {
+        paths.extend(&attempt.stdout);
+    }
+    if !args.stdout {
+        paths.extend(attempt.stderr.iter().filter(|path| attempt.stdout.as_ref() != Some(path)));
+    }
+    if args.stderr && attempt.stderr == attempt.stdout {
+        paths.clone_from(&attempt.stderr.iter().collect());
+    }
     if paths.is_empty() {
-        let message = format!("that output of {} was discarded, as its spec says", attempt.step);
+        let message =
+            format!("the output of attempt {} was discarded, as its spec says", attempt.step);
         return Err(Failure::new(Exit::Usage, message));
     }
     paths.into_iter().map(|path| Stream::open(path)).collect()
