@@ -56,7 +56,7 @@ pub enum RequestError {
 }
 
 fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!("; is `{name}` meant?"))
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 impl From<StoreError> for RequestError {

@@ -112,19 +112,13 @@ async fn job(args: &LogsArgs, access: &Access) -> Result<JobReport, Failure> {
 }
 
 fn open(args: &LogsArgs, attempt: &AttemptReport) -> Result<Vec<Stream>, Failure> {
-    let mut paths: Vec<&String> = Vec::new();
-    if !args.stderr {
-        paths.extend(&attempt.stdout);
-    }
-    if !args.stdout {
-        paths.extend(attempt.stderr.iter().filter(|path| attempt.stdout.as_ref() != Some(path)));
-    }
-    if args.stderr && attempt.stderr == attempt.stdout {
-        paths.clone_from(&attempt.stderr.iter().collect());
-    }
+    let stdout = attempt.stdout.as_ref().filter(|_| !args.stderr);
+    let stderr = attempt.stderr.as_ref().filter(|_| !args.stdout);
+    // Both in one file are one stream.
+    let stderr = stderr.filter(|path| stdout != Some(path));
+    let paths: Vec<&String> = stdout.into_iter().chain(stderr).collect();
     if paths.is_empty() {
-        let message =
-            format!("the output of attempt {} was discarded, as its spec says", attempt.step);
+        let message = format!("that output of {} was discarded, as its spec says", attempt.step);
         return Err(Failure::new(Exit::Usage, message));
     }
     paths.into_iter().map(|path| Stream::open(path)).collect()

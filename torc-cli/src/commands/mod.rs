@@ -38,7 +38,7 @@ fn check_names<'a>(
     for name in wanted {
         if !known.clone().any(|known| known == name) {
             let hint = torc_core::diagnostics::nearest(name, known.clone())
-                .map_or_else(String::new, |near| format!("; is `{near}` meant?"));
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             return Err(Failure::new(Exit::Usage, format!("there is no job `{name}`{hint}")));
         }
     }

@@ -124,7 +124,7 @@ mod tests {
         let source = SourceText { name: "spec.yaml".into(), text: text.into() };
         let problem = Problem::error("spec::unknown-job", "there is no job `b`")
             .at(span, "not a job")
-            .help("is `a` meant?");
+            .help("did you mean `a`?");
         render(&Renderer::plain(), &source, &problem)
     }
 
@@ -138,7 +138,7 @@ mod tests {
             "spec.yaml:3:18",
             "depends_on: [b]",
             "^ not a job",
-            "help: is `a` meant?",
+            "help: did you mean `a`?",
         ] {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
