@@ -1,6 +1,7 @@
 //! A `torc` process from its start to its end, under a watchdog.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -16,6 +17,8 @@ use crate::PATIENCE;
 pub struct Ended {
     /// The exit code; `None`: a signal ended it.
     pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -29,7 +32,14 @@ impl Ended {
     /// With everything that was printed, when it is another one.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        let signal = self.signal;
+        assert_eq!(
+            self.code,
+            Some(code),
+            "signal {signal:?}\nstdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -156,6 +166,7 @@ impl Started {
         self.said.push_str(&String::from_utf8_lossy(&said));
         let ended = Ended {
             code: status.code(),
+            signal: status.signal(),
             stdout: std::mem::take(&mut self.printed),
             stderr: std::mem::take(&mut self.said),
         };
