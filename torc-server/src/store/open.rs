@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
@@ -49,8 +50,8 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(dir.path().to_path_buf()));
         }
-        let writable = nix::unistd::access(dir.path(), nix::unistd::AccessFlags::W_OK).is_ok()
-            && nix::unistd::access(&path, nix::unistd::AccessFlags::W_OK).is_ok();
+        let writable = access(dir.path(), AccessFlags::W_OK).is_ok()
+            && access(&path, AccessFlags::W_OK).is_ok();
         let mut connection = connect(&path, !writable).await?;
         check_version(&mut connection, &path, &MIGRATIONS).await?;
         Ok(Self { connection, path, generation: None })
@@ -71,10 +72,15 @@ fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let created =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path);
     match created {
+        Ok(_) => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(not_writable(path, error))
         }
-        _ => Ok(()),
+        // SQLite would call it an I/O error when it cannot lock the file.
+        Err(_) => [dir, path].into_iter().try_for_each(|existing| {
+            access(existing, AccessFlags::W_OK)
+                .map_err(|error| not_writable(existing, error.into()))
+        }),
     }
 }
 
