@@ -274,7 +274,7 @@ async fn one_process_owns_a_directory_and_others_look_through_it() {
     let unknown = access.jobs(Some(torc_core::ids::WorkflowId(9))).await.expect_err("none");
     assert!(unknown.to_string().contains("there is no workflow 9"), "{unknown}");
     let request = torc_core::wire::CancelRequest { jobs: Some(vec!["aa".into()]) };
-    let refused = access.cancel(None, &request).await.err().expect("there is no such job");
+    let refused = access.cancel(None, &request).await.expect_err("there is no such job");
     assert!(refused.to_string().contains("did you mean `a`?"), "{refused}");
     let access = Access::open(&state).await.expect("the owner answers");
     let report = access.cancel(None, &Default::default()).await.expect("it answers");
