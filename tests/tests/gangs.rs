@@ -107,7 +107,8 @@ jobs:
     holds.line();
     let status = place.json(&["status"]);
     let planned = &status["planned"][0];
-    assert_eq!(planned["job"], 2);
+    assert_eq!(planned["job"], "gang");
+    assert_eq!(planned["job_id"], 2);
     assert_eq!(planned["nodes"].as_array().unwrap().len(), 2);
     assert!(planned["at"].as_u64() > status["started_at"].as_u64());
     let jobs = place.json(&["jobs"]);

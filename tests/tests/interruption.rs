@@ -136,7 +136,7 @@ fn the_same_run_again_says_how_to_resume_and_starts_anew() {
     place.write("again", "").write("ran", "");
     let anew = place.run(&[]).expect(0);
     anew.says("Workflow 1 of this spec was interrupted; `torc restart 1` or --resume goes on");
-    anew.says("workflow 2 `w` run 1 ended");
+    anew.says("workflow 2 `w` run 1 completed");
     assert_eq!(place.lines("ran"), ["done", "under_way", "after"]);
     place.write("ran", "");
     place.torc(&["restart", "1"]).expect(0).says("workflow 1 `w` run 1 ended");

@@ -230,7 +230,10 @@ fn the_socket_answers_as_documented() {
     let run = place.start_run(&[]);
     holds.line();
     let note: Value = serde_json::from_str(&place.read("torc_output/server.json")).unwrap();
-    check_fields(&note, &["protocol", "pid", "host", "socket"].map(str::to_owned).into());
+    check_fields(
+        &note,
+        &["protocol", "pid", "host", "socket", "instance"].map(str::to_owned).into(),
+    );
     assert_eq!(note["pid"], run.pid().as_raw());
     let ask = |method: &str, path: &str, body: &str| -> (String, Value) {
         let mut stream = UnixStream::connect(note["socket"].as_str().unwrap()).unwrap();
@@ -249,11 +252,17 @@ fn the_socket_answers_as_documented() {
     };
     let (status, server) = ask("GET", "/v1/server", "");
     assert_eq!(status, "200");
-    check_fields(&server, &["protocol", "version", "pid", "workflow"].map(str::to_owned).into());
+    check_fields(
+        &server,
+        &["protocol", "version", "pid", "instance", "workflow"].map(str::to_owned).into(),
+    );
     check_workflow(&ask("GET", "/v1/workflow?id=1", "").1);
     check_job(&ask("GET", "/v1/jobs", "").1[0]);
-    check_attempt(&ask("GET", "/v1/attempts?since=0", "").1[0]);
-    assert_eq!(ask("GET", "/v1/attempts?since=1", "").1, serde_json::json!([]));
+    check_job(&ask("GET", "/v1/jobs?job=a", "").1[0]);
+    assert_eq!(ask("GET", "/v1/jobs?job=b", "").1, serde_json::json!([]));
+    check_attempt(&ask("GET", "/v1/attempts", "").1[0]);
+    check_attempt(&ask("GET", "/v1/attempts?step=wf1_j1_r1_a1", "").1[0]);
+    assert_eq!(ask("GET", "/v1/attempts?step=wf1_j1_r1_a2", "").1, serde_json::json!([]));
     let (status, unknown) = ask("GET", "/v1/workflow?id=9", "");
     assert_ne!(status, "200");
     check_fields(&unknown, &fields("Error"));

@@ -9,6 +9,7 @@ use torc_server::session::RunError;
 use torc_server::store::StoreError;
 
 use crate::args::Format;
+use crate::out::errln;
 
 /// How torc ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Failure {
 
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         if !self.message.is_empty() {
-            anstream::eprintln!("{} {}", crate::render::error_word(), self.message);
+            errln!("{} {}", crate::render::error_word(), self.message);
             if format == Format::Json {
                 crate::render::json(&ErrorReport { error: self.message.clone() });
             }

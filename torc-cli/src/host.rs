@@ -15,6 +15,10 @@ use torc_server::state_dir::StateDir;
 use crate::args::ResourceArgs;
 use crate::exit::{Exit, Failure};
 
+/// CPUs of all pretended nodes together: far more than there is to try out, and not more than a
+/// database row takes.
+const MOST_CPUS: u32 = 1 << 20;
+
 type MakeExecutor = Box<
     dyn FnOnce(&LaunchContext, Arc<dyn StepEvents>) -> Result<Arc<dyn Executor>, ExecutorError>,
 >;
@@ -32,6 +36,11 @@ impl Host {
             host::inventory().map_err(|error| Failure::new(Exit::Environment, error))?;
         let per_node = PerNode { cpus: args.num_cpus, memory: args.memory_gb, gpus: args.num_gpus };
         let count = args.nodes.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let cpus = per_node.cpus.unwrap_or(1).saturating_mul(count.get());
+        if cpus > MOST_CPUS {
+            let message = format!("{cpus} CPUs are more than torc pretends to have ({MOST_CPUS})");
+            return Err(Failure::new(Exit::Usage, message));
+        }
         let nodes = host::pretend(&inventory, count, per_node)
             .map_err(|error| Failure::new(Exit::Usage, error))?;
         if args.pin {

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod exit;
 mod host;
+mod out;
 mod render;
 mod spec_file;
 
@@ -27,8 +28,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::Failure::internal(&error).report(args.format),
     };
-    match runtime.block_on(commands::execute(&args)) {
+    let code = match runtime.block_on(commands::execute(&args)) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(args.format),
+    };
+    out::flush();
+    match out::state() {
+        out::Output::Failed(reason) => {
+            let message = format!("cannot write to standard output: {reason}");
+            exit::Failure::new(exit::Exit::Environment, message).report(args::Format::Table)
+        }
+        out::Output::Open | out::Output::Unread => code,
     }
 }

@@ -24,6 +24,8 @@ pub struct ServerReport {
     pub version: String,
     /// Its process id.
     pub pid: u32,
+    /// A name that no other run has, as it stands in the state directory that it owns.
+    pub instance: String,
     /// The workflow that it runs now.
     pub workflow: Option<WorkflowId>,
 }

@@ -3,6 +3,7 @@
 //!
 //! A program that embeds this crate calls [`keeper::run_if_asked`] first thing in its `main`.
 
+pub mod clock;
 pub mod host;
 pub mod keeper;
 pub mod local;

@@ -27,6 +27,9 @@ use crate::view::View;
 
 /// A server answers a question within milliseconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look for a process that has the database but does not listen; opening the database
+/// waits a while each time.
+const TRIES: u32 = 3;
 /// The longest answer accepted: a million jobs fit.
 const LONGEST_ANSWER: usize = 1 << 30;
 
@@ -69,21 +72,34 @@ impl Access {
     /// # Errors
     /// When there is nothing, or who owns it does not answer.
     pub async fn open(dir: &StateDir) -> Result<Self, AccessError> {
-        if let Some(owner) = Owner::read(dir.path()) {
-            match ask::<ServerReport>(&owner, Method::GET, "/v1/server", Vec::new()).await {
-                Ok(report) if report.pid == owner.pid && report.protocol == PROTOCOL => {
-                    return Ok(Self::Live(Box::new(owner)));
-                }
-                Ok(report) if report.pid == owner.pid => {
-                    return Err(AccessError::OtherProtocol { owner: Box::new(owner) });
-                }
-                // The note is a dead process's: its number, and so its socket, is another's now.
-                Ok(_) | Err(AccessError::Silent { .. }) => {}
-                Err(error) => return Err(error),
+        let mut tries = 1;
+        loop {
+            if let Some(owner) = Self::live_owner(dir).await? {
+                return Ok(Self::Live(Box::new(owner)));
+            }
+            match Store::read(dir).await {
+                Ok(store) => return Ok(Self::Stored(Box::new(Mutex::new(store)), dir.clone())),
+                // Its owner is just about to listen, or to go.
+                Err(StoreError::InUse { .. }) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error.into()),
             }
         }
-        let store = Store::read(dir).await?;
-        Ok(Self::Stored(Box::new(Mutex::new(store)), dir.clone()))
+    }
+
+    /// The process that owns the directory, if it answers.
+    async fn live_owner(dir: &StateDir) -> Result<Option<Owner>, AccessError> {
+        let Some(owner) = Owner::read(dir.path()) else { return Ok(None) };
+        match ask::<ServerReport>(&owner, Method::GET, "/v1/server", Vec::new()).await {
+            Ok(report) if report.instance == owner.instance && report.protocol == PROTOCOL => {
+                Ok(Some(owner))
+            }
+            Ok(report) if report.instance == owner.instance => {
+                Err(AccessError::OtherProtocol { owner: Box::new(owner) })
+            }
+            // The note is a dead process's, and its socket is another's now.
+            Ok(_) | Err(AccessError::Silent { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// A workflow as a whole; the latest, or the one that runs, when none is named.

@@ -4,7 +4,8 @@
 //! [`torc_core::wire`].
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
@@ -54,6 +55,7 @@ pub(crate) struct Api {
 struct Shared {
     handle: Handle,
     workflow: WorkflowId,
+    instance: Arc<str>,
 }
 
 /// What a question is about.
@@ -77,23 +79,19 @@ impl Api {
         workflow: WorkflowId,
     ) -> Result<Self, ApiError> {
         let folder = socket_folder()?;
-        let socket = folder.join(format!("{}.sock", std::process::id()));
+        let owner = Owner::this_process(&folder);
+        let socket = owner.socket.clone();
         let listen_error = |source| ApiError::Listen { path: socket.clone(), source };
-        match std::fs::remove_file(&socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(listen_error(error));
-            }
-            _ => {}
-        }
+        remove_abandoned(&folder);
         let listener = UnixListener::bind(&socket).map_err(listen_error)?;
-        dir.announce(&Owner::this_process(socket.clone())).map_err(listen_error)?;
+        dir.announce(&owner).map_err(listen_error)?;
         let router = Router::new()
             .route("/v1/server", get(server))
             .route("/v1/workflow", get(workflow_report))
             .route("/v1/jobs", get(jobs))
             .route("/v1/attempts", get(attempts))
             .route("/v1/cancel", post(cancel))
-            .with_state(Shared { handle, workflow });
+            .with_state(Shared { handle, workflow, instance: owner.instance.into() });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the socket of this run failed");
@@ -108,27 +106,57 @@ impl Api {
     }
 }
 
-/// A folder with a short path, since a socket's is limited to 107 bytes (unix(7)), that only this
-/// user can enter.
+/// Longest path of a socket in bytes (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+/// Bytes to keep for a socket's own name.
+const ROOM_FOR_NAME: usize = 32;
+
+/// A folder with a short path that only this user can enter: below XDG_RUNTIME_DIR, or in /tmp where
+/// that will not do.
 fn socket_folder() -> Result<PathBuf, ApiError> {
     let uid = nix::unistd::geteuid().as_raw();
-    let folder = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(runtime) if runtime.is_absolute() && runtime.is_dir() => runtime.join("torc"),
-        _ => PathBuf::from(format!("/tmp/torc-{uid}")),
-    };
-    let unsafe_folder = |reason: String| ApiError::Folder { path: folder.clone(), reason };
-    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir());
+    if let Some(folder) = runtime.map(|runtime| runtime.join("torc"))
+        && make_private(&folder, uid).is_ok()
+    {
+        return Ok(folder);
+    }
+    let folder = PathBuf::from(format!("/tmp/torc-{uid}"));
+    make_private(&folder, uid)
+        .map_err(|reason| ApiError::Folder { path: folder.clone(), reason })?;
+    Ok(folder)
+}
+
+/// Makes a folder, or finds that it is as it would have been made; else says what is wrong.
+fn make_private(folder: &Path, uid: u32) -> Result<(), String> {
+    if folder.as_os_str().len() + ROOM_FOR_NAME > LONGEST_SOCKET {
+        return Err("its path is too long for a socket".to_owned());
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(unsafe_folder(error.to_string()));
+            return Err(error.to_string());
         }
         _ => {}
     }
-    let found =
-        std::fs::symlink_metadata(&folder).map_err(|error| unsafe_folder(error.to_string()))?;
-    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
-        return Err(unsafe_folder("it is not a folder that only you can enter".to_owned()));
+    let found = std::fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
+    if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err("it is not a folder that only you can enter".to_owned())
     }
-    Ok(folder)
+}
+
+/// Removes sockets that nobody listens on any more: those of processes that were killed.
+fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let refused = std::os::unix::net::UnixStream::connect(&path)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+        if refused {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 async fn server(State(shared): State<Shared>) -> Json<ServerReport> {
@@ -136,6 +164,7 @@ async fn server(State(shared): State<Shared>) -> Json<ServerReport> {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
+        instance: shared.instance.to_string(),
         workflow: Some(shared.workflow),
     })
 }

@@ -5,7 +5,7 @@
 //! what they lead to gathers for the next one, so that commits group themselves under load. Only
 //! jobs that an earlier commit cleared are launched at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +68,11 @@ pub(crate) struct Driver {
     flush_at: Option<Instant>,
     next_sequence: i64,
     commit: Option<CommitUnderWay>,
-    /// Jobs whose clearance for launch is durable.
-    cleared: HashSet<JobId>,
+    /// Launches that are durably cleared. One that was dispatched before its clearance was durable
+    /// stays here without effect: no later launch has its number.
+    cleared: HashSet<(JobId, AttemptId)>,
+    /// Nothing can be launched any more.
+    failure: Option<ExecutorError>,
     conclusion: Option<Conclusion>,
 }
 
@@ -93,6 +96,8 @@ struct Held {
     signals: Vec<(JobId, AttemptId, StepSignal)>,
     launches: Vec<Event>,
     cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
+    /// Launches that these events clear. Nothing waits for them.
+    clearances: Vec<(JobId, AttemptId)>,
 }
 
 type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
@@ -146,6 +151,7 @@ impl Driver {
             next_sequence: parts.next_sequence,
             commit: None,
             cleared: HashSet::new(),
+            failure: None,
             conclusion: None,
         }
     }
@@ -155,16 +161,17 @@ impl Driver {
         let mut inputs = Vec::new();
         loop {
             let launches = self.decide(&mut inputs, now());
-            for event in launches {
-                self.launch(event).await?;
-            }
+            self.launch(launches).await;
             self.begin_commit();
-            if let Some(conclusion) = self.conclusion
-                && self.pending.is_empty()
-                && self.commit.is_none()
-            {
-                self.store.close().await?;
-                return Ok((self.engine, conclusion));
+            if self.commit.is_none() && self.pending.is_empty() {
+                if let Some(failure) = self.failure {
+                    self.store.close().await?;
+                    return Err(failure.into());
+                }
+                if let Some(conclusion) = self.conclusion {
+                    self.store.close().await?;
+                    return Ok((self.engine, conclusion));
+                }
             }
             match self.wait(&mut inputs).await {
                 Woken::Input if self.is_given_up(&inputs) => return Err(self.give_up()),
@@ -243,6 +250,9 @@ impl Driver {
 
     /// Starts what may start now; what may also be launched now is returned.
     fn dispatch(&mut self, now: Timestamp) -> Vec<Event> {
+        if self.failure.is_some() {
+            return Vec::new();
+        }
         let running = self.engine.running().len();
         let dispatch = self.engine.dispatch(now, self.max_parallel_jobs.saturating_sub(running));
         for fault in &dispatch.faults {
@@ -252,11 +262,14 @@ impl Driver {
         self.pending.extend(dispatch.started.iter().cloned());
         let (now_launched, held): (Vec<Event>, Vec<Event>) =
             dispatch.started.into_iter().partition(|event| match event {
-                Event::Dispatched { job, .. } => self.cleared.remove(job),
+                Event::Dispatched { job, attempt, .. } => self.cleared.remove(&(*job, *attempt)),
                 _ => false,
             });
         self.held.launches.extend(held);
-        self.pending.extend(self.engine.clear_ahead(now));
+        if let Some(event) = self.engine.clear_ahead(now) {
+            self.held.clearances.extend(clearances(&self.engine, &event));
+            self.pending.push(event);
+        }
         now_launched
     }
 
@@ -327,6 +340,7 @@ impl Driver {
         let has_work = !self.pending.is_empty() || !self.held.is_empty();
         let is_due = !self.held.is_empty()
             || self.conclusion.is_some()
+            || self.failure.is_some()
             || self.flush_at.is_some_and(|at| at <= Instant::now());
         if self.commit.is_some() || !has_work || !is_due {
             return;
@@ -364,13 +378,9 @@ impl Driver {
         if under_way.is_told {
             let _ = self.notices.send("there is space again; going on".to_owned());
         }
-        for event in commit.events {
-            if let Event::LaunchesCleared { jobs, .. } = event {
-                let each = jobs.iter().flat_map(|(first, last)| first.0..=last.0);
-                self.cleared.extend(each.map(JobId));
-            }
-        }
-        self.perform(under_way.held).await
+        self.cleared.extend(under_way.held.clearances.drain(..));
+        self.perform(under_way.held).await;
+        Ok(())
     }
 
     fn retry_commit(&mut self) {
@@ -400,28 +410,37 @@ impl Driver {
         }
     }
 
-    async fn perform(&mut self, held: Held) -> Result<(), DriveError> {
-        for event in held.launches {
-            self.launch(event).await?;
-        }
+    async fn perform(&mut self, held: Held) {
+        self.launch(held.launches).await;
         for (job, attempt, signal) in held.signals {
-            self.executor.signal(self.engine.step_id(job, attempt), signal).await?;
+            let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
+            self.note(signaled);
         }
         for (reply, report) in held.cancels {
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(report);
         }
-        Ok(())
     }
 
-    async fn launch(&mut self, event: Event) -> Result<(), ExecutorError> {
-        let Event::Dispatched { job, attempt, placement, .. } = event else { return Ok(()) };
-        match self.engine.step(job, attempt, &placement, &self.context) {
-            Some(step) => self.executor.launch(step).await,
-            None => {
-                tracing::error!(%job, "its nodes went away between decision and launch");
-                Ok(())
-            }
+    async fn launch(&mut self, dispatched: Vec<Event>) {
+        for event in dispatched {
+            let Event::Dispatched { job, attempt, placement, .. } = event else { continue };
+            let launched = match self.engine.step(job, attempt, &placement, &self.context) {
+                Some(step) => self.executor.launch(step).await,
+                None => {
+                    tracing::error!(%job, "its nodes went away between decision and launch");
+                    Ok(())
+                }
+            };
+            self.note(launched);
+        }
+    }
+
+    /// An executor that is gone ends the run, once all that is known is stored.
+    fn note(&mut self, result: Result<(), ExecutorError>) {
+        if let Err(error) = result {
+            self.failure.get_or_insert(error);
+            self.flush_at = Some(Instant::now());
         }
     }
 
@@ -448,6 +467,13 @@ impl Driver {
     }
 }
 
+/// The launches that an event clears.
+fn clearances(engine: &Engine, event: &Event) -> Vec<(JobId, AttemptId)> {
+    let Event::LaunchesCleared { jobs, .. } = event else { return Vec::new() };
+    let each = jobs.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId);
+    each.map(|job| (job, engine.next_attempt(job))).collect()
+}
+
 /// When the next allocation's time is up.
 fn next_allocation_end(engine: &Engine) -> Option<Instant> {
     let now = now();
@@ -459,13 +485,15 @@ fn next_allocation_end(engine: &Engine) -> Option<Instant> {
 /// The jobs with these names.
 pub(crate) fn find_jobs(engine: &Engine, names: &[String]) -> Result<Vec<JobId>, RequestError> {
     let jobs = &engine.workflow().jobs;
+    let numbers: HashMap<&str, JobId> = jobs
+        .iter()
+        .enumerate()
+        .map(|(index, job)| (&*job.name, JobId::from_index(index)))
+        .collect();
     let find = |name: &String| {
-        jobs.iter().position(|job| *job.name == **name).map(JobId::from_index).ok_or_else(|| {
-            let known = jobs.iter().map(|job| &*job.name);
-            RequestError::UnknownJob {
-                name: name.clone(),
-                nearest: nearest(name, known).map(str::to_owned),
-            }
+        numbers.get(name.as_str()).copied().ok_or_else(|| RequestError::UnknownJob {
+            name: name.clone(),
+            nearest: nearest(name, jobs.iter().map(|job| &*job.name)).map(str::to_owned),
         })
     };
     names.iter().map(find).collect()

@@ -5,7 +5,6 @@
 
 pub mod access;
 mod api;
-pub mod clock;
 mod driver;
 pub mod handle;
 pub mod session;
@@ -17,3 +16,4 @@ pub mod view;
 
 pub use api::ApiError;
 pub use driver::DriveError;
+pub use torc_executors::clock;

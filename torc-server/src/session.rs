@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase};
-use torc_core::ids::{JobId, RunId, WorkflowId};
+use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
 use torc_core::placer::feasibility;
 use torc_core::resources::{Allocation, NodeInventory};
 use torc_core::time::Timestamp;
@@ -331,13 +331,15 @@ async fn beginning(
     let mut events: Vec<Event> = under_way
         .iter()
         .zip(states)
-        .filter_map(|((job, attempt), state)| end_of(*job, *attempt, state))
+        .filter_map(|((job, attempt), state)| end_of(*job, *attempt, state, engine.last_event_at()))
         .collect();
     let lost = events.len() + engine.cleared_jobs().len();
     let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+    // Nobody saw when the last torc ended; it was after the last thing that is known.
+    let ended_at = engine.last_event_at();
     let at = now();
     let gone = engine.live_allocations().map(|allocation| allocation.id);
-    events.extend(gone.map(|allocation| Event::AllocationEnded { at, allocation }));
+    events.extend(gone.map(|allocation| Event::AllocationEnded { at: ended_at, allocation }));
     if is_resumed {
         events.push(Event::RunResumed { at });
     } else {
@@ -356,11 +358,11 @@ async fn beginning(
 }
 
 /// What became of a step that was under way when torc died; `None`: it still runs.
-fn end_of(job: JobId, attempt: torc_core::ids::AttemptId, state: StepState) -> Option<Event> {
+fn end_of(job: JobId, attempt: AttemptId, state: StepState, last_seen: Timestamp) -> Option<Event> {
     let (at, outcome, usage) = match state {
         StepState::Running => return None,
         StepState::Ended { at, outcome, usage } => (at, outcome, usage),
-        StepState::Unknown => (now(), Outcome::Lost, Usage::default()),
+        StepState::Unknown => (last_seen, Outcome::Lost, Usage::default()),
     };
     Some(Event::StepEnded { job, attempt, at, outcome, usage })
 }

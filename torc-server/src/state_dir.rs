@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use torc_core::wire::PROTOCOL;
 
+use crate::clock::now;
 use crate::store::StoreError;
 
 /// A state directory. It need not exist.
@@ -21,9 +22,15 @@ impl StateDir {
     /// The state directory at this path, which is made absolute.
     ///
     /// # Errors
-    /// When the current directory is gone.
+    /// When the current directory is gone, or the name is not UTF-8, which SQLite and the
+    /// environment of jobs need.
     pub fn at(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { path: std::path::absolute(path)? })
+        let path = std::path::absolute(path)?;
+        if path.to_str().is_none() {
+            let reason = "its name is not valid UTF-8";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
+        }
+        Ok(Self { path })
     }
 
     /// Its path, absolute.
@@ -95,14 +102,20 @@ pub struct Owner {
     pub host: String,
     /// The Unix socket that it listens on.
     pub socket: PathBuf,
+    /// A name that no other run has: whoever answers on the socket must know it.
+    pub instance: String,
 }
 
 impl Owner {
-    /// This process, listening on this socket.
-    pub fn this_process(socket: PathBuf) -> Self {
+    /// This process, listening on a socket of its own in this folder.
+    pub fn this_process(folder: &Path) -> Self {
         let host = nix::unistd::gethostname()
             .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned());
-        Self { protocol: PROTOCOL, pid: std::process::id(), host, socket }
+        let pid = std::process::id();
+        let began = now().0;
+        let instance = format!("{host}-{pid}-{began}");
+        let socket = folder.join(format!("{pid}-{began}.sock"));
+        Self { protocol: PROTOCOL, pid, host, socket, instance }
     }
 
     /// What was left in this state directory; `None` when nothing was, or nothing of sense.

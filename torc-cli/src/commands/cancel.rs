@@ -6,6 +6,7 @@ use torc_server::state_dir::StateDir;
 
 use crate::args::{CancelArgs, Format};
 use crate::exit::{Exit, Failure};
+use crate::out::outln;
 
 pub(crate) async fn execute(
     args: &CancelArgs,
@@ -16,7 +17,7 @@ pub(crate) async fn execute(
     let report = Access::open(dir).await?.cancel(args.workflow.workflow, &request).await?;
     match format {
         Format::Json => crate::render::json(&report),
-        Format::Table => anstream::println!(
+        Format::Table => outln!(
             "{} canceled, {} asked to end",
             crate::render::jobs(report.canceled),
             crate::render::jobs(report.signaled)

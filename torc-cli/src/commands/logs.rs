@@ -1,7 +1,7 @@
 //! `torc logs`: the output of a job.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use torc_core::engine::JobStatus;
@@ -11,34 +11,52 @@ use torc_server::state_dir::StateDir;
 
 use crate::args::LogsArgs;
 use crate::exit::{Exit, Failure};
+use crate::out::{self, Output, errln};
 
 /// How often a file that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 const BUFFER: usize = 64 * 1024;
 
 pub(crate) async fn execute(args: &LogsArgs, dir: &StateDir) -> Result<Exit, Failure> {
-    let mut look = Look::at(args, dir).await?;
-    while args.follow && look.may_start() {
-        tokio::time::sleep(FOLLOW_EVERY).await;
-        look = Look::at(args, dir).await?;
-    }
-    let Some(attempt) = &look.attempt else {
-        return Err(Failure::new(Exit::Usage, look.why_nothing(args)));
-    };
-    let mut streams = open(args, attempt)?;
-    let step = attempt.step.clone();
+    let mut shown: Option<Shown> = None;
     loop {
-        for stream in &mut streams {
-            if stream.pass_on()?.is_none() {
-                return Ok(Exit::Success);
-            }
+        let look = Look::at(args, dir).await?;
+        let may_go_on = args.follow && look.is_live && !look.has_ended(args);
+        if let Some(attempt) = &look.attempt {
+            shown = Some(Shown::of(args, attempt, shown)?);
+        } else if shown.is_none() && !may_go_on {
+            return Err(Failure::new(Exit::Usage, look.why_nothing(args)));
         }
-        let is_over = look.attempt.as_ref().is_none_or(|attempt| attempt.ended_at.is_some());
-        if is_over || !look.is_live || !args.follow {
+        for stream in shown.iter_mut().flat_map(|shown| &mut shown.streams) {
+            stream.pass_on()?;
+        }
+        if !may_go_on || out::state() != Output::Open {
             return Ok(Exit::Success);
         }
         tokio::time::sleep(FOLLOW_EVERY).await;
-        look = Look::at_step(args, dir, &step).await?;
+    }
+}
+
+/// An attempt whose output is being passed on.
+struct Shown {
+    step: String,
+    streams: Vec<Stream>,
+}
+
+impl Shown {
+    /// The same attempt again, or the next one after the rest of the last.
+    fn of(args: &LogsArgs, attempt: &AttemptReport, last: Option<Self>) -> Result<Self, Failure> {
+        match last {
+            Some(last) if last.step == attempt.step => return Ok(last),
+            Some(mut last) => {
+                for stream in &mut last.streams {
+                    stream.pass_on()?;
+                }
+                errln!("{} ended; {} follows", last.step, attempt.step);
+            }
+            None => {}
+        }
+        Ok(Self { step: attempt.step.clone(), streams: open(args, attempt)? })
     }
 }
 
@@ -84,9 +102,10 @@ impl Look {
         Self { is_live, status, attempt: attempt.filter(has_begun) }
     }
 
-    /// Whether waiting makes sense.
-    fn may_start(&self) -> bool {
-        self.attempt.is_none() && self.is_live && !self.status.has_ended()
+    /// Whether nothing more can come: the job has ended, or the one attempt that was asked for.
+    fn has_ended(&self, args: &LogsArgs) -> bool {
+        let attempt_has = self.attempt.as_ref().is_some_and(|attempt| attempt.ended_at.is_some());
+        self.status.has_ended() || args.attempt.is_some() && attempt_has
     }
 
     fn why_nothing(&self, args: &LogsArgs) -> String {
@@ -145,19 +164,17 @@ impl Stream {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Passes on what was added. `None`: nobody reads standard output any more.
-    fn pass_on(&mut self) -> Result<Option<()>, Failure> {
+    /// Passes on what was added.
+    fn pass_on(&mut self) -> Result<(), Failure> {
         let mut buffer = vec![0; BUFFER];
-        let mut out = std::io::stdout().lock();
         loop {
             let read =
                 self.file.read(&mut buffer).map_err(|error| unreadable(&self.path, &error))?;
-            if read == 0 {
-                return Ok(out.flush().ok());
+            if read == 0 || out::state() != Output::Open {
+                out::flush();
+                return Ok(());
             }
-            if out.write_all(&buffer[..read]).is_err() {
-                return Ok(None);
-            }
+            out::pass_on(&buffer[..read]);
         }
     }
 }

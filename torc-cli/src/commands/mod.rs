@@ -9,6 +9,8 @@ mod run;
 mod status;
 mod validate;
 
+use std::collections::HashSet;
+
 use torc_server::state_dir::StateDir;
 
 use crate::args::{Args, Command};
@@ -16,8 +18,12 @@ use crate::exit::{Exit, Failure};
 
 /// Does what the command line says.
 pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
-    let dir = StateDir::at(&args.output_dir)
-        .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
+    let dir = StateDir::at(&args.output_dir).map_err(|error| {
+        Failure::new(
+            Exit::Environment,
+            format!("cannot use {}: {error}", args.output_dir.display()),
+        )
+    })?;
     match &args.command {
         Command::Run(run) => run::execute(run, dir, args.format).await,
         Command::Validate(validate) => validate::execute(validate, args.format),
@@ -35,12 +41,13 @@ fn check_names<'a>(
     wanted: &[String],
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), Failure> {
-    for name in wanted {
-        if !known.clone().any(|known| known == name) {
-            let hint = torc_core::diagnostics::nearest(name, known.clone())
+    let names: HashSet<&str> = known.clone().collect();
+    match wanted.iter().find(|name| !names.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let hint = torc_core::diagnostics::nearest(name, known)
                 .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            return Err(Failure::new(Exit::Usage, format!("there is no job `{name}`{hint}")));
+            Err(Failure::new(Exit::Usage, format!("there is no job `{name}`{hint}")))
         }
     }
-    Ok(())
 }

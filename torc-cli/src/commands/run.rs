@@ -1,6 +1,6 @@
 //! `torc run`: a spec from file to exit code on this machine.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use torc_core::ids::WorkflowId;
@@ -13,6 +13,7 @@ use torc_server::store::Origin;
 use crate::args::{Format, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::host::Host;
+use crate::out::errln;
 use crate::render::progress::Progress;
 use crate::render::{diagnostics, json, summary};
 use crate::spec_file::{self, SpecFile};
@@ -94,12 +95,18 @@ async fn accompany(running: &mut Running) -> Result<bool, Failure> {
     Ok(interrupts_seen > 0)
 }
 
-/// The signals by which a person or a system asks torc to end.
-struct Interrupts([Signal; 3]);
+/// The signals by which a person or a system asks torc to end. What torc was started to ignore, by
+/// nohup or as a background job of a script, it goes on ignoring.
+struct Interrupts([Option<Signal>; 3]);
 
 impl Interrupts {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::internal(&error));
+        let ignored = ignored_signals();
+        let listen = |kind: SignalKind| {
+            let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
+            let listening = (!is_ignored).then(|| signal(kind)).transpose();
+            listening.map_err(|error| Failure::internal(&error))
+        };
         Ok(Self([
             listen(SignalKind::interrupt())?,
             listen(SignalKind::terminate())?,
@@ -110,11 +117,25 @@ impl Interrupts {
     async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            () = received(interrupt) => {}
+            () = received(terminate) => {}
+            () = received(hangup) => {}
         }
     }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that this process ignores, bit n - 1 for signal n (proc_pid_status(5), SigIgn).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn conclude(outcome: &RunOutcome, interrupted: bool, format: Format) -> Result<Exit, Failure> {
@@ -169,9 +190,9 @@ async fn resumable(
         return Ok(Some(id));
     }
     if !is_interactive {
-        anstream::eprintln!(
-            "Workflow {id} of this spec was interrupted; `torc restart {id}` or --resume goes on \
-             with it. Starting anew."
+        errln!(
+            "Workflow {id} of this spec was interrupted. Starting anew, since --resume was not \
+             given; `torc restart {id}` goes on with it."
         );
     }
     Ok(None)
@@ -179,8 +200,7 @@ async fn resumable(
 
 /// A question on the terminal; yes when just return is pressed.
 fn ask(question: &str) -> bool {
-    anstream::eprint!("{question} [Y/n] ");
-    let _ = std::io::stderr().flush();
+    errln!("{question} [Y/n]");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok()
         && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes")
@@ -191,15 +211,13 @@ fn say_what_is_different_here(workflow: &Workflow) {
     let header = &workflow.header;
     let schedules = |action: &Action| matches!(action.kind, ActionKind::ScheduleNodes { .. });
     if !header.schedulers.is_empty() || header.actions.iter().any(schedules) {
-        anstream::eprintln!(
-            "note: this machine stands for every scheduler of the spec; nothing is submitted"
-        );
+        errln!("note: this machine stands for every scheduler of the spec; nothing is submitted");
     }
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };
     if header.requirements.iter().any(has_ranks) {
-        anstream::eprintln!(
+        errln!(
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
              ntasks_per_node and mpi are for Slurm"
         );

@@ -1,6 +1,6 @@
 //! `torc status`: where a workflow stands, once or until its run ends.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use torc_core::wire::{RunState, WorkflowReport};
@@ -10,6 +10,7 @@ use torc_server::state_dir::StateDir;
 
 use crate::args::{Format, StatusArgs};
 use crate::exit::{Exit, Failure};
+use crate::out::{self, Output, outln};
 use crate::render::{bytes, duration_ms, json, local_time, summary, table};
 
 /// How often a watched run is looked at.
@@ -24,15 +25,15 @@ pub(crate) async fn execute(
     loop {
         let report = Access::open(dir).await?.workflow(args.workflow.workflow).await?;
         if clears {
-            anstream::print!("\x1b[H\x1b[2J");
+            out::pass_on(b"\x1b[H\x1b[2J");
         }
         match format {
             Format::Json => json(&report),
             Format::Table => print(&report),
         }
-        let _ = std::io::stdout().flush();
+        out::flush();
         let goes_on = matches!(report.state, RunState::Running | RunState::Stopping);
-        if !args.watch || !goes_on {
+        if !args.watch || !goes_on || out::state() != Output::Open {
             return Ok(Exit::Success);
         }
         tokio::time::sleep(WATCH_EVERY).await;
@@ -41,10 +42,10 @@ pub(crate) async fn execute(
 
 fn print(report: &WorkflowReport) {
     let run = report.run.map_or_else(String::new, |run| format!(", run {run}"));
-    anstream::println!("workflow {} `{}`{run}: {}", report.id, report.name, report.state.word());
-    anstream::println!("  jobs:    {}; {} left", summary::counts(report), summary::left(report));
+    outln!("workflow {} `{}`{run}: {}", report.id, report.name, report.state.word());
+    outln!("  jobs:    {}; {} left", summary::counts(report), summary::left(report));
     if let Some(started_at) = report.started_at {
-        anstream::println!(
+        outln!(
             "  started: {}, {} ago",
             local_time(started_at),
             duration_ms(now().0.saturating_sub(started_at.0))
@@ -52,21 +53,21 @@ fn print(report: &WorkflowReport) {
     }
     if let Some(ended_at) = report.ended_at {
         let took = duration_ms(report.wall_ms);
-        anstream::println!("  ended:   {}, after {took}", local_time(ended_at));
+        outln!("  ended:   {}, after {took}", local_time(ended_at));
     } else if let Some(expected_end) = report.expected_end {
-        anstream::println!("  expected end: {}", local_time(expected_end));
+        outln!("  expected end: {}", local_time(expected_end));
     }
     if !report.running.is_empty() {
-        anstream::println!("  running: {}", report.running.join(" "));
+        outln!("  running: {}", report.running.join(" "));
     }
     // A single node in use says nothing that the next job waiting for it would not.
     for planned in report.planned.iter().filter(|planned| planned.nodes.len() > 1) {
         let by = planned.at.map_or_else(String::new, |at| format!(" by {}", local_time(at)));
         let nodes = planned.nodes.join(" ");
-        anstream::println!("  planned: {} starts{by}; held for it: {nodes}", planned.job);
+        outln!("  planned: {} starts{by}; held for it: {nodes}", planned.job);
     }
     if matches!(report.state, RunState::Interrupted | RunState::Incomplete) {
-        anstream::println!("  `torc restart {}` goes on from here", report.id);
+        outln!("  `torc restart {}` goes on from here", report.id);
     }
     if matches!(report.state, RunState::Running | RunState::Stopping) {
         let rows = report.nodes.iter().map(|node| {

@@ -5,6 +5,7 @@ use torc_core::workflow::Workflow;
 
 use crate::args::{Format, ValidateArgs};
 use crate::exit::{Exit, Failure};
+use crate::out::outln;
 use crate::render::diagnostics::{self, ProblemReport};
 use crate::spec_file;
 
@@ -37,7 +38,7 @@ pub(crate) fn execute(args: &ValidateArgs, format: Format) -> Result<Exit, Failu
         Format::Table => {
             diagnostics::print(&spec.source, &spec.problems);
             if let Some(size) = size {
-                anstream::println!(
+                outln!(
                     "{} is valid: workflow `{}` with {}, {}, {}, {}, {}",
                     spec.source.name,
                     size.name,

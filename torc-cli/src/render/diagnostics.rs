@@ -1,5 +1,6 @@
 //! Problems of a spec as people and programs see them.
 
+use crate::out::errln;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
@@ -49,11 +50,11 @@ pub(crate) fn reports(source: &SourceText, problems: &[Problem]) -> Vec<ProblemR
 pub(crate) fn print(source: &SourceText, problems: &[Problem]) {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     for problem in problems {
-        anstream::eprintln!("{}\n", render(&renderer, source, problem));
+        errln!("{}\n", render(&renderer, source, problem));
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     if errors > 1 {
-        anstream::eprintln!("{errors} errors in {}", source.name);
+        errln!("{errors} errors in {}", source.name);
     }
 }
 

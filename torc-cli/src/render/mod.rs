@@ -4,9 +4,9 @@ pub(crate) mod diagnostics;
 pub(crate) mod progress;
 pub(crate) mod summary;
 
-use std::io::Write;
 use std::time::Duration;
 
+use crate::out::{self, Output, outln};
 use anstream::ColorChoice;
 use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Zoned};
@@ -22,14 +22,15 @@ const CYAN: &str = "\x1b[36m";
 const RED_BOLD: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Prints one JSON value on standard output. A reader that went away is not an error.
+/// Prints one JSON value on standard output.
 pub(crate) fn json<T: Serialize>(value: &T) {
     let text =
         serde_json::to_string_pretty(value).expect("our own types have string keys and serialize");
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    out::pass_on(text.as_bytes());
+    out::pass_on(b"\n");
 }
 
-/// Prints a table on standard output. A reader that went away is not an error.
+/// Prints a table on standard output.
 pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().map(|word| word.to_uppercase()));
@@ -37,11 +38,11 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut out = anstream::stdout().lock();
     for line in table.lines() {
-        if writeln!(out, "{}", line.trim_end()).is_err() {
+        if out::state() != Output::Open {
             return;
         }
+        outln!("{}", line.trim_end());
     }
 }
 

@@ -12,6 +12,7 @@ use torc_server::clock::now;
 use torc_server::handle::Handle;
 use torc_server::session::Running;
 
+use crate::out::errln;
 use crate::render::{about, cause, error_word, jobs};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
@@ -96,8 +97,8 @@ impl Progress {
     /// Says something above the bar.
     pub(crate) fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
-            None => anstream::eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| errln!("{text}")),
+            None => errln!("{text}"),
         }
     }
 

@@ -8,6 +8,7 @@ use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_server::session::RunOutcome;
 
 use crate::exit::Exit;
+use crate::out::outln;
 use crate::render::{cause, duration_ms, jobs};
 
 /// Failed jobs shown in full; the rest is counted.
@@ -33,26 +34,26 @@ pub(crate) fn exit(outcome: &RunOutcome, interrupted: bool) -> Exit {
 /// Prints the summary of a run on standard output.
 pub(crate) fn print(outcome: &RunOutcome) {
     let report = &outcome.report;
-    anstream::println!("{}", headline(outcome));
-    anstream::println!("  jobs:  {}", counts(report));
-    anstream::println!("  cores: {}", cores(report));
+    outln!("{}", headline(outcome));
+    outln!("  jobs:  {}", counts(report));
+    outln!("  cores: {}", cores(report));
     if !outcome.failed.is_empty() {
-        anstream::println!("  failed:");
+        outln!("  failed:");
     }
     for attempt in outcome.failed.iter().take(FAILURES_SHOWN) {
         print_failure(attempt);
     }
     if let Some(more) = outcome.failed.len().checked_sub(FAILURES_SHOWN).filter(|more| *more > 0) {
-        anstream::println!("    and {more} more: `torc results --failed` lists them");
+        outln!("    and {more} more: `torc results --failed` lists them");
     }
     match outcome.conclusion {
-        Conclusion::Stopped => anstream::println!("  `torc restart` goes on from here"),
-        Conclusion::Stuck => anstream::println!(
+        Conclusion::Stopped => outln!("  `torc restart` goes on from here"),
+        Conclusion::Stuck => outln!(
             "  the rest could not be started on these nodes in the time there was: `torc jobs \
              --status ready` says why, `torc restart` goes on"
         ),
         Conclusion::Complete if !outcome.failed.is_empty() => {
-            anstream::println!("  `torc restart` runs what did not complete again");
+            outln!("  `torc restart` runs what did not complete again");
         }
         Conclusion::Complete => {}
     }
@@ -100,7 +101,7 @@ fn print_failure(attempt: &AttemptReport) {
     let code = attempt.return_code.map_or_else(String::new, |code| format!(" code {code}"));
     let cause = attempt.outcome.as_ref().map(cause).filter(|cause| !cause.is_empty());
     let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
-    anstream::println!(
+    outln!(
         "    {} {}{code}{cause}, attempt {}, after {}",
         attempt.job,
         attempt.status,
@@ -108,9 +109,9 @@ fn print_failure(attempt: &AttemptReport) {
         duration_ms(attempt.wall_ms)
     );
     if let Some(path) = attempt.stderr.as_ref().or(attempt.stdout.as_ref()) {
-        anstream::println!("      {path}");
+        outln!("      {path}");
         for line in last_lines(path) {
-            anstream::println!("      | {line}");
+            outln!("      | {line}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What follows from an event.
 
+use std::time::Duration;
+
 use crate::ids::{AllocationId, AttemptId, JobId, RunId};
 use crate::resources::{Allocation, Placement};
 use crate::time::Timestamp;
@@ -86,6 +88,7 @@ impl Engine {
             Event::StopRequested { .. } => effects = self.stop()?,
             Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
         }
+        self.last_event_at = self.last_event_at.max(event.at());
         Ok(effects)
     }
 
@@ -108,14 +111,19 @@ impl Engine {
         if !follows || !self.running.is_empty() || self.phase == Phase::Running {
             return Err(self.wrong_phase());
         }
+        for bound in reset.iter().flat_map(|(first, last)| [first, last]) {
+            self.known(*bound)?;
+        }
         let jobs: Vec<JobId> =
             reset.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId).collect();
         for job in &jobs {
-            self.known(*job)?;
+            transition(self.status(*job), Change::Reset)
+                .map_err(|source| Refused::Illegal { job: *job, source })?;
         }
         self.run = Some(run);
         self.phase = Phase::Running;
         self.run_started_at = Some(at);
+        self.paused = Duration::ZERO;
         self.run_ended_at = None;
         for job in &jobs {
             self.change(*job, Change::Reset)?;
@@ -161,7 +169,8 @@ impl Engine {
         if !self.can_resume() {
             return Err(self.wrong_phase());
         }
-        self.lose_cleared(at);
+        self.lose_cleared(self.last_event_at);
+        self.paused += at.since(self.last_event_at);
         self.phase = Phase::Running;
         self.run_ended_at = None;
         Ok(())
@@ -301,8 +310,9 @@ impl Engine {
             self.ledger.release(&placement);
         }
         let held = report.at.since(self.attempts[index].dispatched_at);
+        let is_typical = !report.outcome.came_from_outside();
         let class = self.classes.of_job(job);
-        self.paces[class.0 as usize].note_end(held);
+        self.paces[class.0 as usize].note_end(is_typical.then_some(held));
         self.changed_paces.push(class);
         self.deltas.push(Delta::StepEnded(job));
         if verdict.spends_retry {

@@ -46,9 +46,11 @@ impl ClassPace {
         self.running += 1;
     }
 
-    pub(super) fn note_end(&mut self, held: Duration) {
+    /// `held`: how long the job held its nodes, when that says something about its class.
+    pub(super) fn note_end(&mut self, held: Option<Duration>) {
         const WEIGHT: u32 = 8;
         self.running = self.running.saturating_sub(1);
+        let Some(held) = held else { return };
         self.mean = Some(match self.mean {
             None => held,
             Some(mean) => (mean * (WEIGHT - 1) + held) / WEIGHT,

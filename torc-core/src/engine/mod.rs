@@ -24,6 +24,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
@@ -56,6 +57,10 @@ pub struct Engine {
     run: Option<RunId>,
     run_started_at: Option<Timestamp>,
     run_ended_at: Option<Timestamp>,
+    /// How long nobody drove the current run.
+    paused: Duration,
+    /// The latest time that anything is known of.
+    last_event_at: Timestamp,
     allocations: BTreeMap<AllocationId, AllocationBook>,
     /// The names of all nodes there ever were, at the index of their number.
     node_names: Vec<Box<str>>,
@@ -163,6 +168,8 @@ impl Engine {
             run: None,
             run_started_at: None,
             run_ended_at: None,
+            paused: Duration::ZERO,
+            last_event_at: Timestamp::default(),
             allocations: BTreeMap::new(),
             node_names: Vec::new(),
             running: BTreeMap::new(),
@@ -219,6 +226,16 @@ impl Engine {
     /// When the current or last run began.
     pub fn run_started_at(&self) -> Option<Timestamp> {
         self.run_started_at
+    }
+
+    /// The latest time that anything is known of: what ended unseen ended after it.
+    pub fn last_event_at(&self) -> Timestamp {
+        self.last_event_at
+    }
+
+    /// The number that the next launch of a job will have.
+    pub fn next_attempt(&self, job: JobId) -> AttemptId {
+        AttemptId(self.jobs[job.index()].launches + 1)
     }
 
     /// How many jobs have each status.

@@ -1,8 +1,8 @@
 //! The engine's state as others see it. The same for a live workflow and one read from the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::ids::{ClassId, JobId, StepId};
+use crate::ids::{JobId, StepId};
 use crate::time::Timestamp;
 use crate::traits::PlannedStart;
 use crate::wire::{AttemptReport, JobReport, NodeReport, PlannedReport, RunState, WorkflowReport};
@@ -22,7 +22,7 @@ impl Engine {
         planned: &[PlannedStart],
     ) -> WorkflowReport {
         let header = &self.workflow.header;
-        let until = self.run_ended_at.unwrap_or(now);
+        let until = self.known_until(now, is_live);
         let of_run = || self.attempts.iter().filter(|attempt| Some(attempt.run) == self.run);
         let counts: BTreeMap<JobStatus, u32> =
             JobStatus::ALL.iter().map(|status| (*status, self.counts.of(*status))).collect();
@@ -35,7 +35,7 @@ impl Engine {
             counts,
             started_at: self.run_started_at,
             ended_at: self.run_ended_at,
-            wall_ms: self.run_started_at.map_or(0, |start| until.0.saturating_sub(start.0)),
+            wall_ms: self.wall_ms(until),
             held_cpu_ms: of_run().map(|attempt| attempt.held_cpu_ms(until)).sum(),
             available_cpu_ms: self.available_cpu_ms(until),
             used_cpu_ms: of_run()
@@ -43,10 +43,22 @@ impl Engine {
                 .map(|end| end.usage.cpu_ms)
                 .sum(),
             expected_end: if is_live { self.expected_end(now) } else { None },
-            running: self.longest_running(),
+            running: if is_live { self.longest_running() } else { Vec::new() },
             nodes: self.node_reports(),
             planned: planned.iter().map(|planned| self.planned_report(planned)).collect(),
         }
+    }
+
+    /// Up to when the state of the current run is known.
+    fn known_until(&self, now: Timestamp, is_live: bool) -> Timestamp {
+        self.run_ended_at.unwrap_or(if is_live { now } else { self.last_event_at })
+    }
+
+    /// How long the current run has been driven.
+    fn wall_ms(&self, until: Timestamp) -> u64 {
+        let Some(start) = self.run_started_at else { return 0 };
+        let driven = until.since(start).saturating_sub(self.paused);
+        u64::try_from(driven.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn run_state(&self, is_live: bool) -> RunState {
@@ -76,10 +88,13 @@ impl Engine {
     /// When the remaining jobs will be done, if those of each class take as long as the ended ones
     /// did (or declared), and every CPU is kept busy. `None` while nothing is known.
     fn expected_end(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut seen: HashMap<ClassId, (u64, u64)> = HashMap::new();
+        let mut seen = vec![(0u64, 0u64); self.classes.requests().len()];
         for attempt in &self.attempts {
             let Some(end) = &attempt.end else { continue };
-            let (count, total_ms) = seen.entry(self.classes.of_job(attempt.job)).or_default();
+            if end.outcome.came_from_outside() {
+                continue;
+            }
+            let (count, total_ms) = &mut seen[self.classes.of_job(attempt.job).0 as usize];
             *count += 1;
             *total_ms += end.at.0.saturating_sub(attempt.dispatched_at.0);
         }
@@ -91,9 +106,9 @@ impl Engine {
             let class = self.classes.of_job(job);
             let request = self.classes.request(class);
             let declared = request.runtime.and_then(|time| u64::try_from(time.as_millis()).ok());
-            let duration = match seen.get(&class) {
-                Some((count, total_ms)) => total_ms / count,
-                None => declared?,
+            let duration = match seen[class.0 as usize] {
+                (0, _) => declared?,
+                (count, total_ms) => total_ms / count,
             };
             let cpus = u64::from(request.cpus) * u64::from(request.nodes);
             let done = self.running.get(&job).and_then(|_| self.latest_attempt(job));

@@ -64,9 +64,7 @@ pub(super) fn verdict(
         _ if situation.cancel_requested => change(Change::Canceled),
         // Nobody wished this job ended: torc itself is stopping, or a cause outside the job ended
         // it. It runs again, and the user's retries are not spent.
-        Outcome::Cancelled | Outcome::Lost | Outcome::NodeFailed | Outcome::Preempted => {
-            change(Change::Requeued)
-        }
+        outcome if outcome.came_from_outside() => change(Change::Requeued),
         _ if may_retry(outcome, execution, situation) => {
             Verdict { change: Change::Requeued, spends_retry: true }
         }

@@ -191,6 +191,13 @@ pub enum Outcome {
     Lost,
 }
 
+impl Outcome {
+    /// Whether a cause outside the job ended it, so that it says nothing about jobs like it.
+    pub fn came_from_outside(&self) -> bool {
+        matches!(self, Self::NodeFailed | Self::Preempted | Self::Cancelled | Self::Lost)
+    }
+}
+
 /// What was being done when a launch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

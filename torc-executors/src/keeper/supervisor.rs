@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::PollTimeout;
@@ -17,7 +17,6 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use torc_core::time::Timestamp;
 use torc_core::traits::{LaunchStage, Outcome, StepSignal};
 
 use super::ending::Reason;
@@ -26,6 +25,7 @@ use super::reports::Reports;
 use super::spawn::{Refusal, Spawner};
 use super::step::Step;
 use super::wire::{Launch, Order, Report, StepKey};
+use crate::clock::now;
 use crate::processes;
 
 /// All steps of this keeper.
@@ -294,9 +294,4 @@ fn termination_signal(launch: &Launch) -> Result<Signal, Refusal> {
         stage: LaunchStage::Prepare,
         reason: format!("{number} is not the number of a signal that torc can send"),
     })
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

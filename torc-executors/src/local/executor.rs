@@ -20,7 +20,8 @@ use super::connection::Connection;
 use super::environment;
 use super::hostfiles::Hostfiles;
 use super::start::start_keeper;
-use super::watch::{now, watch};
+use super::watch::watch;
+use crate::clock::now;
 use crate::keeper::wire::{Launch, Order, StepKey};
 
 /// Runs steps as processes of this host.

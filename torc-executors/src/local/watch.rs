@@ -2,17 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use torc_core::time::Timestamp;
 use torc_core::traits::Outcome;
 
 use super::aftermath;
 use super::connection::Connection;
 use super::memory::{self, Sample};
+use crate::clock::now;
 use crate::keeper::wire::{Inbox, Report};
 
 /// Time between two measurements of memory.
@@ -89,10 +89,4 @@ fn receive(connection: &Connection, inbox: &mut Inbox, buffer: &mut [u8]) -> io:
         connection.take(report);
     }
     Ok(true)
-}
-
-/// The time now.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

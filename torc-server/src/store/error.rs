@@ -36,6 +36,24 @@ pub enum StoreError {
     /// No space is left.
     #[error("no space is left for {0}; free some, nothing is lost until then")]
     Full(PathBuf),
+    /// The operating system did not take what was written: a quota is used up, for instance.
+    #[error(
+        "{path} could not be written: {reason} (is a quota used up?); nothing is lost until it can be"
+    )]
+    NotTaken {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// It exists, but is not ours to open.
+    #[error("cannot open {path}: {reason}; if it is another user's, choose another --output-dir")]
+    NotOpened {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
     /// What it contains makes no sense.
     #[error(
         "{path} is damaged: {reason}; put a copy back, or move it away to begin anew (job output beside it is not affected)"
@@ -81,11 +99,11 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same can succeed later without anybody changing the database.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Full(_))
+        matches!(self, Self::Full(_) | Self::NotTaken { .. })
     }
 }
 
-/// SQLite's primary result codes, from <https://www.sqlite.org/rescode.html>.
+/// SQLite's result codes, from <https://www.sqlite.org/rescode.html>.
 mod result_code {
     pub(super) const PERM: i32 = 3;
     pub(super) const BUSY: i32 = 5;
@@ -95,6 +113,9 @@ mod result_code {
     pub(super) const FULL: i32 = 13;
     pub(super) const CANTOPEN: i32 = 14;
     pub(super) const NOTADB: i32 = 26;
+    pub(super) const IOERR_WRITE: i32 = 10 | 3 << 8;
+    pub(super) const IOERR_FSYNC: i32 = 10 | 4 << 8;
+    pub(super) const IOERR_LOCK: i32 = 10 | 15 << 8;
 }
 
 /// Sorts an error of SQLite's into what a person can do about it.
@@ -106,6 +127,13 @@ pub(super) fn classify(path: &std::path::Path, source: sqlx::Error) -> StoreErro
     let path = path.to_path_buf();
     let reason =
         source.as_database_error().map_or_else(String::new, |error| error.message().into());
+    if let Some(result_code::IOERR_WRITE | result_code::IOERR_FSYNC) = code {
+        return StoreError::NotTaken { path, reason };
+    }
+    if code == Some(result_code::IOERR_LOCK) {
+        let reason = "it cannot be locked".to_owned();
+        return StoreError::NotOpened { path, reason };
+    }
     // Extended codes keep the primary one in their lowest byte.
     match code.map(|code| code & 0xff) {
         Some(result_code::BUSY | result_code::LOCKED) => {
@@ -113,9 +141,8 @@ pub(super) fn classify(path: &std::path::Path, source: sqlx::Error) -> StoreErro
             StoreError::InUse { path, owner }
         }
         Some(result_code::FULL) => StoreError::Full(path),
-        Some(result_code::READONLY | result_code::CANTOPEN | result_code::PERM) => {
-            StoreError::NotWritable { path, reason }
-        }
+        Some(result_code::READONLY) => StoreError::NotWritable { path, reason },
+        Some(result_code::CANTOPEN | result_code::PERM) => StoreError::NotOpened { path, reason },
         Some(result_code::CORRUPT | result_code::NOTADB) => StoreError::Damaged { path, reason },
         _ => StoreError::Database { path, source },
     }

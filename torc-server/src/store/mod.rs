@@ -280,7 +280,10 @@ fn check_references(workflow: &Workflow) -> Result<(), String> {
                 .iter()
                 .all(|dependency| (1..=workflow.jobs.len()).contains(&(dependency.0 as usize)))
             && data.is_none_or(|data| {
-                data.output_files.iter().all(|file| within(*file, header.files.len()))
+                let files = data.input_files.iter().chain(&data.output_files);
+                let user_data = data.input_user_data.iter().chain(&data.output_user_data);
+                files.copied().all(|file| within(file, header.files.len()))
+                    && user_data.copied().all(|item| within(item, header.user_data.len()))
             });
         if !known {
             return Err(format!("job `{}` refers to something that is not there", job.name));

@@ -52,6 +52,10 @@ impl Store {
         }
         let writable = access(dir.path(), AccessFlags::W_OK).is_ok()
             && access(&path, AccessFlags::W_OK).is_ok();
+        if !writable && has_unread_log(&path) {
+            let reason = "its log holds changes that cannot be read without writing".to_owned();
+            return Err(StoreError::NotWritable { path, reason });
+        }
         let mut connection = connect(&path, !writable).await?;
         check_version(&mut connection, &path, &MIGRATIONS).await?;
         Ok(Self { connection, path, generation: None })
@@ -61,6 +65,14 @@ impl Store {
     pub fn generation(&self) -> Option<i64> {
         self.generation
     }
+}
+
+/// Whether the write-ahead log beside a database has something in it. SQLite does not look there when
+/// it is told that the file cannot change.
+fn has_unread_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 fn create(dir: &Path, path: &Path) -> Result<(), StoreError> {

@@ -97,7 +97,7 @@ pub(crate) fn bad_name(what: &str, name: &str, span: Span) -> Option<Problem> {
     const LONGEST: usize = 1024;
     let why = if name.trim().is_empty() {
         "is empty".to_owned()
-    } else if name.contains(char::is_control) {
+    } else if name.contains(|c: char| c.is_control() || reorders_text(c)) {
         format!("has a line break or another control character: `{}`", excerpt(name))
     } else if name.len() > LONGEST {
         format!("is longer than {LONGEST} bytes")
@@ -109,6 +109,11 @@ pub(crate) fn bad_name(what: &str, name: &str, span: Span) -> Option<Problem> {
             .at(span, "this name")
             .help("write a short name of printable characters"),
     )
+}
+
+/// Characters that change the order in which a terminal shows others (Unicode Standard Annex 9).
+fn reorders_text(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The problem of a command that no process could be given.

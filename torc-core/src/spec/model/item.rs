@@ -1,7 +1,7 @@
 //! Jobs, files and user data before their parameters are expanded.
 
 use super::env;
-use crate::diagnostics::Span;
+use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::Fields;
 use crate::spec::parameters::Mode;
 use crate::spec::problems::Problems;
@@ -163,6 +163,13 @@ pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
     let mut fields = Fields::open(node, "a job", JOB, problems)?;
     let name = fields.required_text("name", "prepare");
     let command = fields.required_text("command", "python3 prepare.py");
+    if let Some(command) = command.as_ref().filter(|command| command.value.trim().is_empty()) {
+        problems.push(
+            Problem::error("spec::bad-command", "a command is empty")
+                .at(command.span, "nothing to run")
+                .help("write what the job does, or `command: \"true\"` for one that only orders others"),
+        );
+    }
     let links = links(&mut fields);
     if let Some((key, _)) = fields.take("supports_termination") {
         problems.not_run("`supports_termination`", "is ignored: every job can be ended", key.span);

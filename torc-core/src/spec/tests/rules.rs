@@ -72,6 +72,8 @@ fn all_problems_are_found_at_once_in_source_order() {
 #[test]
 fn names_can_be_used() {
     check_jobs("{name: '', command: b}", "bad-name ''");
+    check_jobs("{name: \"a\u{202e}b\", command: b}", "bad-name \"a\u{202e}b\"");
+    check_jobs("{name: a, command: ' '}", "bad-command ' '");
     check_jobs(r#"{name: "a\nb", command: b}"#, r#"bad-name "a\nb""#);
     check_jobs(r#"{name: "a\0", command: b}"#, r#"bad-name "a\0""#);
     check_jobs("{name: ../x/y, command: b}", "");
