@@ -67,16 +67,21 @@ fn render(renderer: &Renderer, source: &SourceText, problem: &Problem) -> String
     let mut group = Group::with_title(title);
     let excerpt = problem.span.map(|span| Excerpt::around(source, span));
     if let Some(excerpt) = &excerpt {
-        group = group.element(
-            Snippet::source(&*excerpt.text)
-                .line_start(excerpt.first_line)
-                .path(&*source.name)
-                .annotation(
-                    AnnotationKind::Primary
-                        .span(excerpt.span.start..excerpt.span.end)
-                        .label(&*problem.label),
-                ),
-        );
+        let mut snippet =
+            Snippet::source(&*excerpt.text).line_start(excerpt.first_line).annotation(
+                AnnotationKind::Primary
+                    .span(excerpt.span.start..excerpt.span.end)
+                    .label(&*problem.label),
+            );
+        if excerpt.is_cut {
+            // The renderer would count columns in the excerpt.
+            let (line, column) = excerpt.position;
+            let origin = annotate_snippets::Origin::path(&*source.name);
+            group = group.element(origin.line(line).char_column(column));
+        } else {
+            snippet = snippet.path(&*source.name);
+        }
+        group = group.element(snippet);
     } else {
         group = group.element(annotate_snippets::Origin::path(&*source.name));
     }
@@ -91,6 +96,10 @@ struct Excerpt {
     text: String,
     first_line: usize,
     span: Span,
+    /// Line and column of the span in the whole text.
+    position: (usize, usize),
+    /// The line begins before the excerpt does.
+    is_cut: bool,
 }
 
 impl Excerpt {
@@ -104,9 +113,12 @@ impl Excerpt {
         let from = floor(text, start.saturating_sub(Self::WIDEST)).max(line_start);
         let to = floor(text, start + Self::WIDEST).min(line_end);
         let end = floor(text, span.end).clamp(start, to);
+        let position = source.position(start);
         Self {
             text: text[from..to].trim_end_matches('\r').to_owned(),
-            first_line: source.position(start).0,
+            first_line: position.0,
+            position,
+            is_cut: from > line_start,
             span: (start - from..end.max(start) - from).into(),
         }
     }
@@ -143,6 +155,13 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
+    }
+
+    #[test]
+    fn the_column_is_that_of_the_file_however_long_the_line() {
+        let text = format!("ä{}b", " ".repeat(500));
+        let shown = rendered(&text, (text.len() - 1..text.len()).into());
+        assert!(shown.contains("spec.yaml:1:502"), "{shown}");
     }
 
     #[test]
