@@ -107,8 +107,13 @@ impl SourceText {
     }
 }
 
-/// The known name nearest to a mistyped one, when one is near enough to be meant.
+/// The known name nearest to a mistyped one, when one is near enough to be meant. Never one for text
+/// of megabytes, which comparing would take minutes for.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST_TYPO: usize = 1024;
+    if wrong.len() > LONGEST_TYPO {
+        return None;
+    }
     let enough = 0.7;
     known
         .into_iter()
