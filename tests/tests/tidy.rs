@@ -84,7 +84,7 @@ fn allowed(room: &str) -> Option<&'static str> {
         "torc-plugins" => "torc-core libloading",
         "torc-server" => {
             "torc-core torc-executors torc-plugins axum futures-util http-body-util hyper \
-             hyper-util nix rcgen rustls sqlx tokio"
+             hyper-util nix rcgen rustls serde_urlencoded sqlx tokio"
         }
         "torc-cli" => {
             "torc-core torc-executors torc-plugins torc-server annotate-snippets anstream clap \
