@@ -139,7 +139,7 @@ fn the_same_run_again_says_how_to_resume_and_starts_anew() {
     anew.says("workflow 2 `w` run 1 completed");
     assert_eq!(place.lines("ran"), ["done", "under_way", "after"]);
     place.write("ran", "");
-    place.torc(&["restart", "1"]).expect(0).says("workflow 1 `w` run 1 ended");
+    place.torc(&["restart", "1"]).expect(0).says("workflow 1 `w` run 1 completed");
     assert_eq!(place.lines("ran"), ["under_way", "after"]);
 }
 
