@@ -5,8 +5,9 @@ use torc_tests::{Place, Started, checkout};
 /// Runs an example in a copy of what it needs, so that nothing is left in the checkout.
 fn run_example(file: &str, options: &[&str]) -> (Place, torc_tests::Ended) {
     let place = Place::new();
-    std::os::unix::fs::symlink(checkout().join("examples"), place.join("examples")).unwrap();
-    std::os::unix::fs::symlink(checkout().join("LICENSE"), place.join("LICENSE")).unwrap();
+    for needed in ["examples", "LICENSE"] {
+        std::os::unix::fs::symlink(checkout().join(needed), place.join(needed)).expect("a link");
+    }
     let path = format!("examples/{file}");
     let ended = Started::start(place.command(&[&["run", &path], options].concat())).wait();
     (place, ended)

@@ -116,7 +116,11 @@ jobs:
     assert_eq!((&jobs[1]["waiting"]["needs"], &jobs[1]["waiting"]["idle"]), (&2.into(), &1.into()));
     assert_eq!(jobs[2]["waiting"]["cause"], "held_for_planned_start", "it is too long to go first");
     assert_eq!(jobs[2]["waiting"]["job"], 2);
-    place.torc(&["status"]).expect(0).says("planned: job 2 starts by");
+    place
+        .torc(&["status"])
+        .expect(0)
+        .says("planned: gang starts by")
+        .says("held for it: node1 node2");
     place.torc(&["jobs"]).expect(0).says("2 idle nodes (1 now").says("nodes held for job 2");
     place.open_gate("go", 1);
     run.wait().expect(0);

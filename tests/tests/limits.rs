@@ -145,3 +145,12 @@ jobs:
     off.run(&[]).expect(0);
     assert!(off.attempts("greedy")[0]["peak_memory"].as_u64().unwrap() > 90 << 20);
 }
+
+#[test]
+fn an_end_time_ends_a_run_as_a_time_limit_does() {
+    let place = Place::with("name: w\njobs: [{name: a, command: exec sleep 600}]");
+    let now = std::process::Command::new("date").args(["-u", "-d", "+3 sec", "+%FT%TZ"]).output();
+    let soon = String::from_utf8(now.unwrap().stdout).unwrap();
+    place.run(&["--end-time", soon.trim()]).expect(1).says("1 terminated");
+    assert_eq!(place.attempts("a")[0]["return_code"], 152);
+}
