@@ -171,3 +171,27 @@ jobs:
     place.run(&[]).expect(0);
     assert_eq!(place.read("out.txt"), "made\n{k:[1,x]} v d\n");
 }
+
+#[test]
+fn jobs_with_gpus_see_their_own_and_others_see_what_was_there() {
+    // The two jobs meet, so that they hold their GPUs at the same time.
+    let place = Place::with(
+        r#"
+name: w
+resource_requirements: [{name: gpu, num_gpus: 1}]
+jobs:
+  - {name: a, resource_requirements: gpu,
+     command: "echo $CUDA_VISIBLE_DEVICES $HIP_VISIBLE_DEVICES $ROCR_VISIBLE_DEVICES; echo > meet"}
+  - {name: b, resource_requirements: gpu,
+     command: "echo $CUDA_VISIBLE_DEVICES $HIP_VISIBLE_DEVICES $ROCR_VISIBLE_DEVICES; read < meet"}
+  - {name: without, command: "echo $CUDA_VISIBLE_DEVICES"}"#,
+    );
+    place.gate("meet");
+    let mut command = place.command(&["run", "w.yaml", "--num-cpus", "3"]);
+    command.env("CUDA_VISIBLE_DEVICES", "3,5");
+    Started::start(command).wait().expect(0);
+    let mut seen = [place.output("wf1_j1_r1_a1.o"), place.output("wf1_j2_r1_a1.o")];
+    seen.sort();
+    assert_eq!(seen, ["3 3 3\n", "5 5 5\n"]);
+    assert_eq!(place.output("wf1_j3_r1_a1.o"), "3,5\n");
+}
