@@ -121,7 +121,7 @@ jobs:
         .expect(0)
         .says("planned: gang starts by")
         .says("held for it: node1 node2");
-    place.torc(&["jobs"]).expect(0).says("2 idle nodes (1 now").says("nodes held for job 2");
+    place.torc(&["jobs"]).expect(0).says("2 idle nodes (1 now").says("nodes held for gang");
     place.open_gate("go", 1);
     run.wait().expect(0);
 }

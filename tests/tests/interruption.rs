@@ -135,7 +135,10 @@ fn the_same_run_again_says_how_to_resume_and_starts_anew() {
 
     place.write("again", "").write("ran", "");
     let anew = place.run(&[]).expect(0);
-    anew.says("Workflow 1 of this spec was interrupted; `torc restart 1` or --resume goes on");
+    anew.says(
+        "Workflow 1 of this spec was interrupted. Starting anew, since --resume was not given",
+    );
+    anew.says("`torc restart 1` goes on with it");
     anew.says("workflow 2 `w` run 1 completed");
     assert_eq!(place.lines("ran"), ["done", "under_way", "after"]);
     place.write("ran", "");

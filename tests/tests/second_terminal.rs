@@ -158,3 +158,28 @@ fn a_state_directory_without_anything_in_it_is_said_so() {
     place.torc(&["logs", "a"]).expect(5).says("torc_output");
     assert!(!place.join("torc_output").exists(), "asking makes nothing");
 }
+
+#[test]
+fn following_a_log_goes_on_with_the_next_attempt() {
+    let spec = r#"
+name: w
+failure_handlers: [{name: again, rules: [{exit_codes: [7], max_retries: 1}]}]
+jobs:
+  - name: a
+    failure_handler: again
+    command: "echo attempt $TORC_ATTEMPT_ID; echo > holds; read < go; test $TORC_ATTEMPT_ID = 2 || exit 7"
+"#;
+    let place = Place::with(spec);
+    let mut holds = place.fifo_for_many("holds");
+    place.gate("go");
+    let run = place.start_run(&[]);
+    holds.line();
+    let mut follower = place.start(&["logs", "a", "-f"]);
+    follower.wait_until_it_prints("attempt 1");
+    place.open_gate("go", 1);
+    holds.line();
+    follower.wait_until_it_prints("attempt 2");
+    place.open_gate("go", 1);
+    follower.wait().expect(0).says("wf1_j1_r1_a1 ended; wf1_j1_r1_a2 follows");
+    run.wait().expect(0);
+}

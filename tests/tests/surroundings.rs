@@ -179,26 +179,70 @@ fn two_runs_that_race_for_a_state_directory_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_socket_folder_that_others_could_enter_is_refused() {
-    let place = Place::with(ONE_JOB);
+fn a_socket_folder_that_others_could_enter_is_not_used() {
+    let place = Place::with("name: w\njobs: [{name: a, command: cp torc_output/server.json note}]");
     let runtime = place.join("runtime");
-    fs::create_dir_all(runtime.join("torc")).unwrap();
-    let run = || {
-        let mut command = place.command(&["run", "w.yaml"]);
-        command.env("XDG_RUNTIME_DIR", &runtime);
-        Started::start(command).wait()
+    let socket_beside = |folder: &std::path::Path| {
+        let mut command = place.command(&["run", "w.yaml", "--new"]);
+        command.env("XDG_RUNTIME_DIR", folder);
+        Started::start(command).wait().expect(0);
+        place.read("note").contains(&*runtime.to_string_lossy())
     };
+    fs::create_dir_all(runtime.join("torc")).unwrap();
     fs::set_permissions(runtime.join("torc"), fs::Permissions::from_mode(0o777)).unwrap();
-    run().expect(5).says("only you can enter").says("XDG_RUNTIME_DIR");
+    assert!(!socket_beside(&runtime), "anybody could enter it");
     fs::remove_dir(runtime.join("torc")).unwrap();
     std::os::unix::fs::symlink("/tmp", runtime.join("torc")).unwrap();
-    run().expect(5).says("only you can enter");
+    assert!(!socket_beside(&runtime), "it leads elsewhere");
     fs::remove_file(runtime.join("torc")).unwrap();
     place.write("runtime/torc", "");
-    run().expect(5).says("only you can enter");
-    assert!(!place.join("ran").exists(), "nothing was launched");
+    assert!(!socket_beside(&runtime), "it is a file");
     fs::remove_file(runtime.join("torc")).unwrap();
-    run().expect(0);
+    assert!(socket_beside(&runtime));
+    assert!(!socket_beside(&place.join("absent")));
+}
+
+#[test]
+fn a_note_that_leads_to_another_run_is_not_believed() {
+    let live = Place::with("name: w\njobs: [{name: a, command: 'echo > holds; read < go'}]");
+    let mut holds = live.fifo("holds");
+    live.gate("go");
+    let run = live.start_run(&[]);
+    holds.line();
+    let victim = Place::with(ONE_JOB);
+    victim.run(&[]).expect(0);
+    fs::copy(live.join("torc_output/server.json"), victim.join("torc_output/server.json")).unwrap();
+    let note =
+        victim.read("torc_output/server.json").replace("\"instance\":\"", "\"instance\":\"x");
+    victim.write("torc_output/server.json", note);
+    victim.torc(&["cancel"]).expect(0).says("0 jobs canceled, 0 jobs asked to end");
+    victim.torc(&["status"]).expect(0).says("1 completed");
+    live.open_gate("go", 1);
+    run.wait().expect(0);
+}
+
+#[test]
+fn references_that_lead_nowhere_in_a_database_are_damage() {
+    let place = Place::with(ONE_JOB);
+    place.run(&[]).expect(0);
+    for change in [
+        r#"UPDATE job_chunk SET jobs = replace(jobs, '"n":"', '"f":{"input_files":[77]},"n":"')"#,
+        r#"UPDATE log SET events = replace(events, '"reset":[[1,1]]', '"reset":[[1,4294967295]]')"#,
+    ] {
+        fs::copy(place.join("torc_output/torc.db"), place.join("intact.db")).unwrap();
+        let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+            n = c.execute(sys.argv[2]).rowcount; c.commit(); c.close(); sys.exit(n < 1)";
+        let changed = Command::new("python3")
+            .args(["-c", script])
+            .arg(place.join("torc_output/torc.db"))
+            .arg(change)
+            .status();
+        assert!(changed.unwrap().success());
+        place.torc(&["status"]).expect(5).says("is damaged");
+        place.torc(&["restart"]).expect(5).says("is damaged");
+        fs::rename(place.join("intact.db"), place.join("torc_output/torc.db")).unwrap();
+    }
+    place.torc(&["status"]).expect(0);
 }
 
 #[test]

@@ -71,3 +71,61 @@ fn colour_is_used_on_a_terminal_and_where_it_is_wished() {
     place.torc(&["--color", "always", "jobs"]).expect(0).says(red);
     place.torc(&["jobs"]).expect(0).does_not_say("\u{1b}");
 }
+
+/// Runs `torc` on a terminal that goes away as soon as a job holds; prints how torc ended.
+const HANG_UP: &str = "
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+open('holds').read()
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_run_gently() {
+    let command =
+        "trap 'echo gently > how; exit 1' TERM; echo > holds; while :; do read < go; done";
+    let place = Place::with(&format!("name: w\njobs: [{{name: a, command: \"{command}\"}}]"));
+    let _holds = place.fifo("holds");
+    place.gate("go");
+    let mut python = Command::new("python3");
+    place.prepare(&mut python);
+    python.args(["-c", HANG_UP]).arg(torc()).args(["run", "w.yaml"]);
+    let ended = Started::start(python).wait().expect(0);
+    assert_eq!(ended.stdout.trim(), "130");
+    assert_eq!(place.read("how").trim(), "gently");
+    place.torc(&["status"]).expect(0).says("interrupted");
+}
+
+#[test]
+fn nohup_lets_a_run_go_on_without_its_terminal() {
+    let place = Place::with("name: w\njobs: [{name: a, command: 'echo > holds; read < go'}]");
+    let mut holds = place.fifo("holds");
+    place.gate("go");
+    let mut nohup = Command::new("nohup");
+    place.prepare(&mut nohup);
+    nohup.arg(torc()).args(["run", "w.yaml"]);
+    let run = Started::start(nohup);
+    holds.line();
+    run.signal(Signal::SIGHUP);
+    place.open_gate("go", 1);
+    run.wait().expect(0).says("1 completed");
+}
+
+#[test]
+fn a_full_standard_output_loses_the_summary_and_nothing_else() {
+    let place = Place::with("name: w\njobs: [{name: a, command: echo a > ran}]");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let mut run = place.command(&["run", "w.yaml"]);
+    run.stderr(full());
+    assert_eq!(run.status().expect("it runs").code(), Some(0));
+    assert_eq!(place.read("ran").trim(), "a");
+    let mut status = place.command(&["status"]);
+    status.stdout(full());
+    let ended = status.stderr(std::process::Stdio::piped()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(5), "{said}");
+    assert!(said.contains("cannot write to standard output"), "{said}");
+}

@@ -59,14 +59,15 @@ impl Failure {
         Self::new(exit, "")
     }
 
-    pub(crate) fn report(&self, format: Format) -> ExitCode {
+    /// Says it, and returns the code.
+    pub(crate) fn report(&self, format: Format) -> Exit {
         if !self.message.is_empty() {
             errln!("{} {}", crate::render::error_word(), self.message);
             if format == Format::Json {
                 crate::render::json(&ErrorReport { error: self.message.clone() });
             }
         }
-        self.exit.into()
+        self.exit
     }
 }
 

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::exit::{Exit, Failure};
+
 fn main() -> ExitCode {
     // The process that keeps jobs is this very program, started again.
     if let Some(code) = torc_executors::keeper::run_if_asked() {
@@ -26,18 +28,18 @@ fn main() -> ExitCode {
     // One thread beside the database's: what runs in parallel are the jobs.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::Failure::internal(&error).report(args.format),
+        Err(error) => return Failure::internal(&error).report(args.format).into(),
     };
-    let code = match runtime.block_on(commands::execute(&args)) {
-        Ok(exit) => exit.into(),
+    let exit = match runtime.block_on(commands::execute(&args)) {
+        Ok(exit) => exit,
         Err(failure) => failure.report(args.format),
     };
     out::flush();
     match out::state() {
-        out::Output::Failed(reason) => {
+        out::Output::Failed(reason) if exit == Exit::Success => {
             let message = format!("cannot write to standard output: {reason}");
-            exit::Failure::new(exit::Exit::Environment, message).report(args::Format::Table)
+            Failure::new(Exit::Environment, message).report(args::Format::Table).into()
         }
-        out::Output::Open | out::Output::Unread => code,
+        _ => exit.into(),
     }
 }

@@ -1,5 +1,6 @@
 //! `torc jobs`: the jobs of a workflow.
 
+use torc_core::ids::JobId;
 use torc_core::wire::JobReport;
 use torc_server::access::Access;
 use torc_server::state_dir::StateDir;
@@ -15,18 +16,21 @@ pub(crate) async fn execute(
 ) -> Result<Exit, Failure> {
     let mut jobs = Access::open(dir).await?.jobs(args.workflow.workflow).await?;
     super::check_names(&args.jobs, jobs.iter().map(|job| job.name.as_str()))?;
+    let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
     jobs.retain(|job| {
         (args.status.is_empty() || args.status.contains(&job.status))
             && (args.jobs.is_empty() || args.jobs.contains(&job.name))
     });
     match format {
         Format::Json => crate::render::json(&jobs),
-        Format::Table => print(&jobs),
+        Format::Table => print(&jobs, &names),
     }
     Ok(Exit::Success)
 }
 
-fn print(jobs: &[JobReport]) {
+/// `names`: of all jobs, at the index of their number.
+fn print(jobs: &[JobReport], names: &[String]) {
+    let name = |job: JobId| names.get(job.index()).cloned().unwrap_or_else(|| job.to_string());
     let rows = jobs.iter().map(|job| {
         let latest = job.latest.as_ref();
         vec![
@@ -39,7 +43,7 @@ fn print(jobs: &[JobReport]) {
             latest
                 .and_then(|attempt| attempt.return_code)
                 .map_or_else(String::new, |code| code.to_string()),
-            job.waiting.as_ref().map_or_else(String::new, waiting),
+            job.waiting.as_ref().map_or_else(String::new, |why| waiting(why, name)),
         ]
     });
     table(&["id", "job", "status", "needs", "nodes", "time", "code", "waits for"], rows);

@@ -12,6 +12,7 @@ use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Zoned};
 use serde::Serialize;
 use torc_core::engine::JobStatus;
+use torc_core::ids::JobId;
 use torc_core::time::Timestamp;
 use torc_core::traits::{LaunchStage, NotNowReason, Outcome, Waiting};
 
@@ -151,7 +152,7 @@ pub(crate) fn cause(outcome: &Outcome) -> String {
 }
 
 /// Why a job waits, in a few words.
-pub(crate) fn waiting(waiting: &Waiting) -> String {
+pub(crate) fn waiting(waiting: &Waiting, name: impl Fn(JobId) -> String) -> String {
     match waiting {
         Waiting::Never(reason) => format!("never: {reason}"),
         Waiting::NotNow(reason) => match reason {
@@ -173,7 +174,7 @@ pub(crate) fn waiting(waiting: &Waiting) -> String {
                 format!("{needs} idle nodes ({idle} now{planned})")
             }
             NotNowReason::HeldForPlannedStart { job, until } => {
-                format!("nodes held for job {job} until {}", local_time(*until))
+                format!("nodes held for {} until {}", name(*job), local_time(*until))
             }
         },
     }

@@ -53,6 +53,7 @@ impl Engine {
         if !self.can_resume() {
             return Ok(Vec::new());
         }
+        let had_ended = matches!(self.phase, Phase::Ended { .. });
         let mut events = vec![Event::RunResumed { at }, Event::CancelRequested { at, jobs }];
         let (outcome, usage) = (Outcome::Lost, Usage::default());
         events.extend(self.running().map(|(job, attempt)| Event::StepEnded {
@@ -65,8 +66,9 @@ impl Engine {
         for event in &events {
             self.apply(event)?;
         }
-        if self.counts.ended() as usize == self.jobs.len() {
-            let event = Event::RunEnded { at, complete: true };
+        let complete = self.counts.ended() as usize == self.jobs.len();
+        if complete || had_ended {
+            let event = Event::RunEnded { at, complete };
             self.apply(&event)?;
             events.push(event);
         }

@@ -60,6 +60,9 @@ impl<F: Fn(StepEvent) + Send + Sync> StepEvents for F {
 /// The executor as a whole failed; no statement about any step.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
+    /// It did not start.
+    #[error("{0}")]
+    NotStarted(String),
     /// Nothing can be launched any more.
     #[error("the executor is gone: {0}")]
     Gone(String),

@@ -101,6 +101,6 @@ pub enum StartError {
 
 impl From<StartError> for ExecutorError {
     fn from(error: StartError) -> Self {
-        Self::Gone(error.to_string())
+        Self::NotStarted(error.to_string())
     }
 }
