@@ -141,10 +141,11 @@ fn allow_launch(events: &[Event], job: JobId, attempt: AttemptId) -> bool {
                 }
                 next = AttemptId(number.0 + 1);
             }
-            Event::LaunchesCleared { jobs, .. } if next == attempt => {
-                if jobs.iter().any(|(first, last)| (first.0..=last.0).contains(&job.0)) {
-                    return true;
-                }
+            Event::LaunchesCleared { jobs, .. }
+                if next == attempt
+                    && jobs.iter().any(|(first, last)| (first.0..=last.0).contains(&job.0)) =>
+            {
+                return true;
             }
             _ => {}
         }
