@@ -214,6 +214,13 @@ fn only_the_command_line_prints_and_exits() {
 }
 
 #[test]
+fn the_command_line_prints_in_ways_that_cannot_panic() {
+    let needles = [" println!", " print!", "eprintln!", "eprint!", ":println!", ":print!"];
+    let breaches = lines_with(sources(&["torc-cli"]), &needles);
+    check("use outln! and errln! of torc-cli/src/out.rs", &breaches);
+}
+
+#[test]
 fn sql_is_only_in_the_store() {
     let store = root().join("torc-server/src/store");
     let elsewhere = sources(&CRATES)

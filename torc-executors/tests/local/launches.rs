@@ -244,6 +244,6 @@ fn a_program_that_is_no_keeper_is_found_out() {
         assert!(matches!(error, StartError::Keeper { .. }), "{error}");
         let error = start("/bin/echo", Path::new("/dev/null/x")).expect_err("no folder");
         assert!(matches!(error, StartError::Scratch { .. }), "{error}");
-        assert!(matches!(ExecutorError::from(error), ExecutorError::Gone(_)));
+        assert!(matches!(ExecutorError::from(error), ExecutorError::NotStarted(_)));
     });
 }
