@@ -125,11 +125,9 @@ fn watching_ends_with_the_run_and_draws_nothing_on_what_is_no_terminal() {
 fn another_run_in_the_same_state_directory_is_refused_and_disturbs_nothing() {
     let (place, run, _holds) = waiting();
     place.write("other.yaml", "name: other\njobs: [{name: a, command: touch other}]");
-    for args in [&["run", "other.yaml"] as &[&str], &["restart"]] {
-        let refused = place.torc(args).expect(5);
-        refused.says("torc.db is in use by another torc (process").says("--output-dir");
-        refused.says(&run.pid().to_string());
-    }
+    let refused = place.torc(&["run", "other.yaml"]).expect(5);
+    refused.says("torc.db is in use by another torc (process").says("--output-dir");
+    refused.says(&run.pid().to_string());
     place.torc(&["--output-dir", "elsewhere", "run", "other.yaml"]).expect(0);
     place.expect_jobs("holder running\nquick failed\nafter blocked\nlater blocked");
     place.open_gate("go", 1);
@@ -182,4 +180,29 @@ jobs:
     place.open_gate("go", 1);
     follower.wait().expect(0).says("wf1_j1_r1_a1 ended; wf1_j1_r1_a2 follows");
     run.wait().expect(0);
+}
+
+#[test]
+fn a_failed_job_is_put_back_into_the_run_under_way() {
+    let spec = r#"
+name: w
+jobs:
+  - {name: long, command: "echo > holds; read < go"}
+  - {name: bad, command: "test -e mended || { echo > failed; exit 1; }"}
+  - {name: after, command: echo after >> ran, depends_on: [bad]}
+"#;
+    let place = Place::with(spec);
+    let mut holds = place.fifo("holds");
+    place.gate("go");
+    let mut run = place.start_run(&[]);
+    holds.line();
+    run.wait_until_it_says("job bad failed");
+    place.write("mended", "");
+    place.torc(&["restart", "7"]).expect(2).says("workflow 1 runs here");
+    let restart = place.json(&["restart"]);
+    assert_eq!(restart, serde_json::json!({"put_back": 2}));
+    place.open_gate("go", 1);
+    run.wait().expect(0).says("3 completed");
+    assert_eq!(place.lines("ran"), ["after"]);
+    assert_eq!(place.attempts("bad").len(), 2);
 }

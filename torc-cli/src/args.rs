@@ -87,7 +87,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Cancel a workflow, or some of its jobs
     Cancel(CancelArgs),
-    /// Go on with an interrupted workflow, or run again what did not complete
+    /// Go on with an interrupted workflow, or run again what did not complete, also in the run under
+    /// way
     Restart(RestartArgs),
 }
 
@@ -138,6 +139,19 @@ pub(crate) struct ResourceArgs {
     /// A label of this worker: it takes only jobs whose labels it has all of
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+}
+
+impl ResourceArgs {
+    /// Whether any of them is there.
+    pub(crate) fn are_given(&self) -> bool {
+        let numbers = [self.num_cpus, self.num_gpus, self.nodes, self.max_parallel_jobs];
+        numbers.iter().any(Option::is_some)
+            || self.memory_gb.is_some()
+            || self.time_limit.is_some()
+            || self.end_time.is_some()
+            || self.pin
+            || !self.labels.is_empty()
+    }
 }
 
 #[derive(Debug, ArgGroup)]

@@ -212,6 +212,13 @@ pub struct CancelReport {
     pub signaled: u32,
 }
 
+/// What became of a wish to run again what did not complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartReport {
+    /// Jobs that were put back into the run under way.
+    pub put_back: u32,
+}
+
 /// Why the server did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {

@@ -13,8 +13,8 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
-    AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL, ServerReport,
-    WorkflowReport,
+    AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL, RestartReport,
+    ServerReport, WorkflowReport,
 };
 
 use crate::api::Selection;
@@ -176,6 +176,21 @@ impl Access {
                 Ok(read(&stored.view(now())))
             }
         }
+    }
+
+    /// Puts the jobs of the run under way that did not complete back into it. `None`: nobody runs a
+    /// workflow now.
+    ///
+    /// # Errors
+    /// When the owner does not answer, runs another workflow, or its run is over.
+    pub async fn restart_live(
+        dir: &StateDir,
+        id: Option<WorkflowId>,
+    ) -> Result<Option<RestartReport>, AccessError> {
+        let Some(owner) = Self::live_owner(dir).await? else { return Ok(None) };
+        let asked = Selection { id, ..Selection::default() };
+        let path = format!("/v1/restart?{}", query(&asked));
+        ask(&owner, Method::POST, &path, Vec::new()).await.map(Some)
     }
 
     /// Ends jobs of the workflow that runs, or of one that was interrupted.

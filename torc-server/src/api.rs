@@ -91,6 +91,7 @@ impl Api {
             .route("/v1/jobs", get(jobs))
             .route("/v1/attempts", get(attempts))
             .route("/v1/cancel", post(cancel))
+            .route("/v1/restart", post(restart))
             .with_state(Shared { handle, workflow, instance: owner.instance.into() });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -187,11 +188,27 @@ async fn cancel(
     Query(asked): Query<Selection>,
     Json(request): Json<CancelRequest>,
 ) -> Response {
-    if asked.id.is_some_and(|id| id != shared.workflow) {
-        let error = RequestError::OtherWorkflow { asked: asked.id, running: shared.workflow };
-        return answer::<()>(Err(error));
+    match shared.only_the_running(asked.id) {
+        Ok(()) => answer(shared.handle.cancel(request).await),
+        refused => answer(refused),
     }
-    answer(shared.handle.cancel(request).await)
+}
+
+async fn restart(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
+    match shared.only_the_running(asked.id) {
+        Ok(()) => answer(shared.handle.put_back().await),
+        refused => answer(refused),
+    }
+}
+
+impl Shared {
+    /// Only the workflow that runs can be changed.
+    fn only_the_running(&self, asked: Option<WorkflowId>) -> Result<(), RequestError> {
+        match asked.filter(|asked| *asked != self.workflow) {
+            None => Ok(()),
+            asked => Err(RequestError::OtherWorkflow { asked, running: self.workflow }),
+        }
+    }
 }
 
 fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response {

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use torc_core::diagnostics::nearest;
-use torc_core::engine::{Conclusion, Effect, Engine, Event, JobStatus, LaunchContext};
+use torc_core::engine::{Conclusion, Effect, Engine, Event, JobStatus, LaunchContext, Phase};
 use torc_core::ids::{AttemptId, JobId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
-use torc_core::wire::{CancelReport, CancelRequest};
+use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::clock::now;
 use crate::handle::{Input, LookFn, RequestError};
@@ -96,15 +96,20 @@ struct Held {
     signals: Vec<(JobId, AttemptId, StepSignal)>,
     launches: Vec<Event>,
     cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
+    restarts: Vec<(RestartReply, Result<RestartReport, RequestError>)>,
     /// Launches that these events clear. Nothing waits for them.
     clearances: Vec<(JobId, AttemptId)>,
 }
 
+type RestartReply = oneshot::Sender<Result<RestartReport, RequestError>>;
 type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.signals.is_empty() && self.launches.is_empty() && self.cancels.is_empty()
+        self.signals.is_empty()
+            && self.launches.is_empty()
+            && self.cancels.is_empty()
+            && self.restarts.is_empty()
     }
 }
 
@@ -227,6 +232,10 @@ impl Driver {
                     let report = self.cancel(&request, now);
                     self.held.cancels.push((reply, report));
                 }
+                Input::PutBack(reply) => {
+                    let report = self.put_back(now);
+                    self.held.restarts.push((reply, report));
+                }
                 Input::Stop => self.apply(Event::StopRequested { at: now }),
                 Input::Kill => {
                     self.apply(Event::StopRequested { at: now });
@@ -335,6 +344,18 @@ impl Driver {
         })
     }
 
+    fn put_back(&mut self, now: Timestamp) -> Result<RestartReport, RequestError> {
+        if self.engine.phase() != Phase::Running {
+            return Err(RequestError::Over);
+        }
+        let jobs = self.engine.jobs_to_put_back();
+        let put_back = jobs.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
+        if put_back > 0 {
+            self.apply(Event::JobsPutBack { at: now, jobs });
+        }
+        Ok(RestartReport { put_back })
+    }
+
     /// Hands the pending events to the store, if something waits for that or it is time.
     fn begin_commit(&mut self) {
         let has_work = !self.pending.is_empty() || !self.held.is_empty();
@@ -416,8 +437,11 @@ impl Driver {
             let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
             self.note(signaled);
         }
+        // Whoever asked may have gone away meanwhile.
         for (reply, report) in held.cancels {
-            // Whoever asked may have gone away meanwhile.
+            let _ = reply.send(report);
+        }
+        for (reply, report) in held.restarts {
             let _ = reply.send(report);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use torc_core::ids::WorkflowId;
 use torc_core::traits::{StepEvent, StepEvents};
-use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, WorkflowReport};
+use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
 use crate::store::StoreError;
 use crate::view::View;
@@ -19,6 +19,8 @@ pub(crate) enum Input {
     Look(Option<WorkflowId>, LookFn),
     /// A wish to end jobs.
     Cancel(CancelRequest, oneshot::Sender<Result<CancelReport, RequestError>>),
+    /// A wish to run again what did not complete.
+    PutBack(oneshot::Sender<Result<RestartReport, RequestError>>),
     /// A wish to stop here and go on later.
     Stop,
     /// A wish to do so without waiting for jobs to end gently.
@@ -122,6 +124,16 @@ impl Handle {
     pub async fn cancel(&self, request: CancelRequest) -> Result<CancelReport, RequestError> {
         let (reply, answered) = oneshot::channel();
         self.inbox.send(Input::Cancel(request, reply)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Puts the jobs that did not complete back into the run, once that wish is durable.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn put_back(&self) -> Result<RestartReport, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        self.inbox.send(Input::PutBack(reply)).map_err(|_| RequestError::Over)?;
         answered.await.map_err(|_| RequestError::Over)?
     }
 

@@ -1,5 +1,8 @@
-//! `torc restart`: goes on with an interrupted run, or runs again what did not complete.
+//! `torc restart`: goes on with an interrupted run, or runs again what did not complete; in the run
+//! under way, if there is one.
 
+use torc_core::wire::RestartReport;
+use torc_server::access::Access;
 use torc_server::session::Session;
 use torc_server::state_dir::StateDir;
 use torc_server::store::StoreError;
@@ -7,6 +10,8 @@ use torc_server::store::StoreError;
 use crate::args::{Format, RestartArgs};
 use crate::exit::{Exit, Failure};
 use crate::host::Host;
+use crate::out::{errln, outln};
+use crate::render::{jobs, json};
 
 pub(crate) async fn execute(
     args: &RestartArgs,
@@ -16,7 +21,24 @@ pub(crate) async fn execute(
     if !dir.database().exists() {
         return Err(StoreError::Missing(dir.path().to_path_buf()).into());
     }
+    if let Some(report) = Access::restart_live(&dir, args.workflow.workflow).await? {
+        return put_back(args, report, format);
+    }
     let host = Host::new(&args.resources, &dir)?;
     let session = Session::open(dir).await?;
     super::run::drive(session, args.workflow.workflow, host, format).await
+}
+
+/// A run is under way in another process, and goes on with what was put back.
+fn put_back(args: &RestartArgs, report: RestartReport, format: Format) -> Result<Exit, Failure> {
+    match format {
+        Format::Json => json(&report),
+        Format::Table => outln!("{} put back into the run under way", jobs(report.put_back)),
+    }
+    if args.resources.are_given() {
+        errln!(
+            "note: the run under way keeps its resources; the options given here have no effect"
+        );
+    }
+    Ok(Exit::Success)
 }

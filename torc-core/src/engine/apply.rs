@@ -66,6 +66,7 @@ impl Engine {
         match event {
             Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
             Event::RunResumed { at } => self.resume_run(*at)?,
+            Event::JobsPutBack { jobs, .. } => self.put_back(jobs)?,
             Event::AllocationGranted { at, allocation } => self.add_allocation(*at, allocation)?,
             Event::AllocationExpired { allocation, .. } => {
                 effects = self.expire_allocation(*allocation)?;
@@ -111,28 +112,47 @@ impl Engine {
         if !follows || !self.running.is_empty() || self.phase == Phase::Running {
             return Err(self.wrong_phase());
         }
-        for bound in reset.iter().flat_map(|(first, last)| [first, last]) {
-            self.known(*bound)?;
-        }
-        let jobs: Vec<JobId> =
-            reset.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId).collect();
-        for job in &jobs {
-            transition(self.status(*job), Change::Reset)
-                .map_err(|source| Refused::Illegal { job: *job, source })?;
-        }
+        let jobs = self.resettable(reset)?;
         self.run = Some(run);
         self.phase = Phase::Running;
         self.run_started_at = Some(at);
         self.paused = Duration::ZERO;
         self.run_ended_at = None;
         for job in &jobs {
+            self.jobs[job.index()].launches = 0;
+        }
+        self.reset(&jobs)
+    }
+
+    fn put_back(&mut self, ranges: &[(JobId, JobId)]) -> Result<(), Refused> {
+        if self.phase != Phase::Running {
+            return Err(self.wrong_phase());
+        }
+        let jobs = self.resettable(ranges)?;
+        self.reset(&jobs)
+    }
+
+    /// The jobs of these ranges, all of which can begin anew.
+    fn resettable(&self, ranges: &[(JobId, JobId)]) -> Result<Vec<JobId>, Refused> {
+        for bound in ranges.iter().flat_map(|(first, last)| [first, last]) {
+            self.known(*bound)?;
+        }
+        let jobs = ranges.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId);
+        jobs.map(|job| match transition(self.status(job), Change::Reset) {
+            Ok(_) => Ok(job),
+            Err(source) => Err(Refused::Illegal { job, source }),
+        })
+        .collect()
+    }
+
+    fn reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
+        for job in jobs {
             self.change(*job, Change::Reset)?;
             let state = &mut self.jobs[job.index()];
             state.cancel_requested = false;
-            state.launches = 0;
             state.retries = 0;
         }
-        self.settle_reset(&jobs)
+        self.settle_reset(jobs)
     }
 
     /// Each of these jobs was reset to blocked: those that wait for nothing are ready, and those

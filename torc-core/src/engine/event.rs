@@ -29,6 +29,14 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Jobs that did not complete (inclusive ranges of job numbers) were put back into the run that
+    /// is under way, and what waits for them begins to wait anew.
+    JobsPutBack {
+        /// When.
+        at: Timestamp,
+        /// The jobs.
+        jobs: Vec<(JobId, JobId)>,
+    },
     /// Nodes were granted.
     AllocationGranted {
         /// When.
@@ -146,6 +154,7 @@ impl Event {
         match self {
             Self::RunStarted { at, .. }
             | Self::RunResumed { at }
+            | Self::JobsPutBack { at, .. }
             | Self::AllocationGranted { at, .. }
             | Self::AllocationExpired { at, .. }
             | Self::AllocationEnded { at, .. }

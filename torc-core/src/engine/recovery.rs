@@ -21,13 +21,48 @@ impl Engine {
     /// The jobs that a new run would start from the beginning: those that have not completed, and
     /// all that depends on them. Inclusive ranges of job numbers, ascending.
     pub fn unfinished_jobs(&self) -> Vec<(JobId, JobId)> {
-        let mut again: Vec<bool> = self
-            .jobs
-            .iter()
-            .map(|job| !matches!(job.status, JobStatus::Completed | JobStatus::Disabled))
-            .collect();
-        let mut open: Vec<JobId> =
-            (0..again.len()).filter(|index| again[*index]).map(JobId::from_index).collect();
+        let is_unfinished =
+            |job| !matches!(self.status(job), JobStatus::Completed | JobStatus::Disabled);
+        let again = self.with_downstream(is_unfinished);
+        ranges_of(again.into_iter())
+    }
+
+    /// The jobs of the run under way that ended without having completed, and what waits for them.
+    /// What has completed stays so, and what runs keeps what it depends on as it is. Inclusive ranges
+    /// of job numbers, ascending.
+    pub fn jobs_to_put_back(&self) -> Vec<(JobId, JobId)> {
+        let is_lost = |job| {
+            use JobStatus::{Canceled, Failed, Terminated};
+            matches!(self.status(job), Failed | Canceled | Terminated)
+        };
+        let in_use = self.upstream_of_running();
+        let mut stays = vec![false; self.jobs.len()];
+        for job in self.with_downstream(|job| is_lost(job) && in_use[job.index()]) {
+            stays[job.index()] = true;
+        }
+        let again = self.with_downstream(|job| is_lost(job) && !stays[job.index()]);
+        ranges_of(again.into_iter().filter(|job| self.status(*job) != JobStatus::Completed))
+    }
+
+    /// For each job whether something that runs depends on it.
+    fn upstream_of_running(&self) -> Vec<bool> {
+        let mut found = vec![false; self.jobs.len()];
+        let mut open: Vec<JobId> = self.running.keys().copied().collect();
+        while let Some(job) = open.pop() {
+            for dependency in &self.workflow.jobs[job.index()].depends_on {
+                if !std::mem::replace(&mut found[dependency.index()], true) {
+                    open.push(*dependency);
+                }
+            }
+        }
+        found
+    }
+
+    /// The chosen jobs and all that depends on them, ascending.
+    fn with_downstream(&self, is_chosen: impl Fn(JobId) -> bool) -> Vec<JobId> {
+        let jobs = || (0..self.jobs.len()).map(JobId::from_index);
+        let mut again: Vec<bool> = jobs().map(&is_chosen).collect();
+        let mut open: Vec<JobId> = jobs().filter(|job| again[job.index()]).collect();
         while let Some(job) = open.pop() {
             for dependent in self.dependents.get(job) {
                 if !std::mem::replace(&mut again[dependent.index()], true) {
@@ -35,8 +70,7 @@ impl Engine {
                 }
             }
         }
-        let chosen = (0..again.len()).filter(|index| again[*index]);
-        ranges_of(chosen.map(JobId::from_index))
+        jobs().filter(|job| again[job.index()]).collect()
     }
 
     /// Cancels jobs of an interrupted run that no process drives any more: what was under way is

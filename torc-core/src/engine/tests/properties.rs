@@ -22,6 +22,7 @@ enum Move {
     Stop,
     Resume,
     Restart,
+    PutBack,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -44,6 +45,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Stop),
         2 => Just(Move::Resume),
         2 => Just(Move::Restart),
+        1 => Just(Move::PutBack),
     ]
 }
 
@@ -98,6 +100,10 @@ fn play(run: &mut Run, step: Move) {
         Move::CancelAll => run.offer(Event::CancelRequested { at, jobs: None }),
         Move::Stop => run.offer(Event::StopRequested { at }),
         Move::Resume => run.offer(Event::RunResumed { at }),
+        Move::PutBack => {
+            let jobs = run.engine.jobs_to_put_back();
+            run.offer(Event::JobsPutBack { at, jobs });
+        }
         Move::Restart => {
             let jobs = run.engine.workflow().jobs.len();
             let complete = run.engine.counts().ended() as usize == jobs;

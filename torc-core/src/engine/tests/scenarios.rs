@@ -214,3 +214,40 @@ fn a_job_that_fits_nowhere_leaves_the_run_stuck_not_hanging() {
     run.dispatch();
     assert_eq!(run.engine.conclusion(), Some(Conclusion::Stuck));
 }
+
+#[test]
+fn what_did_not_complete_can_be_put_back_into_the_run_under_way() {
+    let jobs: &[(&str, &[&str])] = &[
+        ("bad", &[]),
+        ("long", &[]),
+        ("after", &["bad"]),
+        ("both", &["after", "long"]),
+        ("minds", &["bad"]),
+    ];
+    let mut workflow = workflow(jobs);
+    workflow.jobs[4].cancel_on_blocking_job_failure = false;
+    let mut run = Run::begin(workflow, vec![node("n", 2)]);
+    run.dispatch();
+    run.exit("bad", 1);
+    assert_eq!(run.dispatch(), ["minds"]);
+    assert_eq!(run.engine.jobs_to_put_back(), [], "`minds` runs, and depends on what failed");
+    run.exit("minds", 0);
+    assert_eq!(
+        run.statuses(),
+        "bad=failed long=pending after=canceled both=canceled minds=completed"
+    );
+    let jobs = run.engine.jobs_to_put_back();
+    run.apply(Event::JobsPutBack { at: run.now, jobs });
+    assert_eq!(run.statuses(), "bad=ready long=pending after=blocked both=blocked minds=completed");
+    assert_eq!(run.dispatch(), ["bad"]);
+    assert_eq!(run.engine.latest_attempt(JobId(1)).map(|last| last.attempt.0), Some(2));
+    run.exit("bad", 0);
+    run.dispatch();
+    for name in ["after", "long"] {
+        run.exit(name, 0);
+        run.dispatch();
+    }
+    run.exit("both", 0);
+    assert_eq!(run.engine.conclusion(), Some(Conclusion::Complete));
+    assert_eq!(run.engine.jobs_to_put_back(), []);
+}
