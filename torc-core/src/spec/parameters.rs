@@ -334,7 +334,8 @@ fn float_range(first: &str, last: &str, step: &str) -> Option<Result<Values, Str
 
 /// Digits after the point that a value of the range can need.
 fn decimals(text: &str) -> usize {
-    const MOST: usize = 17;
+    // The smallest float has 324 decimals, and no number has more than 17 digits beside.
+    const MOST: usize = 341;
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let digits = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     let shift: i64 = exponent.parse().unwrap_or(0);

@@ -22,6 +22,8 @@ pub(crate) struct Problems<'a> {
     breaks: OnceCell<Vec<usize>>,
     found: RefCell<Vec<Problem>>,
     seen: RefCell<HashSet<(&'static str, Span)>>,
+    /// How many are kept: warnings, and errors.
+    kept: [Cell<usize>; 2],
     dropped: Cell<usize>,
     hints: Cell<u32>,
     failed: Cell<bool>,
@@ -37,6 +39,7 @@ impl<'a> Problems<'a> {
             seen: RefCell::default(),
             dropped: Cell::new(0),
             hints: Cell::new(MOST_HINTS),
+            kept: Default::default(),
             failed: Cell::new(false),
             not_run: RefCell::default(),
         }
@@ -52,7 +55,11 @@ impl<'a> Problems<'a> {
         {
             return;
         }
-        if self.found.borrow().len() < MOST_KEPT {
+        // Warnings leave room for as many errors.
+        let is_error = problem.severity == Severity::Error;
+        let kept = &self.kept[usize::from(is_error)];
+        if kept.get() < MOST_KEPT {
+            kept.set(kept.get() + 1);
             self.found.borrow_mut().push(problem);
         } else {
             self.dropped.set(self.dropped.get() + 1);

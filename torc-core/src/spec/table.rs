@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of items; a row is a combination. Values are kept as written.
 
+use std::collections::HashSet;
+
 use std::rc::Rc;
 
 use super::Sources;
@@ -64,12 +66,13 @@ fn content(path: &str, sources: &dyn Sources) -> Result<Table, String> {
         };
     let text = String::from_utf8(sources.read(path)?).map_err(|_| "it is not UTF-8 text")?;
     let table = read(text.strip_prefix('\u{feff}').unwrap_or(&text))?;
-    for (index, name) in table.columns.iter().enumerate() {
+    let mut known = HashSet::new();
+    for name in &table.columns {
         if !is_identifier(name) {
             let name = excerpt(name);
             return Err(format!("the column `{name}` must have only letters, digits and `_`"));
         }
-        if table.columns[..index].contains(name) {
+        if !known.insert(name) {
             return Err(format!("it has two columns `{name}`"));
         }
     }

@@ -105,7 +105,8 @@ fn add_units(mut text: &str, units: &[(char, u64)]) -> Option<Duration> {
         };
         text = rest;
         let (whole, fraction) = match number.split_once(['.', ',']) {
-            Some((whole, fraction)) if *unit == 'S' => (whole, fraction),
+            // ISO 8601 allows a fraction of the smallest unit only.
+            Some((whole, fraction)) if rest.is_empty() => (whole, fraction),
             Some(_) => return None,
             None => (number, "0"),
         };
@@ -113,9 +114,10 @@ fn add_units(mut text: &str, units: &[(char, u64)]) -> Option<Duration> {
         if !digits(whole) || !digits(fraction) {
             return None;
         }
-        let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+        let nanos: u64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
         let whole = whole.parse::<u64>().ok()?.checked_mul(*seconds)?;
-        total = total.checked_add(Duration::new(whole, nanos))?;
+        total = total.checked_add(Duration::from_secs(whole))?;
+        total = total.checked_add(Duration::from_nanos(nanos.checked_mul(*seconds)?))?;
     }
     // More than a hundred thousand years is a slip, and would not fit the clock's arithmetic.
     const LONGEST: Duration = Duration::from_secs(3_200_000_000_000);
@@ -214,8 +216,8 @@ mod tests {
         check("P2W", 1_209_600_000);
         check("P0DT5M", 300_000);
         for text in [
-            "", "P", "PT", "P1DT", "1H", "PT1", "P1M", "P1Y", "PT1S1M", "PT1.5H", "PT0S", "PT-1S",
-            "P1H",
+            "", "P", "PT", "P1DT", "1H", "PT1", "P1M", "P1Y", "PT1S1M", "PT1.5H2M", "PT0S",
+            "PT-1S", "P1H",
         ] {
             assert!(runtime(text).is_err(), "{text}");
         }

@@ -66,6 +66,9 @@ fn read(definitions: &Node, shared: &[Box<str>], problems: &Problems<'_>) -> Opt
     let mut known = Vec::new();
     for (key, node) in entries {
         let name = &key.value;
+        if matches!(node.value, Value::Null) {
+            continue;
+        }
         if !is_identifier(name) {
             let message = format!("`{}` cannot be a variable's name", excerpt(name));
             problems.push(
@@ -127,8 +130,9 @@ impl Walk<'_, '_> {
             }
         }
         // The columns of a table are not known yet; the expansion leaves what they lack.
-        let has_table =
-            ["parameters_file", "use_parameters_file"].iter().any(|name| item.get(name).is_some());
+        let value = |name| item.get(name).map(|node| &node.value);
+        let has_table = !matches!(value("parameters_file"), None | Some(Value::Null))
+            || matches!(value("use_parameters_file"), Some(Value::Bool(true)));
         self.node(item, (!has_table).then_some(&parameters));
     }
 

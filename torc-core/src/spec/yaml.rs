@@ -302,21 +302,28 @@ fn depth(node: &Node) -> usize {
 
 /// The merge key: what a map lacks is taken from another; of several, the first wins.
 fn merge_into(entries: &mut Vec<(Key, Node)>, merge: Node) -> Result<(), Problem> {
-    match merge.value {
-        Value::Map(more) => {
-            let known: HashSet<&str> = entries.iter().map(|(key, _)| &*key.value).collect();
-            let (lacking, _): (Vec<_>, Vec<_>) =
-                more.into_iter().partition(|(key, _)| !known.contains(&*key.value));
-            entries.extend(lacking);
-            Ok(())
+    let maps = match merge.value {
+        Value::Map(more) => vec![more],
+        Value::Seq(maps) if maps.iter().all(|map| matches!(map.value, Value::Map(_))) => maps
+            .into_iter()
+            .filter_map(|map| match map.value {
+                Value::Map(more) => Some(more),
+                _ => None,
+            })
+            .collect(),
+        _ => {
+            return Err(Problem::error("spec::yaml-merge", "`<<` takes a map or a list of maps")
+                .at(merge.span, "neither")
+                .help("name an anchor that stands before a map: `<<: *defaults`"));
         }
-        Value::Seq(maps) if maps.iter().all(|map| matches!(map.value, Value::Map(_))) => {
-            maps.into_iter().try_for_each(|map| merge_into(entries, map))
+    };
+    let mut known: HashSet<Box<str>> = entries.iter().map(|(key, _)| key.value.clone()).collect();
+    for (key, node) in maps.into_iter().flatten() {
+        if known.insert(key.value.clone()) {
+            entries.push((key, node));
         }
-        _ => Err(Problem::error("spec::yaml-merge", "`<<` takes a map or a list of maps")
-            .at(merge.span, "neither")
-            .help("name an anchor that stands before a map: `<<: *defaults`")),
     }
+    Ok(())
 }
 
 fn check_tag(tag: Option<&Tag>, fitting: &[&str], span: Span) -> Result<(), Problem> {

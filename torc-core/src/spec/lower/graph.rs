@@ -1,6 +1,6 @@
 //! Dependencies that follow from files and user data: from producer to consumer.
 
-use super::job::Scope;
+use super::job::{MOST_DEPENDENCIES, Scope, too_many_dependencies};
 use super::names::Names;
 use crate::diagnostics::Problem;
 use crate::ids::JobId;
@@ -27,8 +27,16 @@ pub(crate) fn add_implied(jobs: &mut [Job], scope: &Scope<'_, '_>, names: &Names
             data_producers[*datum as usize].push(index);
         }
     }
+    let mut dependencies: usize = jobs.iter().map(|job| job.depends_on.len()).sum();
     for (index, job) in (0_u32..).zip(jobs) {
         let Some(data) = &job.data else { continue };
+        let implied = |datum: &u32| data_producers[*datum as usize].len();
+        dependencies += data.input_files.len();
+        dependencies += data.input_user_data.iter().map(implied).sum::<usize>();
+        if dependencies > MOST_DEPENDENCIES {
+            scope.problems.push(too_many_dependencies(names.place(index)));
+            return;
+        }
         let by_file = data.input_files.iter().filter_map(|file| file_producers[*file as usize]);
         let by_data =
             data.input_user_data.iter().flat_map(|datum| &data_producers[*datum as usize]).copied();

@@ -1,5 +1,7 @@
 //! One item of the spec and its combinations of parameters.
 
+use std::collections::HashSet;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 
@@ -17,10 +19,21 @@ use crate::spec::tree::Text;
 pub(crate) struct Expansion<'e, 'a> {
     /// The workflow's parameters.
     pub(crate) shared: &'e [Parameter],
-    /// The columns of the workflow's table, if it has one.
-    pub(crate) shared_table: Option<&'e [Parameter]>,
+    /// The workflow's table.
+    pub(crate) shared_table: SharedTable<'e>,
     pub(crate) sources: &'e dyn Sources,
     pub(crate) problems: &'e Problems<'a>,
+}
+
+/// The workflow's table.
+#[derive(Clone, Copy)]
+pub(crate) enum SharedTable<'e> {
+    /// It has these columns.
+    Columns(&'e [Parameter]),
+    /// It could not be read, which was reported.
+    Wrong,
+    /// The workflow has none.
+    Absent,
 }
 
 /// Parameters in the order written: each group with its place.
@@ -59,9 +72,14 @@ impl Expansion<'_, '_> {
             groups.push((path.span.start, columns.unwrap_or_default()));
         }
         if let Some(span) = shared_table {
-            let columns = self.shared_table.map(<[_]>::to_vec);
-            complete &= columns.is_some();
-            groups.push((span.start, columns.unwrap_or_default()));
+            match self.shared_table {
+                SharedTable::Columns(columns) => groups.push((span.start, columns.to_vec())),
+                SharedTable::Wrong => complete = false,
+                SharedTable::Absent => {
+                    self.problems.push(no_table(span));
+                    complete = false;
+                }
+            }
         }
         for name in uses {
             match self.shared.iter().find(|shared| shared.name.value == name.value) {
@@ -81,11 +99,10 @@ impl Expansion<'_, '_> {
 
     /// Reports a parameter that the item would get from two sides.
     fn are_distinct(&self, groups: &Groups) -> bool {
-        let all: Vec<&Parameter> = groups.iter().flat_map(|(_, group)| group).collect();
-        let twice = all.iter().enumerate().find(|(index, parameter)| {
-            all[..*index].iter().any(|known| known.name.value == parameter.name.value)
-        });
-        if let Some((_, parameter)) = twice {
+        let mut known = HashSet::new();
+        let mut all = groups.iter().flat_map(|(_, group)| group);
+        let twice = all.find(|parameter| !known.insert(&*parameter.name.value));
+        if let Some(parameter) = twice {
             let message = format!("the item has two parameters `{}`", parameter.name.value);
             self.problems.push(
                 Problem::error("spec::bad-parameter", message)
@@ -193,4 +210,10 @@ pub(crate) struct Combination<'c, 'a> {
     pub(crate) all: &'c Combinations,
     pub(crate) number: u64,
     pub(crate) problems: &'c Problems<'a>,
+}
+
+fn no_table(span: Span) -> Problem {
+    Problem::error("spec::unknown-parameter", "the workflow has no `parameters_file`")
+        .at(span, "no table to use")
+        .help("give the workflow a `parameters_file`, or the item one of its own")
 }

@@ -24,7 +24,10 @@ use crate::workflow::{Env, File, Job, JobData, Stdio, UserData};
 const LONGEST_COMMAND: usize = 131_071;
 
 /// More dependencies than this are refused: they alone would take hundreds of megabytes.
-const MOST_DEPENDENCIES: usize = 50_000_000;
+pub(crate) const MOST_DEPENDENCIES: usize = 50_000_000;
+
+/// Bytes of all commands together: a slip in a range must not take the machine's memory.
+const MOST_COMMAND_BYTES: usize = 1 << 30;
 
 /// What jobs can refer to.
 pub(crate) struct Scope<'s, 'a> {
@@ -76,6 +79,7 @@ pub(crate) fn lower(
         last: Last::default(),
         jobs: Vec::with_capacity(names.all().len()),
         dependencies: 0,
+        command_bytes: 0,
     };
     for (item, all) in expanded {
         builder.item(&item, &all);
@@ -109,6 +113,8 @@ struct Builder<'b, 'a> {
     last: Last,
     jobs: Vec<Job>,
     dependencies: usize,
+    /// Bytes of the commands so far.
+    command_bytes: usize,
 }
 
 /// An index that all jobs of an item share, or a name that depends on the combination.
@@ -154,6 +160,12 @@ impl Builder<'_, '_> {
             }
             let (env, labels) = settings.clone().unwrap_or_default();
             let job = self.job(item, &plan, &one);
+            self.command_bytes +=
+                job.command.len() + job.invocation_script.as_ref().map_or(0, |script| script.len());
+            if self.command_bytes > MOST_COMMAND_BYTES {
+                problems.push(too_much_text(item.command.span));
+                return;
+            }
             self.jobs.push(Job { env, labels, ..job });
         }
     }
@@ -327,7 +339,14 @@ fn check_command(command: &str, script: Option<&str>, span: Span, problems: &Pro
     }
 }
 
-fn too_many_dependencies(span: Span) -> Problem {
+fn too_much_text(span: Span) -> Problem {
+    let message = format!("the commands have more than {MOST_COMMAND_BYTES} bytes together");
+    Problem::error("spec::too-many", message)
+        .at(span, "the limit is reached at this job")
+        .help("put what the commands share into a script file")
+}
+
+pub(crate) fn too_many_dependencies(span: Span) -> Problem {
     let message = format!("the jobs have more than {MOST_DEPENDENCIES} dependencies");
     Problem::error("spec::too-many", message)
         .at(span, "the limit is reached at this job")

@@ -20,7 +20,7 @@ use super::problems::{Problems, excerpt};
 use super::table;
 use crate::diagnostics::{Problem, Span};
 use crate::workflow::{Requirements, Workflow};
-use item::Expansion;
+use item::{Expansion, SharedTable};
 use names::Names;
 
 /// Makes a workflow of a spec. `None` when a problem went to `problems`.
@@ -53,8 +53,9 @@ pub(crate) fn lower(
     let shared = parameters::read_all(document.parameters, sources, problems);
     let table = document.parameters_file.map(|path| table::read(&path, sources, problems));
     let shared_table = match &table {
-        Some(columns) => columns.as_deref(),
-        None => Some(&[][..]),
+        Some(Some(columns)) => SharedTable::Columns(columns),
+        Some(None) => SharedTable::Wrong,
+        None => SharedTable::Absent,
     };
     let expansion = Expansion { shared: &shared, shared_table, sources, problems };
     let files = data::files(document.files, &expansion);
@@ -70,6 +71,10 @@ pub(crate) fn lower(
         problems,
     };
     let mut jobs = job::lower(document.jobs, &expansion, &scope);
+    if jobs.items.len() < jobs.names.all().len() {
+        // It was given up as too large, and that was reported.
+        return None;
+    }
     for (name, stdio) in document.stdio_overrides {
         if let Some(index) = jobs.names.resolve(&name.value, name.span, problems) {
             jobs.items[index as usize].stdio = Some(stdio.into());
@@ -92,15 +97,17 @@ pub(crate) struct Expanded<T> {
     pub(crate) names: Names,
 }
 
+/// Bytes that a name can have.
+pub(crate) const LONGEST_NAME: usize = 1024;
+
 /// The problem with a name, if it cannot be used.
 pub(crate) fn bad_name(what: &str, name: &str, span: Span) -> Option<Problem> {
-    const LONGEST: usize = 1024;
     let why = if name.trim().is_empty() {
         "is empty".to_owned()
     } else if name.contains(|c: char| c.is_control() || reorders_text(c)) {
         format!("has a line break or another control character: `{}`", excerpt(name))
-    } else if name.len() > LONGEST {
-        format!("is longer than {LONGEST} bytes")
+    } else if name.len() > LONGEST_NAME {
+        format!("is longer than {LONGEST_NAME} bytes")
     } else {
         return None;
     };

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::LONGEST_NAME;
 use super::job::Scope;
 use crate::diagnostics::Span;
 use crate::spec::model::Relation;
@@ -24,13 +25,19 @@ pub(crate) fn substitute<'t>(
     let mut out = String::new();
     let mut done = 0;
     for (start, _) in text.match_indices("${") {
+        if start < done {
+            // Part of a name that was just replaced.
+            continue;
+        }
         let inner = &text[start + 2..];
         let Some((prefix, relation)) =
             REFERENCES.iter().find(|(prefix, _)| inner.starts_with(prefix))
         else {
             continue;
         };
-        let Some(length) = inner.find('}') else { continue };
+        // No name is longer, so that hostile text costs no more than its length.
+        let most = prefix.len() + LONGEST_NAME + 1;
+        let Some(length) = inner.bytes().take(most).position(|byte| byte == b'}') else { continue };
         let name = &inner[prefix.len()..length];
         let Some(index) = scope.names(*relation).resolve(name, span, scope.problems) else {
             continue;

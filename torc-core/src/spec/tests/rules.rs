@@ -327,3 +327,55 @@ fn one_mistake_is_one_problem() {
         "missing-field name",
     );
 }
+
+#[test]
+fn what_a_review_found_stays_found() {
+    // A reference inside the name of another.
+    let nested = r#"
+name: w
+files: [{name: "x${files.input.y", path: p}, {name: y, path: q}]
+jobs: [{name: a, command: "cat ${files.input.x${files.input.y}"}]"#;
+    let loaded = load_text(nested).expect("it is legal");
+    assert_eq!(&*loaded.workflow.jobs[0].command, "cat p");
+    // As many references that never end as fit.
+    let endless =
+        format!("name: w\njobs: [{{name: a, command: '{}'}}]", "${files.input.".repeat(7_000));
+    assert!(load_text(&endless).is_ok());
+    // More dependencies than any workflow may have, by pattern and by user data.
+    let patterns = r#"
+name: w
+jobs: [{name: "j{i}", command: b, depends_on_regexes: [".*"], parameters: {i: "1:10000"}}]"#;
+    assert_eq!(codes(patterns), ["spec::too-many"]);
+    let data = r#"
+name: w
+user_data: [{name: u}]
+jobs:
+  - {name: "p{i}", command: b, output_user_data: [u], parameters: {i: "1:10000"}}
+  - {name: "c{i}", command: b, input_user_data: [u], parameters: {i: "1:10000"}}"#;
+    assert_eq!(codes(data), ["spec::too-many"]);
+    // A table that is not there.
+    let table = "name: w\njobs: [{name: a, command: b, use_parameters_file: true}]";
+    assert_eq!(codes(table), ["spec::unknown-parameter"]);
+    // An error behind a thousand warnings.
+    let patterns: Vec<String> = (0..1_100).map(|number| format!("'^no{number}$'")).collect();
+    let warnings = format!(
+        "name: w\njobs:\n  - {{name: a, command: b, depends_on_regexes: [{}]}}\n  - {{name: c, command: d, depends_on: [gone]}}",
+        patterns.join(", ")
+    );
+    assert!(codes(&warnings).contains(&"spec::unknown-job"));
+    // Steps too small for most.
+    let tiny = load_text(
+        "name: w\njobs: [{name: 'j{i}', command: b, parameters: {i: '1e-18:3e-18:1e-18'}}]",
+    );
+    assert_eq!(tiny.expect("it is legal").workflow.jobs.len(), 3);
+}
+
+fn load_text(text: &str) -> Result<crate::spec::Loaded, crate::spec::Rejected> {
+    super::load_bytes(text.as_bytes(), Some(crate::spec::Format::Yaml))
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    let problems =
+        load_text(text).map_or_else(|rejected| rejected.problems, |loaded| loaded.warnings);
+    problems.iter().map(|problem| problem.code).collect()
+}
