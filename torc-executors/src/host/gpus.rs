@@ -1,5 +1,6 @@
 //! The GPUs that this process may use: those it was given by environment, else those it finds.
 
+use std::collections::HashSet;
 use std::fs;
 
 /// The variables by which a site or a user says which GPUs to use; the first that is set counts.
@@ -20,10 +21,12 @@ pub(super) fn visible() -> Vec<Box<str>> {
 }
 
 /// A list with commas. CUDA ignores everything from the first invalid entry on, and `-1` is the
-/// customary one; `NoDevFiles` is what Slurm writes for none.
+/// customary one; `NoDevFiles` is what Slurm writes for none. A device that is named twice is one device.
 fn parse_list(list: &str) -> Vec<Box<str>> {
     let ids = list.split(',').map(str::trim);
+    let mut seen = HashSet::new();
     ids.take_while(|id| !id.is_empty() && *id != "-1" && *id != "NoDevFiles")
+        .filter(|id| seen.insert(*id))
         .map(Box::from)
         .collect()
 }

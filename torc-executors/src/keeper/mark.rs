@@ -15,6 +15,7 @@ pub(crate) fn compose(inherited: &str, keeper: i32, key: StepKey) -> String {
 }
 
 /// The step of this keeper that a process with this environment (as in `/proc/PID/environ`) is of.
+/// Of several parts with its number the last is meant: in containers an outer keeper can have the same.
 pub(crate) fn find(environ: &[u8], keeper: i32) -> Option<StepKey> {
     let value = environ
         .split(|&byte| byte == 0)
@@ -22,7 +23,8 @@ pub(crate) fn find(environ: &[u8], keeper: i32) -> Option<StepKey> {
     let parts = std::str::from_utf8(value).ok()?.split('/');
     parts
         .filter_map(|part| part.split_once(':'))
-        .find_map(|(owner, key)| (owner.parse() == Ok(keeper)).then(|| key.parse().ok())?)
+        .filter_map(|(owner, key)| (owner.parse() == Ok(keeper)).then(|| key.parse().ok())?)
+        .next_back()
 }
 
 #[cfg(test)]

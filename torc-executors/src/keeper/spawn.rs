@@ -83,11 +83,18 @@ impl Spawner {
             .stderr(stderr);
         self.pin(&launch.cores)?;
         let spawned = signals::unblocked(|| command.spawn());
-        self.unpin(&launch.cores)?;
-        spawned.and_then(|child| child).map_err(|error| {
+        let unpinned = self.unpin(&launch.cores);
+        let mut child = spawned.and_then(|child| child).map_err(|error| {
             self.programs.clear();
             launch_refusal(launch, &program, &error)
-        })
+        })?;
+        if let Err(refusal) = unpinned {
+            // Nobody would watch it.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(refusal);
+        }
+        Ok(child)
     }
 
     fn outputs(&self, paths: &StdioPaths) -> Result<(Stdio, Stdio), Refusal> {

@@ -164,7 +164,9 @@ impl Step {
     pub(super) fn outcome(&self) -> Outcome {
         let Some(status) = self.status else { return Outcome::Lost };
         let outcome = ending::outcome(status, self.reason, || self.missing_files());
-        if self.stdio.delete_on_success && outcome == (Outcome::Exited { code: 0 }) {
+        let has_completed =
+            matches!(outcome, Outcome::Exited { code: 0 } | Outcome::TimedOut { code: Some(0) });
+        if self.stdio.delete_on_success && has_completed {
             for path in [&self.stdio.stdout, &self.stdio.stderr].into_iter().flatten() {
                 // It may be the same file as the other, or be gone already.
                 let _ = std::fs::remove_file(&**path);

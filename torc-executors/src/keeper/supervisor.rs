@@ -249,7 +249,10 @@ impl Supervisor {
                 continue;
             }
             let Some(step) = self.steps.remove(&key) else { continue };
-            self.groups.remove(&step.pid());
+            // The number may be another step's main process by now.
+            if self.groups.get(&step.pid()) == Some(&key) {
+                self.groups.remove(&step.pid());
+            }
             self.orphans.step_ended(key);
             let (outcome, cpu_ms) = (step.outcome(), step.cpu_us / 1000);
             self.reports.add(&Report::Ended { key, at: now(), outcome, cpu_ms });
