@@ -131,6 +131,11 @@ impl Fleet {
         self.sites.get(site as usize)?.as_ref()
     }
 
+    /// The live allocations' sites.
+    pub(super) fn live_sites(&self) -> impl Iterator<Item = &Site> {
+        self.site_of.values().filter_map(|&site| self.site(site))
+    }
+
     pub(super) fn site_of(&self, allocation: AllocationId) -> Option<u32> {
         self.site_of.get(&allocation).copied()
     }

@@ -338,7 +338,7 @@ impl WholeNodePlacer {
             }
         }
         if is_any_idle && !self.touched.all {
-            for site in self.fleet.sites.iter().flatten() {
+            for site in self.fleet.live_sites() {
                 let [open, held] = site.idle_count;
                 found.idle[0] = found.idle[0].max(open + if pass.in_force { 0 } else { held });
                 found.idle[1] = found.idle[1].max(open + held);
