@@ -5,6 +5,9 @@
 //! what they lead to gathers for the next one, so that commits group themselves under load. Only
 //! jobs that an earlier commit cleared are launched at once.
 
+mod commits;
+mod performance;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +16,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use torc_core::diagnostics::nearest;
 use torc_core::engine::{Conclusion, Effect, Engine, Event, JobStatus, LaunchContext, Phase};
-use torc_core::ids::{AttemptId, JobId, WorkflowId};
+use torc_core::ids::{AttemptId, JobId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::clock::now;
-use crate::handle::{Input, LookFn, RequestError};
+use crate::handle::{Input, RequestError};
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
-use crate::view::View;
+use commits::{CommitState, CommitUnderWay};
 
 /// How long an event that nothing waits for may stay in memory. Short beside any job that a person
 /// would miss, long beside a commit.
@@ -111,24 +114,6 @@ impl Held {
             && self.cancels.is_empty()
             && self.restarts.is_empty()
     }
-}
-
-/// A commit that was handed to the store.
-struct CommitUnderWay {
-    held: Held,
-    state: CommitState,
-    /// A person was told that the disk is full.
-    is_told: bool,
-}
-
-enum CommitState {
-    Writing(oneshot::Receiver<(Commit, Result<(), StoreError>)>),
-    /// The disk is full: to be tried again.
-    Waiting {
-        commit: Commit,
-        error: StoreError,
-        until: Instant,
-    },
 }
 
 /// What ended a wait.
@@ -354,140 +339,6 @@ impl Driver {
             self.apply(Event::JobsPutBack { at: now, jobs });
         }
         Ok(RestartReport { put_back })
-    }
-
-    /// Hands the pending events to the store, if something waits for that or it is time.
-    fn begin_commit(&mut self) {
-        let has_work = !self.pending.is_empty() || !self.held.is_empty();
-        let is_due = !self.held.is_empty()
-            || self.conclusion.is_some()
-            || self.failure.is_some()
-            || self.flush_at.is_some_and(|at| at <= Instant::now());
-        if self.commit.is_some() || !has_work || !is_due {
-            return;
-        }
-        let held = std::mem::take(&mut self.held);
-        self.flush_at = None;
-        let events = std::mem::take(&mut self.pending);
-        let commit = Commit { workflow: self.engine.id(), sequence: self.next_sequence, events };
-        self.next_sequence += 1;
-        let state = CommitState::Writing(self.store.append(commit));
-        self.commit = Some(CommitUnderWay { held, state, is_told: false });
-    }
-
-    /// The store has answered: what waited for it is done. On a full disk it is tried again later;
-    /// what runs goes on meanwhile.
-    async fn end_commit(
-        &mut self,
-        commit: Commit,
-        result: Result<(), StoreError>,
-    ) -> Result<(), DriveError> {
-        let Some(mut under_way) = self.commit.take() else { return Ok(()) };
-        match result {
-            Err(error) if error.may_pass() => {
-                if !under_way.is_told {
-                    let _ = self.notices.send(format!("{error}; waiting"));
-                    under_way.is_told = true;
-                }
-                let until = Instant::now() + RETRY_FULL_DISK;
-                under_way.state = CommitState::Waiting { commit, error, until };
-                self.commit = Some(under_way);
-                return Ok(());
-            }
-            result => result?,
-        }
-        if under_way.is_told {
-            let _ = self.notices.send("there is space again; going on".to_owned());
-        }
-        self.cleared.extend(under_way.held.clearances.drain(..));
-        self.perform(under_way.held).await;
-        Ok(())
-    }
-
-    fn retry_commit(&mut self) {
-        let Some(mut under_way) = self.commit.take() else { return };
-        under_way.state = match under_way.state {
-            CommitState::Waiting { commit, until, .. } if until <= Instant::now() => {
-                CommitState::Writing(self.store.append(commit))
-            }
-            state => state,
-        };
-        self.commit = Some(under_way);
-    }
-
-    /// Whether somebody wishes to stop while the disk is full: waiting any longer would ignore it.
-    fn is_given_up(&self, inputs: &[Input]) -> bool {
-        let is_waiting = self
-            .commit
-            .as_ref()
-            .is_some_and(|commit| matches!(commit.state, CommitState::Waiting { .. }));
-        is_waiting && inputs.iter().any(|input| matches!(input, Input::Stop | Input::Kill))
-    }
-
-    fn give_up(&mut self) -> DriveError {
-        match self.commit.take().map(|commit| commit.state) {
-            Some(CommitState::Waiting { error, .. }) => DriveError::GaveUp(error),
-            _ => DriveError::StoreTask,
-        }
-    }
-
-    async fn perform(&mut self, held: Held) {
-        self.launch(held.launches).await;
-        for (job, attempt, signal) in held.signals {
-            let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
-            self.note(signaled);
-        }
-        // Whoever asked may have gone away meanwhile.
-        for (reply, report) in held.cancels {
-            let _ = reply.send(report);
-        }
-        for (reply, report) in held.restarts {
-            let _ = reply.send(report);
-        }
-    }
-
-    async fn launch(&mut self, dispatched: Vec<Event>) {
-        for event in dispatched {
-            let Event::Dispatched { job, attempt, placement, .. } = event else { continue };
-            let launched = match self.engine.step(job, attempt, &placement, &self.context) {
-                Some(step) => self.executor.launch(step).await,
-                None => {
-                    tracing::error!(%job, "its nodes went away between decision and launch");
-                    Ok(())
-                }
-            };
-            self.note(launched);
-        }
-    }
-
-    /// An executor that is gone ends the run, once all that is known is stored.
-    fn note(&mut self, result: Result<(), ExecutorError>) {
-        if let Err(error) = result {
-            self.failure.get_or_insert(error);
-            self.flush_at = Some(Instant::now());
-        }
-    }
-
-    fn look(&self, id: Option<WorkflowId>, look: LookFn) {
-        match id.filter(|id| *id != self.engine.id()) {
-            None => look(Ok(&View {
-                engine: &self.engine,
-                planned: &self.planned,
-                now: now(),
-                is_live: true,
-                output_dir: &self.context.output_dir,
-            })),
-            Some(id) => {
-                let store = self.store.clone();
-                tokio::spawn(async move {
-                    match store.load(id).await {
-                        Some(Ok(stored)) => look(Ok(&stored.view(now()))),
-                        Some(Err(error)) => look(Err(error.into())),
-                        None => look(Err(RequestError::Over)),
-                    }
-                });
-            }
-        }
     }
 }
 

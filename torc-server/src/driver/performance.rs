@@ -1,0 +1,72 @@
+//! Doing what was decided: launches, signals, answers.
+
+use tokio::time::Instant;
+use torc_core::engine::Event;
+use torc_core::ids::WorkflowId;
+use torc_core::traits::ExecutorError;
+
+use super::{Driver, Held};
+use crate::clock::now;
+use crate::handle::{LookFn, RequestError};
+use crate::view::View;
+
+impl Driver {
+    pub(super) async fn perform(&mut self, held: Held) {
+        self.launch(held.launches).await;
+        for (job, attempt, signal) in held.signals {
+            let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
+            self.note(signaled);
+        }
+        // Whoever asked may have gone away meanwhile.
+        for (reply, report) in held.cancels {
+            let _ = reply.send(report);
+        }
+        for (reply, report) in held.restarts {
+            let _ = reply.send(report);
+        }
+    }
+
+    pub(super) async fn launch(&mut self, dispatched: Vec<Event>) {
+        for event in dispatched {
+            let Event::Dispatched { job, attempt, placement, .. } = event else { continue };
+            let launched = match self.engine.step(job, attempt, &placement, &self.context) {
+                Some(step) => self.executor.launch(step).await,
+                None => {
+                    tracing::error!(%job, "its nodes went away between decision and launch");
+                    Ok(())
+                }
+            };
+            self.note(launched);
+        }
+    }
+
+    /// An executor that is gone ends the run, once all that is known is stored.
+    fn note(&mut self, result: Result<(), ExecutorError>) {
+        if let Err(error) = result {
+            self.failure.get_or_insert(error);
+            self.flush_at = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn look(&self, id: Option<WorkflowId>, look: LookFn) {
+        match id.filter(|id| *id != self.engine.id()) {
+            None => look(Ok(&View {
+                engine: &self.engine,
+                planned: &self.planned,
+                now: now(),
+                is_live: true,
+                output_dir: &self.context.output_dir,
+            })),
+            Some(id) => {
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    match store.load(id).await {
+                        Some(Ok(stored)) => look(Ok(&stored.view(now()))),
+                        Some(Err(error)) => look(Err(error.into())),
+                        None => look(Err(RequestError::Over)),
+                    }
+                });
+            }
+        }
+    }
+}
