@@ -60,11 +60,6 @@ impl Store {
         check_version(&mut connection, &path, &MIGRATIONS).await?;
         Ok(Self { connection, path, generation: None })
     }
-
-    /// The generation of this process' ownership; `None`: opened to read.
-    pub fn generation(&self) -> Option<i64> {
-        self.generation
-    }
 }
 
 /// Whether the write-ahead log beside a database has something in it. SQLite does not look there when
