@@ -80,11 +80,12 @@ fn metadata() -> Metadata {
 fn allowed(room: &str) -> Option<&'static str> {
     Some(match room {
         "torc-core" => "indexmap jsonc-parser kdl regex saphyr-parser strsim",
-        "torc-executors" => "torc-core nix tokio",
+        "torc-executors" => "torc-core nix shlex tokio",
         "torc-plugins" => "torc-core libloading",
         "torc-server" => {
-            "torc-core torc-executors torc-plugins axum futures-util http-body-util hyper \
-             hyper-util nix rcgen rustls serde_urlencoded sqlx tokio"
+            "torc-core torc-executors torc-plugins axum futures-util getrandom http-body-util \
+             hyper hyper-util nix rcgen rustls serde_urlencoded sha2 sqlx tokio tokio-rustls \
+             tokio-tungstenite"
         }
         "torc-cli" => {
             "torc-core torc-executors torc-plugins torc-server annotate-snippets anstream clap \

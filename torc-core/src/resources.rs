@@ -89,12 +89,26 @@ impl Request {
 pub struct NodeInventory {
     /// The host's name as the scheduler knows it.
     pub name: Box<str>,
-    /// The operating system's ids of the CPUs that we may use.
+    /// The operating system's ids of the CPUs that we may use; numbers from 0 where ids are not
+    /// ours to choose.
     pub cores: Box<[u32]>,
+    /// CPUs that are given to a job together: hardware threads of a core where only whole cores can
+    /// be given (Slurm's steps), else 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub threads_per_core: u32,
     /// Memory that we may use, in bytes.
     pub memory: u64,
     /// The device ids of the GPUs that we may use, as `CUDA_VISIBLE_DEVICES` wants them.
     pub gpus: Box<[Box<str>]>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 impl NodeInventory {

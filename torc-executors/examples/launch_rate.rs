@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use torc_core::ids::{AttemptId, JobId, RunId, StepId, WorkflowId};
+use torc_core::ids::{AllocationId, AttemptId, JobId, RunId, StepId, WorkflowId};
 use torc_core::traits::{
     Executor, Outcome, RankLayout, StdioPaths, Step, StepEvent, StepLimits, StepNode,
 };
@@ -87,7 +87,7 @@ async fn executor(jobs: u32, parallel: u32, folder: &Path) -> Result<Duration, B
         match events.recv().await.ok_or("no more events")? {
             StepEvent::Ended { outcome: Outcome::Exited { code: 0 }, .. } => ended += 1,
             StepEvent::Ended { outcome, .. } => return Err(format!("{outcome:?}").into()),
-            StepEvent::Started { .. } => {}
+            StepEvent::Started { .. } | StepEvent::NodeChanged { .. } => {}
         }
     }
     let elapsed = start.elapsed();
@@ -117,7 +117,8 @@ fn step(number: u32, output: &str, node: &StepNode) -> Step {
             delete_on_success: false,
         },
         nodes: vec![node.clone()],
-        layout: RankLayout { ntasks_per_node: 1 },
+        layout: RankLayout { ntasks_per_node: 1, mpi: None, cpu_bind: None },
+        allocation: AllocationId(1),
         limits: StepLimits {
             memory: Some(1 << 30),
             runtime: Some(Duration::from_secs(3600)),

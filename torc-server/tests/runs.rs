@@ -78,7 +78,13 @@ fn workflow(spec: &str) -> Workflow {
 }
 
 fn node() -> NodeInventory {
-    NodeInventory { name: "n".into(), cores: [0, 1].into(), memory: 1 << 30, gpus: [].into() }
+    NodeInventory {
+        name: "n".into(),
+        cores: [0, 1].into(),
+        threads_per_core: 1,
+        memory: 1 << 30,
+        gpus: [].into(),
+    }
 }
 
 fn origin() -> Origin {

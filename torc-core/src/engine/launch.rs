@@ -54,8 +54,17 @@ impl Engine {
             env: self.step_env(id, definition, context),
             working_dir: context.submission_dir.clone(),
             stdio: stdio_paths(id, self.stdio(definition), &context.output_dir),
+            allocation: placement.allocation,
             nodes: self.step_nodes(placement)?,
-            layout: RankLayout { ntasks_per_node: needs.ntasks_per_node },
+            layout: RankLayout {
+                ntasks_per_node: if needs.nodes > 1 { needs.ntasks_per_node } else { 1 },
+                mpi: needs.mpi.as_deref().map(Box::from),
+                cpu_bind: needs
+                    .cpu_bind
+                    .as_deref()
+                    .map(Box::from)
+                    .or_else(|| (!execution.enable_cpu_bind).then(|| Box::from("none"))),
+            },
             limits: StepLimits {
                 memory,
                 runtime: needs.runtime.filter(|_| execution.enforce_runtime),

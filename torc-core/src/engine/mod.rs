@@ -269,6 +269,13 @@ impl Engine {
         self.node_names.get(node.0 as usize).map_or("?", |name| name)
     }
 
+    /// The node of this name in an allocation that has not ended.
+    pub fn find_node(&self, allocation: AllocationId, name: &str) -> Option<NodeId> {
+        let book = self.allocations.get(&allocation).filter(|book| book.ended_at.is_none())?;
+        let nodes = &book.allocation.nodes;
+        nodes.iter().find(|(_, node)| &*node.name == name).map(|(id, _)| *id)
+    }
+
     /// The classes of jobs that are alike for placement, each with the first of its jobs that have
     /// not completed and how many of these there are.
     pub fn unfinished_classes(&self) -> impl Iterator<Item = (&Request, JobId, usize)> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::StepId;
+use crate::ids::{AllocationId, StepId};
 use crate::resources::NodeInventory;
 use crate::time::{Timestamp, millis};
 use crate::traits::launcher::RankLayout;
+use crate::traits::placer::NodeState;
 
 /// Launches steps on an allocation's nodes.
 ///
@@ -86,6 +87,8 @@ pub struct Step {
     pub working_dir: Arc<str>,
     /// Where output goes.
     pub stdio: StdioPaths,
+    /// The allocation that its nodes belong to.
+    pub allocation: AllocationId,
     /// The nodes it runs on, in node order; a command of a gang starts on the first.
     pub nodes: Vec<StepNode>,
     /// How its ranks are laid out over the nodes.
@@ -225,7 +228,7 @@ pub struct Usage {
     pub peak_memory: Option<u64>,
 }
 
-/// A report about a step.
+/// A report of an executor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum StepEvent {
@@ -246,6 +249,20 @@ pub enum StepEvent {
         outcome: Outcome,
         /// What it used.
         usage: Usage,
+    },
+    /// A node was found good or bad for new work. The steps that ran on a failed node end with
+    /// reports of their own.
+    NodeChanged {
+        /// The allocation that it belongs to.
+        allocation: AllocationId,
+        /// The host's name as the scheduler knows it.
+        node: Box<str>,
+        /// When.
+        at: Timestamp,
+        /// Its state from now on.
+        state: NodeState,
+        /// Why, in the scheduler's words.
+        reason: String,
     },
 }
 

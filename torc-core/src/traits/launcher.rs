@@ -19,10 +19,14 @@ pub trait Launcher: Send + Sync {
 }
 
 /// How the ranks of a step lie on its nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RankLayout {
-    /// Ranks on each node, at least 1.
+    /// Ranks on each node, at least 1. A job on one node has one, whatever it says.
     pub ntasks_per_node: u32,
+    /// How ranks find each other: the value of `srun --mpi=`.
+    pub mpi: Option<Box<str>>,
+    /// How ranks are bound to CPUs: the value of `srun --cpu-bind=`; `None`: as the site has it.
+    pub cpu_bind: Option<Box<str>>,
 }
 
 /// What to execute for a step.

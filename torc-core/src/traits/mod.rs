@@ -20,6 +20,6 @@ pub use placer::{
     Snapshot, Start, Waiting, WaitingJob,
 };
 pub use scheduler::{
-    AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler, SchedulerError,
-    Shapes,
+    AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler,
+    SchedulerError, Shapes,
 };

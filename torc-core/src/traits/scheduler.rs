@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::resources::NodeInventory;
 use crate::time::Timestamp;
 
 /// A source of allocations: Slurm, this host, or a site's own.
@@ -67,13 +66,28 @@ impl fmt::Display for AllocationHandle {
 /// What is asked of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllocationRequest {
+    /// What people see in the source's queue.
+    pub name: String,
     /// Nodes, at least 1.
     pub nodes: u32,
     /// How long; `None`: as long as the source gives.
     #[serde(with = "crate::time::millis::option")]
     pub walltime: Option<Duration>,
-    /// The source's own settings, from the spec.
+    /// The source's own settings, from the spec ([`crate::workflow::SchedulerSettings::settings`]).
     pub settings: serde_json::Value,
+    /// The program, absolute, and its arguments, to be run once on the first node. The allocation
+    /// ends with it.
+    pub command: Vec<String>,
+    /// Its working folder, absolute.
+    pub working_dir: String,
+    /// The file that its output goes to, absolute.
+    pub output: String,
+    /// The environment that it starts from: the submitter's.
+    pub env: Vec<(String, String)>,
+    /// The file mode creation mask that it starts with; `None`: the asking process's.
+    pub umask: Option<u32>,
+    /// It begins only after this allocation has ended, however that ended.
+    pub after: Option<AllocationHandle>,
 }
 
 /// A kind of node that a source has.
@@ -100,27 +114,57 @@ pub enum Shapes {
 }
 
 /// Where an allocation stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AllocationState {
     /// It waits in the source's queue.
     Pending {
-        /// The source's reason, in its words.
+        /// The source's reason, in its words (Slurm: `Resources`, `Priority`, …).
         reason: String,
+        /// When the source expects it to start, if it says so.
+        expected_start: Option<Timestamp>,
     },
+    /// It has nodes, which are being made ready (booting, prologs).
+    Configuring,
     /// Its nodes can be used.
-    Granted {
-        /// The nodes, in node order.
-        nodes: Vec<NodeInventory>,
-        /// When it ends.
+    Running {
+        /// When it ends; `None`: it does not.
         ends_at: Option<Timestamp>,
     },
+    /// It has nodes, but nothing on them is given time to run.
+    Suspended,
+    /// It is ending; what ran there is gone or going.
+    Completing,
     /// It is over.
     Ended {
-        /// The source's reason, in its words.
+        /// How, as far as the source tells.
+        cause: AllocationEnd,
+        /// The source's own words.
         reason: String,
     },
-    /// The source knows nothing of it.
+    /// The source knows nothing of it: it never was, or has been forgotten since it ended.
+    Unknown,
+}
+
+/// How an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocationEnd {
+    /// Its command exited with 0.
+    Completed,
+    /// Its command failed.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Its time was up.
+    TimedOut,
+    /// A node failed that it could not do without.
+    NodeFailed,
+    /// The source took its nodes away for something else.
+    Preempted,
+    /// Its command used too much memory.
+    OutOfMemory,
+    /// Nobody knows.
     Unknown,
 }
 

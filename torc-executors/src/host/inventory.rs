@@ -47,6 +47,7 @@ pub fn inventory() -> Result<NodeInventory, InventoryError> {
     Ok(NodeInventory {
         name: host_name(),
         cores,
+        threads_per_core: 1,
         memory: memory.min(limits.memory.unwrap_or(u64::MAX)),
         gpus: gpus::visible().into(),
     })

@@ -68,6 +68,7 @@ pub fn pretend(
     let node = |number: u32| NodeInventory {
         name: if count == 1 { host.name.clone() } else { format!("node{number}").into() },
         cores: all_cores.by_ref().take(cpus as usize).collect(),
+        threads_per_core: 1,
         memory,
         gpus: all_gpus.by_ref().take(gpus as usize).collect(),
     };
@@ -95,6 +96,7 @@ mod tests {
         NodeInventory {
             name: "laptop".into(),
             cores: [0, 2, 4, 6, 8].into(),
+            threads_per_core: 1,
             memory: 100,
             gpus: ["3".into(), "1".into()].into(),
         }

@@ -204,6 +204,7 @@ fn many_steps_at_once_all_end_once() {
                     assert_eq!(outcome, Outcome::Exited { code });
                     assert!(started[&step] <= at, "{step} ended before it started");
                 }
+                StepEvent::NodeChanged { node, .. } => panic!("{node} is this host"),
             }
         }
         assert_eq!(started.len(), count as usize);

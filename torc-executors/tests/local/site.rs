@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use torc_core::ids::{AttemptId, JobId, RunId, StepId, WorkflowId};
+use torc_core::ids::{AllocationId, AttemptId, JobId, RunId, StepId, WorkflowId};
 use torc_core::resources::NodeInventory;
 use torc_core::traits::{
     Executor, Outcome, RankLayout, StdioPaths, Step, StepEvent, StepLimits, StepNode, Usage,
@@ -42,7 +42,13 @@ pub(crate) const HOST: &str = "here";
 
 /// A node of this name with these CPUs.
 pub(crate) fn node(name: &str, cores: &[u32]) -> NodeInventory {
-    NodeInventory { name: name.into(), cores: cores.into(), memory: 1 << 30, gpus: Box::default() }
+    NodeInventory {
+        name: name.into(),
+        cores: cores.into(),
+        threads_per_core: 1,
+        memory: 1 << 30,
+        gpus: Box::default(),
+    }
 }
 
 impl Site {
@@ -92,7 +98,8 @@ impl Site {
                 delete_on_success: false,
             },
             nodes: vec![step_node(HOST, &[0])],
-            layout: RankLayout { ntasks_per_node: 1 },
+            layout: RankLayout { ntasks_per_node: 1, mpi: None, cpu_bind: None },
+            allocation: AllocationId(1),
             limits: StepLimits {
                 memory: None,
                 runtime: None,

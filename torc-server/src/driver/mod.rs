@@ -303,6 +303,13 @@ impl Driver {
                 let (job, attempt) = (step.job, step.attempt);
                 (step, Event::StepEnded { job, attempt, at, outcome, usage })
             }
+            StepEvent::NodeChanged { allocation, node, at, state, reason } => {
+                tracing::info!(%node, ?state, reason, "a node changed");
+                if let Some(node) = self.engine.find_node(allocation, &node) {
+                    self.apply(Event::NodeStateChanged { at, node, state });
+                }
+                return;
+            }
         };
         if step == self.engine.step_id(step.job, step.attempt) {
             self.apply(event);

@@ -100,6 +100,7 @@ pub(super) fn node(name: &str, cpus: u32) -> NodeInventory {
     NodeInventory {
         name: name.into(),
         cores: (0..cpus).collect(),
+        threads_per_core: 1,
         memory: 8 << 30,
         gpus: Box::new([]),
     }

@@ -107,6 +107,7 @@ impl Model {
             let inventory = NodeInventory {
                 name: format!("node{node}").into(),
                 cores: (0..cpus).collect(),
+                threads_per_core: 1,
                 memory: gib * GIB,
                 gpus: (0..gpus).map(|gpu| gpu.to_string().into()).collect(),
             };
