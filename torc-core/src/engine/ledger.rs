@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::ids::{AllocationId, JobId, NodeId};
-use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request};
+use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request, whole_cores};
 use crate::traits::NodeState;
 
 /// Why a start that a placer chose is refused. Always an error in the placer.
@@ -149,7 +149,8 @@ impl Ledger {
         let enough = if request.is_gang() {
             share.cores.len() == inventory.cores.len() && share.gpus.len() == inventory.gpus.len()
         } else {
-            share.gpus.len() == request.gpus as usize && share.cores.len() == request.cpus as usize
+            let cpus = whole_cores(request.cpus, inventory.threads_per_core);
+            share.gpus.len() == request.gpus as usize && share.cores.len() == cpus as usize
         };
         let fits = share.cores.len() >= request.cpus as usize
             && share.gpus.len() >= request.gpus as usize
