@@ -7,6 +7,7 @@
 
 pub mod diagnostics;
 pub mod engine;
+pub mod governor;
 pub mod ids;
 pub mod placer;
 pub mod resources;

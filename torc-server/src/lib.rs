@@ -4,15 +4,19 @@
 //! It performs what the engine decides and knows no rule of its own about jobs.
 
 pub mod access;
+mod action_command;
+mod allocator;
 mod api;
 mod driver;
 pub mod handle;
+mod journal;
 pub mod session;
 pub mod state_dir;
 pub mod store;
 mod store_task;
 mod stored;
 pub mod view;
+mod workers;
 
 pub use api::ApiError;
 pub use driver::DriveError;

@@ -15,7 +15,7 @@ use torc_core::placer::feasibility;
 use torc_core::resources::{Allocation, NodeInventory};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
+    AllocationEnd, Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
 };
 use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_core::workflow::Workflow;
@@ -28,7 +28,7 @@ use crate::state_dir::StateDir;
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
 use crate::stored::{StoredView, placer_for};
-use crate::view::View;
+use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 /// A state directory that this process owns.
 pub struct Session {
@@ -255,6 +255,7 @@ impl Session {
             inbox: outbox,
             notices: notices_in,
             max_parallel_jobs,
+            served: None,
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {
@@ -305,6 +306,8 @@ impl Running {
             now: now(),
             is_live: false,
             output_dir: &output_dir,
+            observed: &NOTHING_OBSERVED,
+            held_back: &NOTHING_HELD_BACK,
         };
         let failed = engine
             .failed_jobs()
@@ -339,7 +342,12 @@ async fn beginning(
     let ended_at = engine.last_event_at();
     let at = now();
     let gone = engine.live_allocations().map(|allocation| allocation.id);
-    events.extend(gone.map(|allocation| Event::AllocationEnded { at: ended_at, allocation }));
+    events.extend(gone.map(|allocation| Event::AllocationEnded {
+        at: ended_at,
+        allocation,
+        cause: AllocationEnd::Unknown,
+        reason: "torc ended".to_owned(),
+    }));
     if is_resumed {
         events.push(Event::RunResumed { at });
     } else {

@@ -157,7 +157,7 @@ fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
         )
     })?;
     let spec_path = spec.path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    Ok(Origin { submission_dir, spec_path, submitted_at: now() })
+    Ok(Origin { submission_dir, spec_path, submitted_at: now(), submitter: None })
 }
 
 /// The interrupted run of the same spec to go on with, if there is one and that is wished.

@@ -21,6 +21,8 @@ mod units;
 mod variables;
 mod yaml;
 
+pub(crate) use units::{slurm_signal, walltime};
+
 use problems::Problems;
 use tree::{Node, Value};
 

@@ -175,6 +175,23 @@ pub(crate) fn signal(text: &str) -> Result<i32, Malformed> {
     }
 }
 
+/// A signal as srun's `--signal` has it: the signal, and the seconds before the end at which it is
+/// sent; 60 when none are said (srun(1)).
+pub(crate) fn slurm_signal(text: &str) -> Result<(i32, u64), Malformed> {
+    const USUAL_SECONDS: u64 = 60;
+    const MOST_SECONDS: u64 = 65_535;
+    let help = "write a signal and seconds such as `TERM@120`";
+    let (name, seconds) = match text.split_once('@') {
+        None => (text, USUAL_SECONDS),
+        Some((name, seconds)) => match seconds.parse() {
+            Ok(seconds) if seconds <= MOST_SECONDS => (name, seconds),
+            _ => return malformed("the time before the end is not 0 to 65535 seconds", help),
+        },
+    };
+    let number = signal(name.strip_prefix("R:").unwrap_or(name))?;
+    Ok((number, seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -147,7 +147,9 @@ pub enum AllocationState {
 }
 
 /// How an allocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum AllocationEnd {
     /// Its command exited with 0.
@@ -165,6 +167,7 @@ pub enum AllocationEnd {
     /// Its command used too much memory.
     OutOfMemory,
     /// Nobody knows.
+    #[default]
     Unknown,
 }
 
