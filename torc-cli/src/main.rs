@@ -5,8 +5,10 @@ mod args;
 mod commands;
 mod exit;
 mod host;
+mod interrupts;
 mod out;
 mod render;
+mod settings;
 mod spec_file;
 
 use std::process::ExitCode;

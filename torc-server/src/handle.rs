@@ -37,10 +37,12 @@ pub(crate) enum Input {
     Stop,
     /// A wish to do so without waiting for jobs to end gently.
     Kill,
+    /// The server ends; what runs elsewhere goes on, and the next server takes it up.
+    Detach,
 }
 
 /// Who wants to know that the end of a step is durable.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Acknowledgement {
     pub(crate) link: WorkerLink,
     pub(crate) step: StepId,
@@ -112,6 +114,9 @@ pub enum RequestError {
     /// The workflow asked about could not be read.
     #[error("{0}")]
     Store(String),
+    /// Nothing can be done about it as things stand.
+    #[error("{0}")]
+    Refused(String),
 }
 
 fn hint(nearest: Option<&str>) -> String {
@@ -202,6 +207,11 @@ impl Handle {
     /// Stops the run gently, to go on later. The driver ends once all steps have.
     pub fn stop(&self) {
         let _ = self.inbox.send(Input::Stop);
+    }
+
+    /// Has the driver end once all that is known is durable; what runs in allocations goes on.
+    pub(crate) fn detach(&self) {
+        let _ = self.inbox.send(Input::Detach);
     }
 
     /// Stops the run at once.

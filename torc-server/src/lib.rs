@@ -5,11 +5,13 @@
 
 pub mod access;
 mod action_command;
+mod admission;
 mod allocator;
 mod api;
 mod driver;
 pub mod handle;
 mod journal;
+mod serve;
 pub mod session;
 pub mod state_dir;
 pub mod store;

@@ -7,29 +7,32 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, Step, StepSignal, StepState};
 use torc_core::wire::link::ToWorker;
 
+use crate::link::channel::Sender;
+
 /// The way to a connected worker. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct WorkerLink {
     /// A number that no other connection has.
     pub(crate) id: u64,
-    pub(crate) outbox: mpsc::UnboundedSender<ToWorker>,
+    pub(crate) sender: Sender<ToWorker>,
 }
 
 impl WorkerLink {
     /// Sends a message. To a worker that has gone away meanwhile it is of no use.
     pub(crate) fn send(&self, message: ToWorker) {
-        let _ = self.outbox.send(message);
+        if let Err(error) = self.sender.send(&message) {
+            tracing::debug!(%error, "a worker does not get a message");
+        }
     }
 }
 
 /// The workers of one workflow.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Workers {
     links: Mutex<HashMap<AllocationId, WorkerLink>>,
 }

@@ -83,6 +83,8 @@ pub(crate) struct Driver {
     /// Nothing can be launched any more.
     failure: Option<ExecutorError>,
     conclusion: Option<Conclusion>,
+    /// The server ends, and the run goes on without it.
+    is_detached: bool,
     /// A server drives it, and gets nodes from schedulers; `None`: it has its nodes.
     served: Option<Served>,
 }
@@ -175,6 +177,7 @@ impl Driver {
             cleared: HashSet::new(),
             failure: None,
             conclusion: None,
+            is_detached: false,
             served: parts.served,
         }
     }
@@ -192,6 +195,9 @@ impl Driver {
                 if let Some(failure) = self.failure {
                     self.store.close().await?;
                     return Err(failure.into());
+                }
+                if self.is_detached {
+                    return Ok((self.engine, Conclusion::Stopped));
                 }
                 if let Some(conclusion) = self.conclusion
                     && self.has_let_go()
@@ -271,6 +277,10 @@ impl Driver {
                 Input::PutBack(reply) => {
                     let report = self.put_back(now);
                     self.held.restarts.push((reply, report));
+                }
+                Input::Detach => {
+                    self.is_detached = true;
+                    self.flush_at = Some(Instant::now());
                 }
                 Input::Stop => self.apply(Event::StopRequested { at: now }),
                 Input::Kill => {

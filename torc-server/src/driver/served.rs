@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_core::engine::{ActionCommand, AllocationBook, Effect, Event, Phase};
+use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
@@ -120,6 +120,11 @@ impl Driver {
     /// interrupted run again. What it does is held until the beginning is durable.
     pub(super) fn take_up(&mut self) {
         let Some(served) = &mut self.served else { return };
+        if let Phase::Ended { complete } = self.engine.phase() {
+            // Only its allocations are left to be seen off.
+            let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
+            self.conclusion = Some(conclusion);
+        }
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
             let (id, Some(scheduler)) = (book.allocation.id, book.allocation.scheduler.clone())
             else {

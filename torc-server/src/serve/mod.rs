@@ -1,0 +1,172 @@
+//! `torc serve`: the process that owns a state directory and drives its workflows, from its beginning
+//! to its clean end.
+//!
+//! It listens over TLS for whoever has the token of its state directory, takes up what an earlier
+//! server left, and ends when it is told to or has had nothing to do for a while. When it ends, or is
+//! killed, what runs in allocations goes on, and the next server takes it back.
+
+mod admission;
+mod routes;
+mod runs;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use torc_core::governor::Limits as GovernorLimits;
+use torc_core::traits::Scheduler;
+
+use crate::allocator::Allocator;
+use crate::link::addresses;
+use crate::link::identity::{Identity, IdentityError};
+use crate::link::listener::{self, Limits, ListenError, Listener};
+use crate::link::remote::Remote;
+use crate::state_dir::{Owner, StateDir};
+use crate::store::{Store, StoreError};
+use crate::store_task::StoreTask;
+pub(crate) use runs::Runs;
+use runs::RunsParts;
+
+/// What a server is started with.
+pub struct ServeOptions {
+    /// The state directory.
+    pub dir: StateDir,
+    /// Where allocations come from.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// How much that may be asked.
+    pub limits: GovernorLimits,
+    /// The program that a worker is, absolute.
+    pub program: PathBuf,
+    /// The TCP port; 0: any that is free.
+    pub port: u16,
+    /// How long to stay without work; `None`: for ever.
+    pub idle_exit: Option<Duration>,
+}
+
+/// A server did not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its secrets cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Nobody could reach it.
+    #[error("cannot listen on port {port}: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// Nobody could reach it, again.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Nobody would find it.
+    #[error("cannot write {path}: {source}")]
+    Announce {
+        /// The access file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// The name of its program or state directory cannot be passed on.
+    #[error("{0} is not valid UTF-8, which schedulers and environments need")]
+    Name(PathBuf),
+}
+
+/// Why a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServeEnd {
+    /// It was told to.
+    Stopped,
+    /// It had nothing to do.
+    Idle,
+}
+
+/// A server that can be reached.
+pub struct Server {
+    runs: Arc<Runs>,
+    listener: Listener,
+    dir: StateDir,
+    idle_exit: Option<Duration>,
+    stop: watch::Receiver<bool>,
+    /// Keeps the wish to stop sayable.
+    _stop_sender: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Takes a state directory over, and what an earlier server left in it.
+    ///
+    /// # Errors
+    /// When another process owns it, or nobody could reach this one.
+    pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
+        let ServeOptions { dir, scheduler, limits, program, port, idle_exit } = options;
+        let store = Store::own(&dir).await?;
+        dir.make_folders()?;
+        let identity = Identity::load_or_create(dir.path())?;
+        let socket = listener::bind(port).map_err(|source| ServeError::Port { port, source })?;
+        let address = socket.local_addr().map_err(|source| ServeError::Port { port, source })?;
+        let remote = Remote {
+            addresses: addresses::candidates(address),
+            pin: identity.pin(),
+            token: identity.token().clone(),
+        };
+        let owner = Owner::serving(remote);
+        let program =
+            program.into_os_string().into_string().map_err(|name| ServeError::Name(name.into()))?;
+        let output_dir = dir.path().to_string_lossy().into_owned();
+        let runs = Runs::new(RunsParts {
+            store: StoreTask::spawn(store, output_dir),
+            allocator: Allocator::spawn(scheduler.clone(), limits, dir.path().to_path_buf()),
+            scheduler,
+            dir: dir.clone(),
+            program,
+            instance: owner.instance.clone(),
+        });
+        runs.resume_all().await?;
+        let (stop_sender, stop) = watch::channel(false);
+        let router = routes::router(runs.clone(), stop_sender.clone());
+        let listener = Listener::start(socket, &identity, router, Limits::default())?;
+        dir.announce(&owner)
+            .map_err(|source| ServeError::Announce { path: dir.path().to_path_buf(), source })?;
+        tracing::info!(%address, dir = %dir.path().display(), "serving");
+        Ok(Self { runs, listener, dir, idle_exit, stop, _stop_sender: stop_sender })
+    }
+
+    /// Serves until it is told to end, by `stop` or over the network, or has had nothing to do for long
+    /// enough. What runs in allocations goes on.
+    ///
+    /// # Errors
+    /// When the last that is known could not be made durable.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<ServeEnd, ServeError> {
+        tokio::pin!(stop);
+        let mut idle_since = Instant::now();
+        let end = loop {
+            let changed = self.runs.changed();
+            let is_idle = self.runs.is_idle();
+            let idle_at = self.idle_exit.filter(|_| is_idle).map(|after| idle_since + after);
+            let idle = async {
+                match idle_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break ServeEnd::Stopped,
+                _ = self.stop.wait_for(|stop| *stop) => break ServeEnd::Stopped,
+                () = idle => break ServeEnd::Idle,
+                () = changed => idle_since = Instant::now(),
+            }
+        };
+        tracing::info!(?end, "the server ends");
+        self.dir.withdraw();
+        self.listener.close().await;
+        self.runs.detach().await?;
+        Ok(end)
+    }
+}
