@@ -88,6 +88,7 @@ impl From<AccessError> for Failure {
         match error {
             AccessError::Store(error) => error.into(),
             AccessError::Refused(_) => Self::new(Exit::Usage, error),
+            AccessError::NeverRuns(_) => Self::new(Exit::NeverRuns, error),
             _ => Self::new(Exit::Environment, error),
         }
     }

@@ -297,7 +297,9 @@ mod tests {
     fn what_is_said_last_counts_and_remembers_who_said_it() {
         let mut settings = Settings::built_in();
         settings.take("[slurm]\nmax_pending = 5\nlongest_poll = '2m'\n", &file("site")).unwrap();
-        settings.take("[server]\nport = 7777\n[slurm]\nlongest_poll = '3m'", &file("user")).unwrap();
+        settings
+            .take("[server]\nport = 7777\n[slurm]\nlongest_poll = '3m'", &file("user"))
+            .unwrap();
         let variable = |name: &str| (name == "TORC_SERVER_PORT").then(|| "8888".to_owned());
         settings.take_variables(variable).unwrap();
         assert_eq!(settings.port.value, 8888);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -74,19 +74,20 @@ pub(crate) struct Selection {
 }
 
 impl Api {
-    pub(crate) fn listen(
-        dir: &StateDir,
-        handle: Handle,
-        workflow: WorkflowId,
-    ) -> Result<Self, ApiError> {
-        let folder = socket_folder()?;
-        let owner = Owner::this_process(&folder);
+    /// How this process can be found, once it listens.
+    pub(crate) fn owner() -> Result<Owner, ApiError> {
+        Ok(Owner::this_process(&socket_folder()?))
+    }
+
+    /// Begins to answer, and leaves word about it.
+    pub(crate) fn listen(dir: &StateDir, owner: &Owner, router: Router) -> Result<Self, ApiError> {
         let socket = owner.socket.clone();
         let listen_error = |source| ApiError::Listen { path: socket.clone(), source };
-        remove_abandoned(&folder);
+        if let Some(folder) = socket.parent() {
+            remove_abandoned(folder);
+        }
         let listener = UnixListener::bind(&socket).map_err(listen_error)?;
-        dir.announce(&owner).map_err(listen_error)?;
-        let router = router(Desk::One { handle, workflow, instance: owner.instance.into() });
+        dir.announce(owner).map_err(listen_error)?;
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the socket of this run failed");
@@ -101,6 +102,9 @@ impl Api {
     }
 }
 
+/// The longest question: a workflow of a million jobs fits.
+pub(crate) const LONGEST_BODY: usize = 1 << 30;
+
 /// The answers that everybody who runs workflows has.
 pub(crate) fn router(desk: Desk) -> Router {
     Router::new()
@@ -111,6 +115,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/allocations", get(allocations))
         .route("/v1/cancel", post(cancel))
         .route("/v1/restart", post(restart))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(desk)
 }
 
@@ -251,7 +256,7 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response 
                 RequestError::Over => StatusCode::GONE,
                 RequestError::UnknownJob { .. } => StatusCode::NOT_FOUND,
                 RequestError::OtherWorkflow { .. } => StatusCode::CONFLICT,
-                RequestError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                RequestError::Refused(_) => StatusCode::BAD_REQUEST,
                 RequestError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(ErrorReport { error: error.to_string() })).into_response()

@@ -114,7 +114,7 @@ pub enum RequestError {
     /// The workflow asked about could not be read.
     #[error("{0}")]
     Store(String),
-    /// Nothing can be done about it as things stand.
+    /// It makes no sense as things stand.
     #[error("{0}")]
     Refused(String),
 }

@@ -35,7 +35,9 @@ pub enum StartError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// A run of `torc run` owns it.
-    #[error("{0} runs a workflow on this machine and owns the state directory; wait for its end, or choose another --output-dir")]
+    #[error(
+        "{0} runs a workflow on this machine and owns the state directory; wait for its end, or choose another --output-dir"
+    )]
     InUse(Box<Owner>),
     /// Its folder or log cannot be made.
     #[error("cannot write {path}: {source}; choose another --output-dir or make it writable")]

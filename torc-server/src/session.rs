@@ -20,7 +20,7 @@ use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_core::workflow::Workflow;
 
 use crate::admission::{check_feasibility, check_inputs};
-use crate::api::{Api, ApiError};
+use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::handle::Handle;
@@ -271,7 +271,10 @@ impl Session {
         let executor = executor(&context, handle.step_events())?;
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
-        let api = Api::listen(&self.dir, handle.clone(), id)?;
+        let owner = Api::owner()?;
+        let instance = owner.instance.as_str().into();
+        let desk = Desk::One { handle: handle.clone(), workflow: id, instance };
+        let api = Api::listen(&self.dir, &owner, router(desk))?;
         let (notices_in, notices) = mpsc::unbounded_channel();
         let driver = Driver::new(DriverParts {
             engine,

@@ -63,9 +63,10 @@ fn state(allocation: &AllocationReport) -> String {
         (AllocationStage::Submitted, Some(AllocationState::Running { .. })) => {
             "starting".to_owned()
         }
-        (AllocationStage::Active | AllocationStage::Unreachable, Some(AllocationState::Suspended)) => {
-            "suspended".to_owned()
-        }
+        (
+            AllocationStage::Active | AllocationStage::Unreachable,
+            Some(AllocationState::Suspended),
+        ) => "suspended".to_owned(),
         (AllocationStage::Ended, _) => match allocation.cause {
             Some(cause) => ended(cause).to_owned(),
             None => "ended".to_owned(),

@@ -25,7 +25,8 @@ pub(crate) fn execute(format: Format) -> Result<Exit, Failure> {
         }
         Format::Table => table(
             &["setting", "value", "from"],
-            rows.into_iter().map(|(setting, value, origin)| vec![setting.to_owned(), value, origin]),
+            rows.into_iter()
+                .map(|(setting, value, origin)| vec![setting.to_owned(), value, origin]),
         ),
     }
     Ok(Exit::Success)

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use torc_executors::slurm::{Call, Partition, Programs, SlurmScheduler};
 use torc_server::access::Access;
-use torc_server::state_dir::StateDir;
 use torc_server::doctor;
+use torc_server::state_dir::StateDir;
 
 use crate::args::{DoctorArgs, Format};
 use crate::commands::serve::programs;
@@ -253,9 +253,10 @@ fn probe_call(args: &DoctorArgs, addresses: &[String]) -> Call {
         value.as_ref().map(|value| format!("--{name}={value}"))
     };
     let words = ["--nodes=1", "--ntasks=1", "--time=2", "--quiet", "--job-name=torc_probe"];
-    let targets = addresses.iter().filter_map(|address| address.rsplit_once(':')).flat_map(
-        |(host, port)| [host.trim_matches(['[', ']']).to_owned(), port.to_owned()],
-    );
+    let targets = addresses
+        .iter()
+        .filter_map(|address| address.rsplit_once(':'))
+        .flat_map(|(host, port)| [host.trim_matches(['[', ']']).to_owned(), port.to_owned()]);
     let call = words
         .map(str::to_owned)
         .into_iter()

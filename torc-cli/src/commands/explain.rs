@@ -34,10 +34,7 @@ pub(crate) async fn execute(
 ) -> Result<Exit, Failure> {
     let access = Access::open(dir).await?;
     let jobs = access.jobs(args.workflow).await?;
-    super::check_names(
-        std::slice::from_ref(&args.job),
-        jobs.iter().map(|job| job.name.as_str()),
-    )?;
+    super::check_names(std::slice::from_ref(&args.job), jobs.iter().map(|job| job.name.as_str()))?;
     let workflow = access.workflow(args.workflow).await?;
     let mut allocations = access.allocations(args.workflow).await?;
     allocations.retain(|allocation| allocation.stage != AllocationStage::Ended);

@@ -96,7 +96,11 @@ async fn accompany(running: &mut Running) -> Result<bool, Failure> {
 }
 
 /// Shows how a run ended, and chooses the exit code.
-pub(crate) fn conclude(outcome: &RunOutcome, interrupted: bool, format: Format) -> Result<Exit, Failure> {
+pub(crate) fn conclude(
+    outcome: &RunOutcome,
+    interrupted: bool,
+    format: Format,
+) -> Result<Exit, Failure> {
     match format {
         Format::Json => json(&outcome.report),
         Format::Table => summary::print(outcome),
@@ -177,7 +181,9 @@ fn say_what_is_different_here(workflow: &Workflow) {
         errln!("note: this machine stands for every scheduler of the spec; nothing is submitted");
     }
     if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
-        errln!("note: actions of type `run_commands` are run by `torc submit`, not by `torc run` yet");
+        errln!(
+            "note: actions of type `run_commands` are run by `torc submit`, not by `torc run` yet"
+        );
     }
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())

@@ -59,7 +59,8 @@ pub(crate) fn print_scripts(workflow: &Workflow, dir: &StateDir) -> Result<Exit,
             outln!("");
         }
         let request = request(settings, dir)?;
-        let text = script::preview(&request).map_err(|error| Failure::new(Exit::SpecInvalid, error))?;
+        let text =
+            script::preview(&request).map_err(|error| Failure::new(Exit::SpecInvalid, error))?;
         outln!("# scheduler `{}`: {}", settings.name, wanted(workflow, settings));
         outln!("{}", text.trim_end());
     }

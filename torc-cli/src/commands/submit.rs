@@ -20,7 +20,7 @@ use crate::commands::slurm;
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::{errln, outln};
-use crate::render::{diagnostics, json, jobs, summary};
+use crate::render::{diagnostics, jobs, json, summary};
 use crate::spec_file;
 
 /// How often a run that is followed is looked at.
@@ -65,8 +65,7 @@ pub(crate) async fn execute(
 
 /// The workflow with where it comes from, and what its jobs start from.
 fn request(workflow: Workflow, spec_path: Option<&Path>) -> Result<SubmitRequest, Failure> {
-    let is_of_allocation =
-        |name: &str| name.starts_with("SLURM_") || name.starts_with("SBATCH_");
+    let is_of_allocation = |name: &str| name.starts_with("SLURM_") || name.starts_with("SBATCH_");
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
@@ -121,12 +120,8 @@ async fn follow(dir: &StateDir, id: WorkflowId, format: Format) -> Result<Exit, 
 
 async fn line(access: &Access, report: &WorkflowReport) -> Result<String, Failure> {
     let of = |status| report.counts.get(&status).copied().unwrap_or(0);
-    let ended: u32 = report
-        .counts
-        .iter()
-        .filter(|(status, _)| status.has_ended())
-        .map(|(_, count)| count)
-        .sum();
+    let ended: u32 =
+        report.counts.iter().filter(|(status, _)| status.has_ended()).map(|(_, count)| count).sum();
     let running = of(JobStatus::Running) + of(JobStatus::Pending);
     let mut parts = vec![format!("{ended} of {} ended, {running} running", jobs(report.jobs))];
     let failed = of(JobStatus::Failed) + of(JobStatus::Terminated);
@@ -158,7 +153,8 @@ async fn conclude(
     };
     let mut failed: Vec<AttemptReport> = Vec::new();
     let counts_failed = [JobStatus::Failed, JobStatus::Terminated];
-    if counts_failed.iter().any(|status| report.counts.get(status).is_some_and(|count| *count > 0)) {
+    if counts_failed.iter().any(|status| report.counts.get(status).is_some_and(|count| *count > 0))
+    {
         let jobs = access.jobs(Some(report.id)).await?;
         let ended_badly = jobs
             .into_iter()

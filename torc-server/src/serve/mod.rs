@@ -20,6 +20,7 @@ use torc_core::governor::Limits as GovernorLimits;
 use torc_core::traits::Scheduler;
 
 use crate::allocator::Allocator;
+use crate::api::{Api, ApiError};
 use crate::link::addresses;
 use crate::link::identity::{Identity, IdentityError};
 use crate::link::listener::{self, Limits, ListenError, Listener};
@@ -66,14 +67,9 @@ pub enum ServeError {
     /// Nobody could reach it, again.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Nobody would find it.
-    #[error("cannot write {path}: {source}")]
-    Announce {
-        /// The access file.
-        path: PathBuf,
-        /// The operating system's words.
-        source: std::io::Error,
-    },
+    /// Nobody could reach it, once more.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// The name of its program or state directory cannot be passed on.
     #[error("{0} is not valid UTF-8, which schedulers and environments need")]
     Name(PathBuf),
@@ -92,6 +88,7 @@ pub enum ServeEnd {
 pub struct Server {
     runs: Arc<Runs>,
     listener: Listener,
+    api: Api,
     dir: StateDir,
     idle_exit: Option<Duration>,
     stop: watch::Receiver<bool>,
@@ -116,7 +113,7 @@ impl Server {
             pin: identity.pin(),
             token: identity.token().clone(),
         };
-        let owner = Owner::serving(remote);
+        let owner = Owner { remote: Some(Box::new(remote)), ..Api::owner()? };
         let program =
             program.into_os_string().into_string().map_err(|name| ServeError::Name(name.into()))?;
         let output_dir = dir.path().to_string_lossy().into_owned();
@@ -131,11 +128,10 @@ impl Server {
         runs.resume_all().await?;
         let (stop_sender, stop) = watch::channel(false);
         let router = routes::router(runs.clone(), stop_sender.clone());
-        let listener = Listener::start(socket, &identity, router, Limits::default())?;
-        dir.announce(&owner)
-            .map_err(|source| ServeError::Announce { path: dir.path().to_path_buf(), source })?;
+        let listener = Listener::start(socket, &identity, router.clone(), Limits::default())?;
+        let api = Api::listen(&dir, &owner, router)?;
         tracing::info!(%address, dir = %dir.path().display(), "serving");
-        Ok(Self { runs, listener, dir, idle_exit, stop, _stop_sender: stop_sender })
+        Ok(Self { runs, listener, api, dir, idle_exit, stop, _stop_sender: stop_sender })
     }
 
     /// Serves until it is told to end, by `stop` or over the network, or has had nothing to do for long
@@ -165,6 +161,7 @@ impl Server {
         };
         tracing::info!(?end, "the server ends");
         self.dir.withdraw();
+        self.api.close();
         self.listener.close().await;
         self.runs.detach().await?;
         Ok(end)

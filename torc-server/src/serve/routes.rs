@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{State, WebSocketUpgrade};
+use axum::extract::{DefaultBodyLimit, State, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -14,7 +14,7 @@ use torc_core::wire::{ErrorReport, PROTOCOL, SubmitReport, SubmitRequest};
 
 use super::admission::SubmitError;
 use super::runs::Runs;
-use crate::api::{self, Desk};
+use crate::api::{self, Desk, LONGEST_BODY};
 use crate::handle::{Acknowledgement, Handle, Input, WorkerInput};
 use crate::link::channel::{Channel, Settings};
 use crate::session::RunError;
@@ -32,6 +32,7 @@ pub(super) fn router(runs: Arc<Runs>, stop: watch::Sender<bool>) -> Router {
         .route("/v1/submit", post(submit))
         .route("/v1/worker", get(worker))
         .route("/v1/shutdown", post(shutdown))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(Shared { runs: runs.clone(), stop });
     api::router(Desk::Many(runs)).merge(own)
 }
@@ -60,9 +61,9 @@ fn words(error: &SubmitError) -> String {
     }
 }
 
-async fn shutdown(State(shared): State<Shared>) -> StatusCode {
+async fn shutdown(State(shared): State<Shared>) -> Json<()> {
     let _ = shared.stop.send(true);
-    StatusCode::ACCEPTED
+    Json(())
 }
 
 async fn worker(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
-use torc_core::engine::{Engine, Event, LaunchContext, Phase};
+use torc_core::engine::{Event, LaunchContext, Phase};
 use torc_core::ids::WorkflowId;
 use torc_core::traits::{NodeShape, Scheduler};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport, SubmitRequest};
+use torc_core::workflow::Workflow;
 
 use super::admission::{self, SubmitError};
 use crate::allocator::Allocator;
@@ -192,7 +193,7 @@ impl Runs {
                 .map_err(|refused| RequestError::Store(refused.to_string()))?;
         }
         let id = stored.engine.id();
-        let shapes = self.shapes(&stored.engine).await;
+        let shapes = self.shapes(stored.engine.workflow().clone()).await;
         let submitter = stored.origin.submitter.take().ok_or_else(|| {
             RequestError::Refused(format!(
                 "workflow {id} was run by `torc run`; `torc restart {id}` without a server goes on \
@@ -243,9 +244,9 @@ impl Runs {
     }
 
     /// What is known of the nodes of each scheduler.
-    async fn shapes(&self, engine: &Engine) -> BTreeMap<u32, Vec<NodeShape>> {
+    async fn shapes(&self, workflow: Arc<Workflow>) -> BTreeMap<u32, Vec<NodeShape>> {
         let mut known = BTreeMap::new();
-        for (settings, index) in engine.workflow().header.schedulers.iter().zip(0u32..) {
+        for (settings, index) in workflow.header.schedulers.iter().zip(0u32..) {
             if let Some(shapes) = admission::shapes(settings, &*self.scheduler).await {
                 known.insert(index, shapes);
             }

@@ -39,9 +39,10 @@ impl Books {
 
     /// Whether a step is to be launched: it is not known.
     pub(super) fn launch(&mut self, step: StepId) -> bool {
-        let has_ended = self.journal.kept().iter().any(
-            |ended| matches!(ended, StepEvent::Ended { step: known, .. } if *known == step),
-        );
+        let has_ended =
+            self.journal.kept().iter().any(
+                |ended| matches!(ended, StepEvent::Ended { step: known, .. } if *known == step),
+            );
         if has_ended || self.running.contains_key(&step) {
             return false;
         }

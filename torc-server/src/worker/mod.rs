@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use torc_core::engine::ActionCommand;
@@ -19,13 +20,13 @@ use torc_core::ids::{AllocationId, WorkflowId};
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationHandle, Executor, ExecutorError, StepEvent};
+use torc_core::wire::PROTOCOL;
 use torc_core::wire::link::{Hello, ToServer, ToWorker};
-use torc_core::wire::{ErrorReport, PROTOCOL};
 
 use crate::action_command::ActionProcess;
 use crate::journal;
-use crate::link::channel::{Channel, Ended, Sender};
-use crate::link::client::{Client, ClientError};
+use crate::link::channel::{Channel, Ended, Sender, Settings};
+use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 use books::Books;
 
@@ -157,7 +158,10 @@ impl Worker {
     /// Tries to reach the server until it is there. What happens to steps meanwhile is written down.
     async fn connect(&mut self) -> Result<Connection, WorkerError> {
         let mut pause = FIRST_PAUSE;
+        let mut stop = self.parts.stop.clone();
         loop {
+            // All of it is in the first words.
+            self.books.take_unsaid();
             let attempt = reach(self.parts.dir.clone(), self.hello());
             tokio::pin!(attempt);
             let failure = loop {
@@ -168,7 +172,7 @@ impl Worker {
                         Err(Unreached::Unknown(reason)) => break reason,
                     },
                     Some(report) = self.parts.reports.recv() => self.note(&report),
-                    _ = self.parts.stop.wait_for(|stop| *stop) => return Ok(Connection::Stopped),
+                    () = asked_to_end(&mut stop) => return Ok(Connection::Stopped),
                 }
             };
             tracing::warn!(failure, "the server cannot be reached; tried again");
@@ -186,11 +190,12 @@ impl Worker {
     /// Lets time pass; whether somebody asked this process to end.
     async fn pass(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
+        let mut stop = self.parts.stop.clone();
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return false,
                 Some(report) = self.parts.reports.recv() => self.note(&report),
-                _ = self.parts.stop.wait_for(|stop| *stop) => return true,
+                () = asked_to_end(&mut stop) => return true,
             }
         }
     }
@@ -221,6 +226,7 @@ impl Worker {
 
     /// Does what the server says until the connection ends (`None`) or the work does.
     async fn serve(&mut self, channel: &mut Link) -> Result<Option<WorkerEnd>, WorkerError> {
+        let mut stop = self.parts.stop.clone();
         let mut ticks = interval(ASK_END_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
@@ -232,7 +238,7 @@ impl Worker {
             tokio::select! {
                 order = channel.receiver.next() => match order {
                     Ok(order) => {
-                        if let Some(end) = self.obey(order, &channel.sender).await? {
+                        if let Some(end) = self.obey(order).await? {
                             channel.sender.close("as told");
                             return Ok(Some(end));
                         }
@@ -259,7 +265,7 @@ impl Worker {
                         say(&channel.sender, &ToServer::EndMoved(ends_at));
                     }
                 }
-                _ = self.parts.stop.wait_for(|stop| *stop) => {
+                () = asked_to_end(&mut stop) => {
                     channel.sender.close("the worker was asked to end");
                     return Ok(Some(WorkerEnd::Stopped));
                 }
@@ -267,11 +273,7 @@ impl Worker {
         }
     }
 
-    async fn obey(
-        &mut self,
-        order: ToWorker,
-        sender: &Sender<ToServer>,
-    ) -> Result<Option<WorkerEnd>, WorkerError> {
+    async fn obey(&mut self, order: ToWorker) -> Result<Option<WorkerEnd>, WorkerError> {
         match order {
             ToWorker::Welcome { generation } => self.books.welcome(generation),
             ToWorker::Refused { reason } => return Err(WorkerError::Refused(reason)),
@@ -297,12 +299,17 @@ impl Worker {
                     });
                 }
             }
-            ToWorker::Leave { reason } => {
-                let _ = sender;
-                return Ok(Some(WorkerEnd::Left(reason)));
-            }
+            ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),
         }
         Ok(None)
+    }
+}
+
+/// Returns when somebody asks this process to end.
+async fn asked_to_end(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody can ask any more.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -328,10 +335,10 @@ async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
         .ok_or_else(|| unknown(format!("no server owns {}", dir.path().display())))?;
     let remote = owner.remote.clone().ok_or_else(|| unknown(format!("{owner} has no port")))?;
     let client = Client::connect(&remote).await.map_err(|error| unknown(error.to_string()))?;
-    let mut channel: Link = client
-        .websocket("/v1/worker")
-        .await
-        .map_err(|error| refused_or_unknown(&error))?;
+    let settings = Settings::default();
+    let socket = client.websocket("/v1/worker", HeaderMap::new(), &settings).await;
+    let socket = socket.map_err(|error| unknown(error.to_string()))?;
+    let mut channel = Link::over(socket, settings);
     say(&channel.sender, &ToServer::Hello(Box::new(hello)));
     let answer = tokio::time::timeout(WELCOME_WITHIN, channel.receiver.next()).await;
     match answer {
@@ -341,10 +348,4 @@ async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
         Ok(Err(ended)) => Err(unknown(Ended::to_string(&ended))),
         Err(_) => Err(unknown("it did not answer the worker's first words".to_owned())),
     }
-}
-
-/// A server that answers with a reason means it; anything else may pass.
-fn refused_or_unknown(error: &ClientError) -> Unreached {
-    let _: Option<ErrorReport> = None;
-    Unreached::Unknown(error.to_string())
 }

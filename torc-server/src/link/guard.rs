@@ -1,0 +1,98 @@
+//! Who may ask: the check of every request's token and protocol, before anything of it is read but its
+//! head.
+//!
+//! Knows no question and no answer. Invariant: who has no token learns nothing, not even which version
+//! it speaks to.
+
+use axum::Json;
+use axum::http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use torc_core::wire::{ErrorReport, PROTOCOL};
+
+use super::secret::Token;
+
+/// The header in which each side says its protocol, a decimal number.
+pub(super) const PROTOCOL_HEADER: HeaderName = HeaderName::from_static("torc-protocol");
+/// What stands before the token (RFC 6750 section 2.1).
+pub(super) const SCHEME: &str = "Bearer ";
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It has no token, or another.
+    Stranger,
+    /// It speaks another protocol, or none.
+    OtherProtocol(Option<u32>),
+}
+
+/// Checks a request's head.
+pub(super) fn check(token: &Token, headers: &HeaderMap) -> Result<(), Refusal> {
+    let offered = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let offered = offered.and_then(|value| value.strip_prefix(SCHEME.as_bytes()));
+    if !offered.is_some_and(|offered| token.is(offered)) {
+        return Err(Refusal::Stranger);
+    }
+    match protocol(headers) {
+        Some(PROTOCOL) => Ok(()),
+        other => Err(Refusal::OtherProtocol(other)),
+    }
+}
+
+/// The protocol that the other side says it speaks.
+pub(super) fn protocol(headers: &HeaderMap) -> Option<u32> {
+    headers.get(PROTOCOL_HEADER)?.to_str().ok()?.parse().ok()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let close = (CONNECTION, HeaderValue::from_static("close"));
+        match self {
+            Self::Stranger => {
+                let error = "the token is missing or not this server's".to_owned();
+                (StatusCode::UNAUTHORIZED, [close], Json(ErrorReport { error })).into_response()
+            }
+            Self::OtherProtocol(theirs) => {
+                let theirs = theirs.map_or_else(|| "none".to_owned(), |theirs| theirs.to_string());
+                let error = format!(
+                    "this server speaks protocol {PROTOCOL}, the client {theirs}; use the same version of torc"
+                );
+                let headers = [
+                    (CONNECTION, HeaderValue::from_static("close, upgrade")),
+                    // A 426 must name what would do (RFC 9110 section 15.5.22).
+                    (UPGRADE, HeaderValue::from_static("torc")),
+                    (PROTOCOL_HEADER, HeaderValue::from(PROTOCOL)),
+                ];
+                (StatusCode::UPGRADE_REQUIRED, headers, Json(ErrorReport { error })).into_response()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_needs_the_token_and_the_protocol() {
+        let token = Token::random().expect("there is randomness");
+        let check = |authorization: &str, protocol: &str, expected: Result<(), Refusal>| {
+            let mut headers = HeaderMap::new();
+            let value = |text: &str| HeaderValue::from_str(text).expect("a value");
+            headers.insert(AUTHORIZATION, value(authorization));
+            headers.insert(PROTOCOL_HEADER, value(protocol));
+            assert_eq!(check(&token, &headers), expected, "{protocol}");
+        };
+        let right = format!("Bearer {}", token.reveal());
+        let own = PROTOCOL.to_string();
+        check(&right, &own, Ok(()));
+        check(&right, "0", Err(Refusal::OtherProtocol(Some(0))));
+        check(&right, "one", Err(Refusal::OtherProtocol(None)));
+        check(token.reveal(), &own, Err(Refusal::Stranger));
+        check("Bearer ", &own, Err(Refusal::Stranger));
+        check("Bearer 0", &own, Err(Refusal::Stranger));
+        check(&format!("{right} "), &own, Err(Refusal::Stranger));
+        check("", "0", Err(Refusal::Stranger));
+        assert_eq!(super::check(&token, &HeaderMap::new()), Err(Refusal::Stranger));
+    }
+}
