@@ -7,6 +7,8 @@ pub mod access;
 mod api;
 mod driver;
 pub mod handle;
+pub mod link;
+mod private_file;
 pub mod session;
 pub mod state_dir;
 pub mod store;
@@ -16,4 +18,5 @@ pub mod view;
 
 pub use api::ApiError;
 pub use driver::DriveError;
+pub use private_file::PrivateFileError;
 pub use torc_executors::clock;
