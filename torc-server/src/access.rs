@@ -3,13 +3,9 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
@@ -20,6 +16,7 @@ use torc_core::wire::{
 use crate::api::Selection;
 use crate::clock::now;
 use crate::driver::find_jobs;
+use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError};
 use crate::stored::StoredView;
@@ -30,8 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often to look for a process that has the database but does not listen; opening the database
 /// waits a while each time.
 const TRIES: u32 = 3;
-/// The longest answer accepted: a million jobs fit.
-const LONGEST_ANSWER: usize = 1 << 30;
 
 /// A state directory could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +35,7 @@ pub enum AccessError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The owner does not answer.
-    #[error("{owner} does not answer on {}: {reason}", .owner.socket.display())]
+    #[error("{owner} does not answer: {reason}")]
     Silent {
         /// Who should.
         owner: Box<Owner>,
@@ -258,41 +253,16 @@ async fn ask<T: DeserializeOwned>(
     body: Vec<u8>,
 ) -> Result<T, AccessError> {
     let silent = |reason: String| AccessError::Silent { owner: Box::new(owner.clone()), reason };
-    let exchange = exchange(owner, method, path, body);
+    let exchange = async { Client::reach(owner).await?.request(method, path, body).await };
     let answer = tokio::time::timeout(PATIENCE, exchange)
         .await
         .map_err(|_| silent(format!("no answer within {} s", PATIENCE.as_secs())))?;
-    let (is_success, body) = answer.map_err(|error| silent(error.to_string()))?;
-    if is_success {
+    let (status, body) = answer.map_err(|error| silent(error.to_string()))?;
+    if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));
     }
     match serde_json::from_slice::<ErrorReport>(&body) {
         Ok(report) => Err(AccessError::Refused(report.error)),
         Err(error) => Err(silent(error.to_string())),
     }
-}
-
-type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn exchange(
-    owner: &Owner,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<(bool, Bytes), ExchangeError> {
-    let stream = UnixStream::connect(&owner.socket).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "torc")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let is_success = response.status().is_success();
-    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await?.to_bytes();
-    connection.abort();
-    Ok((is_success, body))
 }
