@@ -147,6 +147,11 @@ impl Handle {
         Arc::new(move |event| drop(inbox.send(Input::Step(event, None))))
     }
 
+    /// Returns when the driver is gone.
+    pub(crate) async fn closed(&self) {
+        self.inbox.closed().await;
+    }
+
     /// Tells the driver something. To one that is gone it is of no use.
     pub(crate) fn tell(&self, input: Input) {
         let _ = self.inbox.send(input);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use torc_core::engine::JobStatus;
@@ -224,21 +225,29 @@ struct Place {
     cluster: Arc<Cluster>,
 }
 
+/// A server in a runtime of its own, so that it can be killed.
 struct Serving {
+    runtime: Runtime,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: JoinHandle<ServeEnd>,
 }
 
 impl Serving {
     async fn stop(mut self) -> ServeEnd {
-        self.stop.take().unwrap().send(()).unwrap();
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap()
+        // It listens no longer when it has ended by itself.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        self.wait().await
+    }
+
+    async fn wait(self) -> ServeEnd {
+        let end = tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        self.runtime.shutdown_background();
+        end
     }
 
     /// As a kill does: nothing is written down, nobody is told.
-    async fn abandon(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    fn kill(self) {
+        self.runtime.shutdown_background();
     }
 }
 
@@ -270,26 +279,29 @@ impl Place {
             longest_interval: Duration::from_millis(20),
             ..Limits::default()
         };
-        let server = Server::start(ServeOptions {
+        let options = ServeOptions {
             dir: self.state_dir(),
             scheduler: self.cluster.clone(),
             limits,
             program: PathBuf::from("/bin/torc"),
             port: 0,
             idle_exit,
-        })
-        .await
-        .expect("the server starts");
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = runtime.spawn(Server::start(options)).await.unwrap();
+        let server = server.expect("the server starts");
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(async move {
-            server
-                .serve(async {
-                    let _ = stopped.await;
-                })
-                .await
-                .expect("the server ends cleanly")
+        let task = runtime.spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            server.serve(stop).await.expect("the server ends cleanly")
         });
-        Serving { stop: Some(stop), task }
+        Serving { runtime, stop: Some(stop), task }
     }
 
     async fn submit(&self, spec: &str) -> Result<WorkflowId, AccessError> {
@@ -385,7 +397,7 @@ async fn a_killed_server_takes_its_worker_back_and_nothing_runs_twice() {
     place.requested(1).await;
     let worker = place.worker(1);
     let launched = worker.launched(2).await;
-    serving.abandon().await;
+    serving.kill();
     // One ends while nobody is there.
     worker.steps.end(launched[0], Outcome::Exited { code: 0 });
     let serving = place.serve().await;
@@ -413,7 +425,7 @@ async fn what_both_had_known_is_in_the_journal() {
     place.requested(1).await;
     let worker = place.worker(1);
     let launched = worker.launched(2).await;
-    serving.abandon().await;
+    serving.kill();
     worker.steps.end(launched[0], Outcome::Exited { code: 0 });
     let journal = place.dir.path().join("journal/wf1_al1.jsonl");
     until(async || std::fs::read(&journal).is_ok_and(|text| !text.is_empty()).then_some(())).await;
@@ -553,8 +565,7 @@ async fn a_strange_worker_is_refused() {
 async fn an_idle_server_ends_by_itself() {
     let place = Place::new();
     let serving = place.serve_for(Some(Duration::from_millis(50))).await;
-    let end = tokio::time::timeout(PATIENCE, serving.task).await.unwrap().unwrap();
-    assert_eq!(end, ServeEnd::Idle);
+    assert_eq!(serving.wait().await, ServeEnd::Idle);
     assert!(!place.dir.path().join("server.json").exists());
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{
@@ -28,6 +28,7 @@ use torc_core::wire::{ErrorReport, PROTOCOL};
 
 pub use super::dial::{Attempt, DialError};
 
+use super::body::{self, RequestBody};
 use super::channel::Settings;
 use super::dial::{self, Wire};
 use super::guard::{self, PROTOCOL_HEADER, SCHEME};
@@ -106,7 +107,7 @@ enum Endpoint {
     Remote(Vec<String>, TlsConnector, Token),
 }
 
-type Http = SendRequest<Full<Bytes>>;
+type Http = SendRequest<RequestBody>;
 
 /// A connection without a request under way.
 struct Idle {
@@ -177,13 +178,16 @@ impl Client {
         let request = self
             .head(method, path)
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(())
             .map_err(ClientError::Malformed)?;
-        let (http, response) = self.exchange(request).await?;
+        let (http, response) = self.exchange(body::attach(request, body)).await?;
         let response = accepted(response)?;
         let status = response.status();
         let body = read(response, LONGEST_ANSWER).await?;
-        self.keep(http);
+        // After a refusal the server may still be waiting for the body.
+        if status.is_success() {
+            self.keep(http);
+        }
         Ok((status, body))
     }
 
@@ -204,7 +208,7 @@ impl Client {
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, &key)
-            .body(Full::default())
+            .body(RequestBody::none())
             .map_err(ClientError::Malformed)?;
         request.headers_mut().extend(headers);
         let (_, response) = self.exchange(request).await?;
@@ -245,7 +249,7 @@ impl Client {
     /// the body of the answer is read.
     async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<RequestBody>,
     ) -> Result<(Http, Response<Incoming>), ClientError> {
         let request = match self.take_idle().await {
             None => request,

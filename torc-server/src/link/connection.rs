@@ -36,6 +36,8 @@ const LONGEST_HEAD: usize = 64 << 10;
 pub(super) struct Desk {
     pub(super) router: Router,
     pub(super) token: Token,
+    /// In bytes.
+    pub(super) longest_body: usize,
     /// For a handshake, and for the head of a request.
     pub(super) patience: Duration,
     /// Becomes true, or loses its sender, when the server closes.
@@ -85,7 +87,7 @@ async fn converse(
     };
     let router = TowerToHyperService::new(desk.router.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let admitted = guard::check(&desk.token, request.headers());
+        let admitted = guard::check(&desk.token, desk.longest_body, request.headers());
         if admitted.is_ok() {
             introduction.is_known();
         }

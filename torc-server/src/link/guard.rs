@@ -4,8 +4,10 @@
 //! Knows no question and no answer. Invariant: who has no token learns nothing, not even which version
 //! it speaks to.
 
+use std::str::FromStr;
+
 use axum::Json;
-use axum::http::header::{AUTHORIZATION, CONNECTION, UPGRADE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use torc_core::wire::{ErrorReport, PROTOCOL};
@@ -24,24 +26,34 @@ pub(super) enum Refusal {
     Stranger,
     /// It speaks another protocol, or none.
     OtherProtocol(Option<u32>),
+    /// Its body is longer than what a body may have, in bytes.
+    TooLong(u64, usize),
 }
 
-/// Checks a request's head.
-pub(super) fn check(token: &Token, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Checks a request's head. `longest` is what a body may have, in bytes.
+pub(super) fn check(token: &Token, longest: usize, headers: &HeaderMap) -> Result<(), Refusal> {
     let offered = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let offered = offered.and_then(|value| value.strip_prefix(SCHEME.as_bytes()));
     if !offered.is_some_and(|offered| token.is(offered)) {
         return Err(Refusal::Stranger);
     }
     match protocol(headers) {
-        Some(PROTOCOL) => Ok(()),
-        other => Err(Refusal::OtherProtocol(other)),
+        Some(PROTOCOL) => {}
+        other => return Err(Refusal::OtherProtocol(other)),
     }
+    match number(headers, &CONTENT_LENGTH) {
+        Some(length) if length > longest as u64 => Err(Refusal::TooLong(length, longest)),
+        _ => Ok(()),
+    }
+}
+
+fn number<T: FromStr>(headers: &HeaderMap, name: &HeaderName) -> Option<T> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 /// The protocol that the other side says it speaks.
 pub(super) fn protocol(headers: &HeaderMap) -> Option<u32> {
-    headers.get(PROTOCOL_HEADER)?.to_str().ok()?.parse().ok()
+    number(headers, &PROTOCOL_HEADER)
 }
 
 impl IntoResponse for Refusal {
@@ -51,6 +63,13 @@ impl IntoResponse for Refusal {
             Self::Stranger => {
                 let error = "the token is missing or not this server's".to_owned();
                 (StatusCode::UNAUTHORIZED, [close], Json(ErrorReport { error })).into_response()
+            }
+            Self::TooLong(length, longest) => {
+                let error = format!(
+                    "the request has {length} bytes, more than the {longest} that this server takes"
+                );
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                (status, [close], Json(ErrorReport { error })).into_response()
             }
             Self::OtherProtocol(theirs) => {
                 let theirs = theirs.map_or_else(|| "none".to_owned(), |theirs| theirs.to_string());
@@ -78,10 +97,11 @@ mod tests {
         let token = Token::random().expect("there is randomness");
         let check = |authorization: &str, protocol: &str, expected: Result<(), Refusal>| {
             let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(9));
             let value = |text: &str| HeaderValue::from_str(text).expect("a value");
             headers.insert(AUTHORIZATION, value(authorization));
             headers.insert(PROTOCOL_HEADER, value(protocol));
-            assert_eq!(check(&token, &headers), expected, "{protocol}");
+            assert_eq!(check(&token, 9, &headers), expected, "{protocol}");
         };
         let right = format!("Bearer {}", token.reveal());
         let own = PROTOCOL.to_string();
@@ -93,6 +113,11 @@ mod tests {
         check("Bearer 0", &own, Err(Refusal::Stranger));
         check(&format!("{right} "), &own, Err(Refusal::Stranger));
         check("", "0", Err(Refusal::Stranger));
-        assert_eq!(super::check(&token, &HeaderMap::new()), Err(Refusal::Stranger));
+        let mut headers = HeaderMap::new();
+        assert_eq!(super::check(&token, 9, &headers), Err(Refusal::Stranger));
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(&right).expect("a value"));
+        headers.insert(PROTOCOL_HEADER, HeaderValue::from(PROTOCOL));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(10));
+        assert_eq!(super::check(&token, 9, &headers), Err(Refusal::TooLong(10, 9)));
     }
 }

@@ -124,6 +124,7 @@ impl Listener {
         let desk = Desk {
             router: router.layer(DefaultBodyLimit::max(limits.body)),
             token: identity.token().clone(),
+            longest_body: limits.body,
             patience: limits.handshake,
             stopped,
         };

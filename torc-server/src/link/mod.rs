@@ -5,6 +5,7 @@
 //! leaves a server, and without the pinned key nothing but a handshake leaves a client.
 
 pub mod addresses;
+mod body;
 pub mod channel;
 pub mod client;
 mod connection;

@@ -103,7 +103,11 @@ async fn attend(runs: Arc<Runs>, mut channel: Channel<ToServer, ToWorker>) {
     tracing::info!(%workflow, %allocation, host, "a worker has connected");
     driver.tell(Input::Worker(WorkerInput::Joined(hello, link.clone())));
     loop {
-        match channel.receiver.next().await {
+        let message = tokio::select! {
+            message = channel.receiver.next() => message,
+            () = driver.closed() => return link.sender.close("the server ends"),
+        };
+        match message {
             Ok(message) => pass_on(message, &driver, &link, allocation),
             Err(ended) => {
                 tracing::info!(%workflow, %allocation, %ended, "a worker is gone");

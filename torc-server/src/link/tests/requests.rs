@@ -13,6 +13,7 @@ use rustls::version::TLS13;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
+use torc_core::wire::PROTOCOL;
 
 use super::*;
 use crate::link::addresses::candidates;
@@ -171,10 +172,38 @@ async fn what_is_no_server_is_told_apart() {
 async fn too_long_a_body_is_refused() {
     let server = Server::start(Limits { body: 1000, ..Limits::default() }).await;
     let client = Client::connect(&server.remote()).await.expect("is connected");
-    for (length, expected) in [(1000, StatusCode::OK), (1001, StatusCode::PAYLOAD_TOO_LARGE)] {
+    for (length, expected) in [
+        (1000, StatusCode::OK),
+        (1001, StatusCode::PAYLOAD_TOO_LARGE),
+        (64 << 20, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
         let body = vec![b' '; length];
-        let answer = client.request(Method::POST, "/v1/length", body).await.expect("is answered");
-        assert_eq!(answer.0, expected);
+        let (status, answer) =
+            client.request(Method::POST, "/v1/length", body).await.expect("is answered");
+        assert_eq!(status, expected);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let is_explained = answer.contains("more than the 1000 that this server takes");
+        assert_eq!(is_explained, status != StatusCode::OK, "{answer}");
+    }
+    // Also where nobody says how long it will be.
+    let head = format!(
+        "POST /v1/length HTTP/1.1\r\nauthorization: Bearer {}\r\ntorc-protocol: {PROTOCOL}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+        server.remote().token.reveal()
+    );
+    let body = format!("3e9\r\n{}\r\n0\r\n\r\n", " ".repeat(1001));
+    let answer = say(&server.remote(), (head + &body).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_read_however_much_was_to_be_sent() {
+    let server = Server::start(Limits::default()).await;
+    let remote = Remote { token: token(), ..server.remote() };
+    let client = Client::connect(&remote).await.expect("the server is the right one");
+    for _ in 0..10 {
+        let body = vec![b' '; 16 << 20];
+        let refused = client.request(Method::POST, "/v1/length", body).await;
+        assert!(matches!(refused, Err(ClientError::WrongToken)), "{refused:?}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! Peers that fall silent, take nothing, or say nothing for long, in a time that passes by itself
 //! whenever everybody waits.
 
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::{DuplexStream, duplex};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
@@ -91,4 +93,23 @@ async fn a_farewell_that_nobody_answers_is_not_waited_for_long() {
     let ended = channel.receiver.next().await;
     assert_eq!(ended, Err(Ended::Closed { reason: "enough".to_owned() }));
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_other_side_sent_before_it_knew_still_arrives() {
+    let (here, there) = duplex(1 << 16);
+    let mut channel = end(here, Role::Client, Settings::default()).await;
+    let mut there = WebSocketStream::from_raw_socket(there, Role::Server, None).await;
+    channel.sender.close("enough");
+    // By then the farewell is on its way.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let note = serde_json::to_string(&Note::new(1)).expect("is written");
+    there.send(Message::text(note)).await.expect("is sent");
+    assert_eq!(channel.receiver.next().await, Ok(Note::new(1)));
+    let farewell = there.next().await.expect("is there").expect("is readable");
+    assert!(farewell.is_close());
+    assert!(there.next().await.is_none());
+    drop(there);
+    let ended = channel.receiver.next().await;
+    assert_eq!(ended, Err(Ended::Closed { reason: "enough".to_owned() }));
 }
