@@ -4,6 +4,7 @@
 //! It performs what the engine decides and knows no rule of its own about jobs.
 
 pub mod access;
+pub mod accountant;
 mod action_command;
 mod admission;
 mod allocator;

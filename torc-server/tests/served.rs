@@ -282,6 +282,7 @@ impl Place {
         let options = ServeOptions {
             dir: self.state_dir(),
             scheduler: self.cluster.clone(),
+            accounting: None,
             limits,
             program: PathBuf::from("/bin/torc"),
             port: 0,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, StepId};
 use crate::resources::{Allocation, NodeInventory, Request};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, Delta, NodeState, StepSignal};
@@ -174,6 +174,12 @@ impl Engine {
             at: attempt.dispatched_at,
             placement,
         })
+    }
+
+    /// What its scheduler calls the allocation that a step holds nodes of.
+    pub fn handle_of(&self, step: StepId) -> Option<&AllocationHandle> {
+        let placement = self.running.get(&step.job)?;
+        self.allocations.get(&placement.allocation)?.handle()
     }
 
     /// The signals that the steps of an allocation were to get, for a worker that may have missed

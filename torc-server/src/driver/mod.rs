@@ -22,7 +22,9 @@ use torc_core::engine::{
 };
 use torc_core::ids::{AllocationId, AttemptId, JobId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
+use torc_core::traits::{
+    AllocationHandle, Executor, ExecutorError, PlannedStart, StepEvent, StepSignal,
+};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::clock::now;
@@ -118,6 +120,8 @@ struct Held {
     /// Steps that their workers are to end.
     strangers: Vec<(AllocationId, StepId)>,
     acknowledgements: Vec<Acknowledgement>,
+    /// Steps that have ended, and what their scheduler calls their allocation.
+    accountable: Vec<(AllocationHandle, StepId)>,
     /// Commands of actions to be run.
     commands: Vec<ActionCommand>,
     /// Allocations to be asked for.

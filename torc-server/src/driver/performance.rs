@@ -35,6 +35,9 @@ impl Driver {
             self.wish(allocation);
         }
         let Some(served) = &self.served else { return };
+        if let Some(accountant) = &served.accountant {
+            held.accountable.into_iter().for_each(|(handle, step)| accountant.ended(handle, step));
+        }
         for allocation in held.withdrawals {
             served.allocator.withdraw((self.engine.id(), allocation));
         }

@@ -19,6 +19,7 @@ use torc_core::traits::{
 use torc_core::wire::link::{Hello, ToWorker};
 
 use super::Driver;
+use crate::accountant::Accountant;
 use crate::allocator::Allocator;
 use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
 use crate::store::Submitter;
@@ -33,6 +34,7 @@ const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
 pub(crate) struct Served {
     pub(crate) workers: Arc<Workers>,
     pub(crate) allocator: Allocator,
+    pub(crate) accountant: Option<Accountant>,
     /// The driver's own way in, for what runs beside it.
     pub(crate) handle: Handle,
     pub(crate) submitter: Submitter,
@@ -66,6 +68,7 @@ pub(crate) struct Served {
 pub(crate) struct ServedParts {
     pub(crate) workers: Arc<Workers>,
     pub(crate) allocator: Allocator,
+    pub(crate) accountant: Option<Accountant>,
     pub(crate) handle: Handle,
     pub(crate) submitter: Submitter,
     pub(crate) program: String,
@@ -79,6 +82,7 @@ impl Served {
         Self {
             workers: parts.workers,
             allocator: parts.allocator,
+            accountant: parts.accountant,
             handle: parts.handle,
             submitter: parts.submitter,
             program: parts.program,
@@ -266,9 +270,14 @@ impl Driver {
 
     /// Takes a report in, and has it acknowledged once it is durable.
     pub(super) fn take_step(&mut self, report: StepEvent, link: Option<&WorkerLink>) {
-        if let (StepEvent::Ended { step, .. }, Some(link)) = (&report, link) {
-            let acknowledgement = Acknowledgement { link: link.clone(), step: *step };
-            self.held.acknowledgements.push(acknowledgement);
+        if let StepEvent::Ended { step, .. } = &report {
+            if let Some(link) = link {
+                let acknowledgement = Acknowledgement { link: link.clone(), step: *step };
+                self.held.acknowledgements.push(acknowledgement);
+            }
+            if let Some(handle) = self.engine.handle_of(*step) {
+                self.held.accountable.push((handle.clone(), *step));
+            }
         }
         self.take_report(report);
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use torc_core::governor::Limits as GovernorLimits;
 use torc_core::traits::Scheduler;
 
+use crate::accountant::Accounting;
 use crate::allocator::Allocator;
 use crate::api::{Api, ApiError};
 use crate::link::addresses;
@@ -37,7 +38,9 @@ pub struct ServeOptions {
     pub dir: StateDir,
     /// Where allocations come from.
     pub scheduler: Arc<dyn Scheduler>,
-    /// How much that may be asked.
+    /// Where what steps used comes from, if anywhere.
+    pub accounting: Option<Arc<dyn Accounting>>,
+    /// How much the scheduler may be asked.
     pub limits: GovernorLimits,
     /// The program that a worker is, absolute.
     pub program: PathBuf,
@@ -102,7 +105,7 @@ impl Server {
     /// # Errors
     /// When another process owns it, or nobody could reach this one.
     pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { dir, scheduler, limits, program, port, idle_exit } = options;
+        let ServeOptions { dir, scheduler, accounting, limits, program, port, idle_exit } = options;
         let store = Store::own(&dir).await?;
         dir.make_folders()?;
         let identity = Identity::load_or_create(dir.path())?;
@@ -125,6 +128,9 @@ impl Server {
             program,
             instance: owner.instance.clone(),
         });
+        if let Some(accounting) = accounting {
+            runs.keep_accounts(accounting);
+        }
         runs.resume_all().await?;
         let (stop_sender, stop) = watch::channel(false);
         let router = routes::router(runs.clone(), stop_sender.clone());

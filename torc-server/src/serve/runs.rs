@@ -5,20 +5,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 use torc_core::engine::{Event, LaunchContext, Phase};
-use torc_core::ids::WorkflowId;
-use torc_core::traits::{NodeShape, Scheduler};
+use torc_core::ids::{StepId, WorkflowId};
+use torc_core::traits::{NodeShape, Scheduler, Usage};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport, SubmitRequest};
 use torc_core::workflow::Workflow;
 
 use super::admission::{self, SubmitError};
+use crate::accountant::{Accountant, Accounting};
 use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::{Driver, DriverParts, Served, ServedParts, find_jobs};
-use crate::handle::{Handle, RequestError};
+use crate::handle::{Handle, Input, RequestError};
 use crate::state_dir::StateDir;
 use crate::store::{Origin, StoreError, Submitter};
 use crate::store_task::{Commit, StoreTask};
@@ -30,6 +31,7 @@ use crate::workers::Workers;
 pub(crate) struct Runs {
     store: StoreTask,
     allocator: Allocator,
+    accountant: OnceLock<Accountant>,
     scheduler: Arc<dyn Scheduler>,
     output_dir: PathBuf,
     program: String,
@@ -61,6 +63,7 @@ impl Runs {
         Arc::new(Self {
             store: parts.store,
             allocator: parts.allocator,
+            accountant: OnceLock::new(),
             scheduler: parts.scheduler,
             output_dir: parts.dir.path().to_path_buf(),
             program: parts.program,
@@ -70,6 +73,69 @@ impl Runs {
             changed: Notify::new(),
             next_link: AtomicU64::new(1),
         })
+    }
+
+    /// From now on, what steps used is asked for after their end.
+    pub(crate) fn keep_accounts(self: &Arc<Self>, accounting: Arc<dyn Accounting>) {
+        let runs = Arc::downgrade(self);
+        let accountant = Accountant::spawn(accounting, move |figures| {
+            let runs = runs.clone();
+            async move {
+                if let Some(runs) = runs.upgrade() {
+                    runs.account(figures).await;
+                }
+            }
+        });
+        let _ = self.accountant.set(accountant);
+    }
+
+    /// Adds what steps used to their results, whether their workflow still runs or not.
+    async fn account(&self, figures: Vec<(StepId, Usage)>) {
+        let mut by_workflow: BTreeMap<WorkflowId, Vec<(StepId, Usage)>> = BTreeMap::new();
+        for (step, usage) in figures {
+            by_workflow.entry(step.workflow).or_default().push((step, usage));
+        }
+        for (id, figures) in by_workflow {
+            let _only_one = self.beginning.lock().await;
+            match self.handle(id) {
+                Some(handle) => handle.tell(Input::Accounted(figures)),
+                None => {
+                    if let Err(error) = self.account_afterwards(id, figures).await {
+                        tracing::warn!(workflow = %id, %error, "figures are lost");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn account_afterwards(
+        &self,
+        id: WorkflowId,
+        figures: Vec<(StepId, Usage)>,
+    ) -> Result<(), RequestError> {
+        let StoredView { mut engine, next_sequence, .. } = self.load(Some(id)).await?;
+        let at = now();
+        let accounted = figures.into_iter().map(|(step, usage)| {
+            let StepId { job, run, attempt, .. } = step;
+            Event::StepAccounted { at, job, run, attempt, usage }
+        });
+        let events: Vec<Event> =
+            accounted.filter(|accounted| engine.apply(accounted).is_ok()).collect();
+        self.append(id, next_sequence, events).await
+    }
+
+    async fn append(
+        &self,
+        workflow: WorkflowId,
+        sequence: i64,
+        events: Vec<Event>,
+    ) -> Result<(), RequestError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let commit = Commit { workflow, sequence, events };
+        let (_, stored) = self.store.append(commit).await.map_err(|_| RequestError::Over)?;
+        Ok(stored?)
     }
 
     pub(crate) fn instance(&self) -> &str {
@@ -221,6 +287,7 @@ impl Runs {
             served: Some(Served::new(ServedParts {
                 workers,
                 allocator: self.allocator.clone(),
+                accountant: self.accountant.get().cloned(),
                 handle: handle.clone(),
                 submitter,
                 program: self.program.clone(),
@@ -278,17 +345,14 @@ impl Runs {
         if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
             return handle.cancel(request).await;
         }
+        let _only_one = self.beginning.lock().await;
         let StoredView { mut engine, next_sequence, .. } = self.load(chosen).await?;
         let jobs = request.jobs.map(|names| find_jobs(&engine, &names)).transpose()?;
         let ended_before = engine.counts().ended();
         let events = engine
             .cancel_without_steps(now(), jobs)
             .map_err(|refused| RequestError::Refused(refused.to_string()))?;
-        if !events.is_empty() {
-            let commit = Commit { workflow: engine.id(), sequence: next_sequence, events };
-            let (_, stored) = self.store.append(commit).await.map_err(|_| RequestError::Over)?;
-            stored?;
-        }
+        self.append(engine.id(), next_sequence, events).await?;
         Ok(CancelReport { canceled: engine.counts().ended() - ended_before, signaled: 0 })
     }
 
