@@ -7,10 +7,12 @@
 
 mod decode;
 mod json;
+mod launchers;
 mod lower;
 mod model;
 mod parameters;
 mod problems;
+mod slurm_settings;
 mod table;
 mod template;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod variables;
 mod yaml;
 
 use problems::Problems;
+pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};
 
 use crate::diagnostics::{Problem, Severity, Span};

@@ -4,6 +4,7 @@
 //! Reports everything it finds; a workflow comes out only when nothing is wrong.
 
 mod action;
+mod advice;
 mod cycle;
 mod data;
 mod graph;
@@ -70,6 +71,9 @@ pub(crate) fn lower(
         user_data: (&user_data.names, &header.user_data),
         problems,
     };
+    if document.is_slurm_mode {
+        advice::check_commands(&document.jobs, problems);
+    }
     let mut jobs = job::lower(document.jobs, &expansion, &scope);
     if jobs.items.len() < jobs.names.all().len() {
         // It was given up as too large, and that was reported.
@@ -86,9 +90,16 @@ pub(crate) fn lower(
         schedulers: &header.schedulers,
         is_slurm_mode: document.is_slurm_mode,
     };
+    let actions: Vec<Span> = document.actions.iter().map(advice::place_of).collect();
     header.actions = action::lower(document.actions, &targets, problems);
     cycle::check(&jobs, problems);
-    (!problems.failed()).then_some(Workflow { header, jobs: jobs.items })
+    if problems.failed() {
+        return None;
+    }
+    let places =
+        advice::Places { jobs: &jobs.names, schedulers: &scheduler_names, actions: &actions };
+    advice::check(&header, &jobs.items, &places, problems);
+    Some(Workflow { header, jobs: jobs.items })
 }
 
 /// Expanded items with their names.

@@ -4,6 +4,7 @@ mod expansion;
 mod formats;
 mod properties;
 mod rules;
+mod slurm;
 mod warnings;
 
 use super::{Context, Format, Loaded, Rejected, Sources, load};
