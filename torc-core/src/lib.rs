@@ -9,6 +9,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod ids;
 pub mod placer;
+pub mod plan;
 pub mod resources;
 pub mod spec;
 pub mod time;

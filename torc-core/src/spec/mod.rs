@@ -19,11 +19,12 @@ mod template;
 mod tests;
 mod tree;
 mod tree_checks;
-mod units;
+pub(crate) mod units;
 mod variables;
 mod yaml;
 
 use problems::Problems;
+use serde_json::{Map, Value as Json};
 pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};
 
@@ -74,6 +75,9 @@ pub struct Context<'a> {
 pub struct Loaded {
     /// The workflow.
     pub workflow: Workflow,
+    /// The spec's `slurm_defaults`, as long options of sbatch. The workflow has them in its Slurm
+    /// schedulers; planned ones need them, too.
+    pub slurm_defaults: Map<String, Json>,
     /// What is legal, but probably not meant or not done, in the order of the source.
     pub warnings: Vec<Problem>,
 }
@@ -125,7 +129,9 @@ fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded
     let workflow = workflow(source, format, context, &problems);
     let problems = problems.finish();
     match workflow {
-        Some(workflow) => Ok(Loaded { workflow, warnings: problems }),
+        Some((workflow, slurm_defaults)) => {
+            Ok(Loaded { workflow, slurm_defaults, warnings: problems })
+        }
         None => Err(Rejected { problems }),
     }
 }
@@ -135,7 +141,7 @@ fn workflow(
     format: Format,
     context: &Context<'_>,
     problems: &Problems<'_>,
-) -> Option<Workflow> {
+) -> Option<(Workflow, Map<String, Json>)> {
     if let Some(at) = source.find('\0') {
         problems.push(nul_byte(at));
         return None;
@@ -154,8 +160,9 @@ fn workflow(
         root => root?,
     };
     variables::apply(&mut root, problems);
-    let document = model::read(root, context.user, problems)?;
-    lower::lower(document, context.sources, problems)
+    let mut document = model::read(root, context.user, problems)?;
+    let slurm_defaults = std::mem::take(&mut document.slurm_defaults);
+    Some((lower::lower(document, context.sources, problems)?, slurm_defaults))
 }
 
 fn empty() -> Problem {
