@@ -48,7 +48,7 @@ pub fn complete(workflow: &Workflow, plan: &Plan) -> Workflow {
 }
 
 /// Whether settings are in use that only mode direct has.
-fn is_for_direct(execution: &ExecutionConfig) -> bool {
+pub(crate) fn is_for_direct(execution: &ExecutionConfig) -> bool {
     let usual = ExecutionConfig::default();
     execution.limit_resources != usual.limit_resources
         || execution.termination_signal != usual.termination_signal

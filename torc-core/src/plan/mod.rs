@@ -38,6 +38,7 @@ mod words;
 mod work;
 
 pub use complete::complete;
+pub(crate) use complete::is_for_direct;
 pub use model::{
     Layout, NeverJobs, PartitionShape, Plan, PlanError, PlanOptions, Stage, Strategy, Totals,
 };

@@ -6,6 +6,7 @@ mod properties;
 mod rules;
 mod slurm;
 mod warnings;
+mod writing;
 
 use super::{Context, Format, Loaded, Rejected, Sources, load};
 use crate::diagnostics::Problem;
