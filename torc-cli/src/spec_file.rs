@@ -51,7 +51,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems) = match load(&bytes, Format::from_extension(&name), &context) {
-        Ok(Loaded { workflow, warnings }) => (Some(Arc::new(workflow)), warnings),
+        Ok(Loaded { workflow, warnings, .. }) => (Some(Arc::new(workflow)), warnings),
         Err(Rejected { problems }) => (None, problems),
     };
     Ok(SpecFile { source, path: (!is_stdin).then_some(absolute), workflow, problems })

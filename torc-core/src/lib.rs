@@ -10,6 +10,7 @@ pub mod engine;
 pub mod governor;
 pub mod ids;
 pub mod placer;
+pub mod plan;
 pub mod resources;
 pub mod spec;
 pub mod time;

@@ -4,7 +4,9 @@ mod expansion;
 mod formats;
 mod properties;
 mod rules;
+mod slurm;
 mod warnings;
+mod writing;
 
 use super::{Context, Format, Loaded, Rejected, Sources, load};
 use crate::diagnostics::Problem;
