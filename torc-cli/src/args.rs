@@ -279,20 +279,35 @@ pub(crate) struct SubmitArgs {
 #[derive(Debug, ArgGroup)]
 #[command(next_help_heading = "Planning, for a spec without schedule_nodes")]
 pub(crate) struct PlanArgs {
-    /// The account that is charged
+    /// The account that is charged [default: `account` of the spec's `slurm_defaults`]
     #[arg(long, value_name = "ACCOUNT")]
     pub(crate) account: Option<String>,
-    /// The partition whose nodes are asked for [default: the cluster's default]
-    #[arg(long, value_name = "PARTITION", requires = "account")]
+    /// The partition whose nodes are asked for [default: the cluster's default, and another where a
+    /// job needs it]
+    #[arg(long, value_name = "PARTITION")]
     pub(crate) partition: Option<String>,
-    /// One large allocation, many small ones, or what the plan recommends
-    #[arg(long, value_enum, default_value_t = Shape::Auto, requires = "account")]
-    pub(crate) allocations: Shape,
+    /// One large allocation a stage, many small ones, or what the plan recommends
+    #[arg(long, value_enum, default_value_t = Cut::Auto)]
+    pub(crate) strategy: Cut,
+    /// Nodes that a stage has at once, at most [default: half of the partition for one large
+    /// allocation, all of it for many small ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_nodes: Option<u32>,
+}
+
+impl PlanArgs {
+    /// Whether any of them is there.
+    pub(crate) fn are_given(&self) -> bool {
+        self.account.is_some()
+            || self.partition.is_some()
+            || self.strategy != Cut::Auto
+            || self.max_nodes.is_some()
+    }
 }
 
 /// How allocations are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Shape {
+pub(crate) enum Cut {
     /// What the plan recommends.
     Auto,
     /// One large allocation a stage.

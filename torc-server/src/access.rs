@@ -174,6 +174,20 @@ impl Access {
         self.look("allocations", &asked, |view| view.allocations()).await
     }
 
+    /// Whether a workflow that nobody runs now was submitted to a server; the latest when none is named.
+    ///
+    /// # Errors
+    /// When it cannot be looked at or does not exist.
+    pub async fn was_submitted(
+        dir: &StateDir,
+        id: Option<WorkflowId>,
+    ) -> Result<bool, AccessError> {
+        let mut store = Store::read(dir).await?;
+        let stored = StoredView::load(&mut store, id, "").await?;
+        store.close().await?;
+        Ok(stored.origin.submitter.is_some())
+    }
+
     /// Gives a workflow to the server of a state directory.
     ///
     /// # Errors

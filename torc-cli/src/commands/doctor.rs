@@ -132,7 +132,7 @@ async fn partitions(scheduler: &SlurmScheduler) -> Finding {
             let words: Vec<String> = partitions
                 .iter()
                 .map(|partition| {
-                    let nodes: u32 = partition.kinds.iter().map(|kind| kind.usable_nodes()).sum();
+                    let nodes = partition.usable_nodes();
                     let mark = if partition.is_default { ", the default" } else { "" };
                     format!("{} ({nodes} nodes{mark})", partition.name)
                 })

@@ -56,6 +56,7 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
     let options = ServeOptions {
         dir,
         scheduler: Arc::new(SlurmScheduler::new(programs(&settings))),
+        accounting: None,
         limits: settings.limits(),
         program,
         port: args.port.unwrap_or(settings.port.value),

@@ -20,7 +20,7 @@ use crate::commands::slurm;
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::{errln, outln};
-use crate::render::{diagnostics, jobs, json, summary};
+use crate::render::{diagnostics, jobs, json};
 use crate::spec_file;
 
 /// How often a run that is followed is looked at.
@@ -39,18 +39,13 @@ pub(crate) async fn execute(
         }
         return Err(Failure::silent(Exit::SpecInvalid));
     };
-    let planned = slurm::plan_if_needed(workflow, &args.plan).await?;
+    let planned = slurm::plan_if_needed(workflow, &spec, &args.plan).await?;
     let workflow = planned.as_ref().unwrap_or(workflow);
     if args.dry_run {
         return slurm::print_scripts(workflow, &dir);
     }
     let request = request(workflow.clone(), spec.path.as_deref())?;
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::new(Exit::Environment, format!("where torc itself lies is not known: {error}"))
-    })?;
-    if server_process::ensure_running(&dir, &program).await? {
-        errln!("started a server for {}", dir.path().display());
-    }
+    start_server(&dir).await?;
     let SubmitReport { workflow: id } = Access::submit(&dir, &request).await?;
     if !args.wait {
         match format {
@@ -61,6 +56,17 @@ pub(crate) async fn execute(
     }
     errln!("workflow {id} submitted; Ctrl-C detaches, and the run goes on");
     follow(&dir, id, format).await
+}
+
+/// Makes sure that a server serves a state directory.
+pub(crate) async fn start_server(dir: &StateDir) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::Environment, format!("where torc itself lies is not known: {error}"))
+    })?;
+    if server_process::ensure_running(dir, &program).await? {
+        errln!("started a server for {}", dir.path().display());
+    }
+    Ok(())
 }
 
 /// The workflow with where it comes from, and what its jobs start from.

@@ -346,8 +346,11 @@ pub struct CancelReport {
 /// What became of a wish to run again what did not complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartReport {
-    /// Jobs that were put back into the run under way.
+    /// Jobs that run again.
     pub put_back: u32,
+    /// They do so in a new run; else in the one under way.
+    #[serde(default)]
+    pub is_new_run: bool,
 }
 
 /// Why the server did not do what was asked.

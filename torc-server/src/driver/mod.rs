@@ -413,7 +413,7 @@ impl Driver {
         if put_back > 0 {
             self.apply(Event::JobsPutBack { at: now, jobs });
         }
-        Ok(RestartReport { put_back })
+        Ok(RestartReport { put_back, is_new_run: false })
     }
 }
 

@@ -373,7 +373,7 @@ impl Runs {
                 format!("every job of workflow {id} has completed; there is nothing to restart");
             return Err(RequestError::Refused(why));
         }
-        Ok(RestartReport { put_back: self.begin_run(stored).await? })
+        Ok(RestartReport { put_back: self.begin_run(stored).await?, is_new_run: true })
     }
 
     /// Has all drivers end, with all that is known made durable, and closes the store. What runs in
