@@ -41,7 +41,7 @@ const UNLIMITED: Duration = Duration::from_secs(24 * 3600);
 
 /// Starts of jobs that the search may simulate, so that a hundred thousand jobs are planned in
 /// seconds. The most promising numbers of nodes go first.
-const BUDGET: usize = 200_000;
+pub(super) const BUDGET: usize = 200_000;
 
 /// What is decided about a stage.
 pub(super) struct Question<'q> {

@@ -51,6 +51,8 @@ impl Folding<'_> {
         // By the number that a stage had: its place among those that are kept.
         let mut place_of: Vec<usize> = Vec::with_capacity(stages.len());
         let mut kept: Vec<Decided> = Vec::new();
+        // A stage is simulated again with all that was folded into it before.
+        let mut jobs_left = choose::BUDGET;
         for mut stage in stages {
             let mut after: Vec<usize> =
                 stage.draft.after.iter().map(|before| place_of[*before]).collect();
@@ -58,11 +60,16 @@ impl Folding<'_> {
             after.dedup();
             stage.draft.after = after;
             let home = match stage.draft.after[..] {
-                [home] if self.is_worth_it(&kept[home], &stage) => Some(home),
+                [home] => {
+                    let jobs = kept[home].draft.jobs.len() + 2 * stage.draft.jobs.len();
+                    (jobs <= jobs_left && self.is_worth_it(&kept[home], &stage))
+                        .then_some((home, jobs))
+                }
                 _ => None,
             };
             match home {
-                Some(home) => {
+                Some((home, jobs)) => {
+                    jobs_left -= jobs;
                     self.merge(&mut kept[home], stage);
                     place_of.push(home);
                 }

@@ -1,5 +1,6 @@
 //! Tests of whole specs.
 
+mod documents;
 mod expansion;
 mod formats;
 mod properties;

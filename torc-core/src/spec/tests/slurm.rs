@@ -55,6 +55,9 @@ jobs: [{{name: a, resource_requirements: r, command: x}}]"
     check(&two(long, wide, long_and_wide), "no-scheduler a");
     check(&two(long, "", long_and_wide), "too-few-nodes a");
     check(&two(wide, "", long_and_wide), "runtime-exceeds-walltime a");
+    // One that is never started helps nobody.
+    let never = two(long, wide, long_and_wide).replace("scheduler: t", "scheduler: s");
+    check(&never, "scheduler-never-started t\ntoo-few-nodes a");
 }
 
 #[test]

@@ -41,7 +41,13 @@ pub(crate) fn check(header: &Header, jobs: &[Job], places: &Places<'_>, problems
         return;
     }
     let slurm = header.schedulers.iter().map(SlurmSettings::of).collect();
-    let advisor = Advisor { header, places, problems, slurm };
+    let mut is_started = vec![false; header.schedulers.len()];
+    for action in &header.actions {
+        if let ActionKind::ScheduleNodes { scheduler, .. } = action.kind {
+            is_started[scheduler as usize] = true;
+        }
+    }
+    let advisor = Advisor { header, places, problems, slurm, is_started };
     let groups = groups(jobs);
     for group in &groups {
         advisor.check_group(group);
@@ -122,6 +128,8 @@ struct Advisor<'p, 'a> {
     problems: &'p Problems<'a>,
     /// By scheduler; `None` for one that is not Slurm, of which nothing is known.
     slurm: Vec<Option<SlurmSettings>>,
+    /// By scheduler: an action asks for its allocations.
+    is_started: Vec<bool>,
 }
 
 impl Advisor<'_, '_> {
@@ -138,8 +146,12 @@ impl Advisor<'_, '_> {
     }
 
     fn check_group(&self, group: &Group<'_>) {
-        let serving: Vec<usize> =
+        let mut serving: Vec<usize> =
             (0..self.slurm.len()).filter(|index| self.may_serve(*index, group)).collect();
+        // One that is never started helps nobody, and is told of by itself.
+        if serving.iter().any(|index| self.is_started[*index]) {
+            serving.retain(|index| self.is_started[*index]);
+        }
         let known: Vec<(&str, &SlurmSettings)> = serving
             .iter()
             .filter_map(|index| {
@@ -168,24 +180,22 @@ impl Advisor<'_, '_> {
         let all = 0..self.slurm.len();
         let is_served = |group| all.clone().any(|index| self.may_serve(index, group));
         let all_are_served = groups.iter().all(is_served);
-        let mut is_started = vec![false; self.slurm.len()];
         for (action, place) in self.header.actions.iter().zip(self.places.actions) {
             let ActionKind::ScheduleNodes { scheduler, .. } = action.kind else { continue };
             let index = scheduler as usize;
-            is_started[index] = true;
             if all_are_served && !groups.iter().any(|group| self.may_serve(index, group)) {
                 let problem = wording::serves_nobody(&self.header.schedulers[index].name);
                 self.problems.push(problem.at(*place, "serves no job"));
             }
         }
         let place = |scheduler| self.places.schedulers.place(scheduler);
-        if !is_started.contains(&true) {
+        if !self.is_started.contains(&true) {
             let problem = wording::nothing_scheduled(&self.header.schedulers[0].name);
             self.problems.push(problem.at(place(0), "never started"));
             return;
         }
         for (index, scheduler) in (0_u32..).zip(&self.header.schedulers) {
-            if !is_started[index as usize] {
+            if !self.is_started[index as usize] {
                 let problem = wording::never_started(&scheduler.name);
                 self.problems.push(problem.at(place(index), "never started"));
             }
