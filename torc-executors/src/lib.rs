@@ -6,5 +6,6 @@
 pub mod clock;
 pub mod host;
 pub mod keeper;
+mod kept;
 pub mod local;
 mod processes;
