@@ -117,7 +117,7 @@ fn step(number: u32, output: &str, node: &StepNode) -> Step {
             delete_on_success: false,
         },
         nodes: vec![node.clone()],
-        layout: RankLayout { ntasks_per_node: 1, mpi: None, cpu_bind: None },
+        layout: RankLayout { ntasks_per_node: 1, cpus_per_node: 1, mpi: None, cpu_bind: None },
         allocation: AllocationId(1),
         limits: StepLimits {
             memory: Some(1 << 30),

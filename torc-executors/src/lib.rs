@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod host;
 pub mod keeper;
+mod kept;
 pub mod local;
 mod processes;
 pub mod slurm;

@@ -58,6 +58,7 @@ impl Engine {
             nodes: self.step_nodes(placement)?,
             layout: RankLayout {
                 ntasks_per_node: if needs.nodes > 1 { needs.ntasks_per_node } else { 1 },
+                cpus_per_node: needs.cpus,
                 mpi: needs.mpi.as_deref().map(Box::from),
                 cpu_bind: needs
                     .cpu_bind

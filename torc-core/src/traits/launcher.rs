@@ -23,6 +23,9 @@ pub trait Launcher: Send + Sync {
 pub struct RankLayout {
     /// Ranks on each node, at least 1. A job on one node has one, whatever it says.
     pub ntasks_per_node: u32,
+    /// CPUs that the ranks on one node share: what the job asked for, at least 1. A gang's nodes may
+    /// have more.
+    pub cpus_per_node: u32,
     /// How ranks find each other: the value of `srun --mpi=`.
     pub mpi: Option<Box<str>>,
     /// How ranks are bound to CPUs: the value of `srun --cpu-bind=`; `None`: as the site has it.

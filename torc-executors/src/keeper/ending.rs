@@ -10,7 +10,7 @@ use torc_core::traits::Outcome;
 
 /// Why torc made a step end. The first reason stays; later ones only hurry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     /// Somebody wished it.
     Cancelled,
     /// Its time was up.
@@ -24,7 +24,7 @@ pub(super) enum Reason {
 /// A step that exits by itself keeps its code although it was asked to end (a cancelled one only
 /// when the code is 0). Leaving declared files out makes exit code 0 a failure; a cancelled step is
 /// then simply cancelled.
-pub(super) fn outcome(
+pub(crate) fn outcome(
     status: ExitStatus,
     reason: Option<Reason>,
     missing_files: impl FnOnce() -> Vec<Arc<str>>,

@@ -4,15 +4,19 @@
 //! processes and files, no workflows, no resources and no engine. It is this same program, started
 //! once more with a hidden argument and with one end of a socket pair as its standard input.
 //!
+//! A step's main process is its job, or a launcher that runs the job elsewhere, like srun.
+//!
 //! What it guarantees: no process of any job outlives it or torc. It is a session leader without a
 //! terminal, so that Ctrl-C reaches torc only; it adopts whatever its jobs leave behind; and when
-//! the socket reports that torc has ended, however that happened, it kills every descendant it has
-//! and ends after the last of them. It is deaf to all signals that a user might send to it; its jobs
+//! the socket reports that torc has ended, however that happened, it gives launchers some time to end
+//! their jobs, kills every descendant it has, and ends after the last of them. It is deaf to all signals that a user might send to it; its jobs
 //! start with none blocked and none ignored.
 
-mod ending;
+pub(crate) mod ending;
+pub(crate) mod files;
 pub(crate) mod mark;
 mod orphans;
+mod relay;
 mod reports;
 mod signals;
 mod spawn;
@@ -32,7 +36,7 @@ use nix::sys::socket::{UnixAddr, getsockname};
 
 use reports::Reports;
 use supervisor::Supervisor;
-use wire::{Inbox, Order, Report};
+use wire::{Inbox, Order, Report, StepKey};
 
 /// The first argument of a program that is to become a keeper.
 pub(crate) const ARGUMENT: &str = "__torc-keeper";
@@ -88,19 +92,22 @@ fn run(socket: &UnixStream) -> io::Result<()> {
     nix::sys::prctl::set_name(c"torc-keeper")?;
     std::env::set_current_dir("/")?;
     let mut supervisor = Supervisor::new(null)?;
+    let ends =
+        SignalFd::with_flags(&signals::child(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     // Whatever goes wrong with the connection, the jobs end before the keeper does.
-    let served = serve(socket, &mut supervisor);
+    let served = serve(socket, &ends, &mut supervisor);
     // Steps that ended by themselves are reported as such if torc only closed the connection.
     supervisor.reap();
+    let _ = supervisor.reports.flush(socket);
+    supervisor.dismiss_launchers(&ends);
+    // A torc that closes the connection in peace still listens.
     let _ = supervisor.reports.flush(socket);
     supervisor.end_everything();
     served
 }
 
 /// Takes orders and reports ends until torc is gone.
-fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
-    let ends =
-        SignalFd::with_flags(&signals::child(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+fn serve(socket: &UnixStream, ends: &SignalFd, supervisor: &mut Supervisor) -> io::Result<()> {
     supervisor.reports.add(&Report::Ready);
     if supervisor.reports.flush(socket).is_err() {
         return Ok(());
@@ -108,17 +115,11 @@ fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
     let mut inbox = Inbox::default();
     let mut buffer = vec![0; READ_SIZE];
     loop {
-        let mut ready = [
-            PollFd::new(socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(ends.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut ready, supervisor.patience()) {
-            Ok(_) => {}
-            Err(nix::Error::EINTR) => continue,
-            Err(error) => return Err(error.into()),
+        let Some(ready) = wait(socket, ends, supervisor)? else { continue };
+        for key in ready.voices {
+            supervisor.hear(key);
         }
-        let [has_orders, has_ends] = ready.map(|one| one.any().unwrap_or(true));
-        if has_ends {
+        if ready.has_ends {
             // One reading suffices: a pending signal is not counted.
             let _ = ends.read_signal()?;
             supervisor.reap();
@@ -127,7 +128,7 @@ fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
         if supervisor.reports.are_due() && supervisor.reports.flush(socket).is_err() {
             return Ok(());
         }
-        if has_orders {
+        if ready.has_orders {
             let mut stream = socket;
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(()),
@@ -142,6 +143,37 @@ fn serve(socket: &UnixStream, supervisor: &mut Supervisor) -> io::Result<()> {
             supervisor.reap();
         }
     }
+}
+
+/// What there is to do.
+struct Ready {
+    has_orders: bool,
+    has_ends: bool,
+    /// The launchers that said something.
+    voices: Vec<StepKey>,
+}
+
+/// Waits until there is something to do; `None` when a signal came instead.
+fn wait(
+    socket: &UnixStream,
+    ends: &SignalFd,
+    supervisor: &Supervisor,
+) -> io::Result<Option<Ready>> {
+    let to_read = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+    let (keys, voices): (Vec<StepKey>, Vec<_>) = supervisor.voices().unzip();
+    let mut polled = vec![to_read(socket.as_fd()), to_read(ends.as_fd())];
+    polled.extend(voices.into_iter().map(to_read));
+    match poll(&mut polled, supervisor.patience()) {
+        Ok(_) => {}
+        Err(nix::Error::EINTR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let mut ready = polled.iter().map(|one| one.any().unwrap_or(true));
+    Ok(Some(Ready {
+        has_orders: ready.next().unwrap_or(false),
+        has_ends: ready.next().unwrap_or(false),
+        voices: keys.into_iter().zip(ready).filter_map(|(key, is)| is.then_some(key)).collect(),
+    }))
 }
 
 /// Carries out all orders received so far; `None` when torc is gone.

@@ -19,7 +19,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{AccessFlags, Pid, access};
 use torc_core::traits::{LaunchStage, StdioPaths};
 
-use super::wire::Launch;
+use super::wire::{Launch, Role};
 use super::{mark, signals};
 
 /// Where programs are looked for when the environment has no PATH (as `execvp(3)` does).
@@ -67,7 +67,14 @@ impl Spawner {
     /// # Errors
     /// When it does not run: no process of the step exists then.
     pub(super) fn spawn(&mut self, launch: &Launch) -> Result<Child, Refusal> {
-        let (stdout, stderr) = self.outputs(&launch.stdio)?;
+        let (stdout, stderr) = match launch.role {
+            Role::Job => self.outputs(&launch.stdio)?,
+            Role::Launcher => {
+                // Only what cannot be opened is found here.
+                let _made = self.outputs(&launch.stdio)?;
+                (self.null_copy()?, Stdio::piped())
+            }
+        };
         let stdin = self.null_copy()?;
         let program = self.program(launch)?;
         let mut command = Command::new(&program);

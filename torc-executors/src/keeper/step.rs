@@ -1,7 +1,6 @@
 //! One step whose processes the keeper holds.
 
 use std::io;
-use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +11,9 @@ use nix::unistd::Pid;
 use torc_core::traits::{Outcome, StdioPaths};
 
 use super::ending::{self, Reason};
-use super::wire::Launch;
+use super::files;
+use super::relay::Relay;
+use super::wire::{Launch, Role};
 use crate::processes;
 
 /// A step from the start of its main process to the end of its last one.
@@ -29,13 +30,18 @@ pub(super) struct Step {
     kill_at: Option<Instant>,
     reason: Option<Reason>,
     status: Option<ExitStatus>,
+    role: Role,
+    /// What its main process says, if that is passed on.
+    pub(super) relay: Option<Relay>,
     /// Processor time of its reaped processes, in microseconds.
     pub(super) cpu_us: u64,
 }
 
 impl Step {
     /// A step whose main process was just started.
-    pub(super) fn new(launch: Launch, child: Child, termination_signal: Signal) -> Self {
+    pub(super) fn new(launch: Launch, mut child: Child, termination_signal: Signal) -> Self {
+        // A pipe that cannot be read without blocking is not read.
+        let relay = child.stderr.take().and_then(|pipe| Relay::new(pipe).ok());
         // A process id that does not fit would name no process of Linux.
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         Self {
@@ -50,6 +56,8 @@ impl Step {
             kill_at: None,
             reason: None,
             status: None,
+            role: launch.role,
+            relay,
             cpu_us: 0,
         }
     }
@@ -62,6 +70,16 @@ impl Step {
     /// Whether its main process has ended; what is left of it then is being killed.
     pub(super) fn is_over(&self) -> bool {
         self.status.is_some()
+    }
+
+    /// Asks a launcher to end its job and itself, now that torc is gone. Says whether it is one.
+    pub(super) fn dismiss(&self) -> bool {
+        let is_launcher = !self.is_over() && self.role == Role::Launcher;
+        if is_launcher {
+            let _ = killpg(self.group, Signal::SIGTERM);
+            let _ = killpg(self.group, Signal::SIGCONT);
+        }
+        is_launcher
     }
 
     /// When something is to be done about it next.
@@ -163,22 +181,11 @@ impl Step {
     /// How it ended, once it is over and nothing is left of it. Removes its output if it is to.
     pub(super) fn outcome(&self) -> Outcome {
         let Some(status) = self.status else { return Outcome::Lost };
-        let outcome = ending::outcome(status, self.reason, || self.missing_files());
-        let has_completed =
-            matches!(outcome, Outcome::Exited { code: 0 } | Outcome::TimedOut { code: Some(0) });
-        if self.stdio.delete_on_success && has_completed {
-            for path in [&self.stdio.stdout, &self.stdio.stderr].into_iter().flatten() {
-                // It may be the same file as the other, or be gone already.
-                let _ = std::fs::remove_file(&**path);
-            }
-        }
+        let outcome = ending::outcome(status, self.reason, || {
+            files::missing(&self.working_dir, &self.expected_files)
+        });
+        files::tidy(&self.stdio, &outcome);
         outcome
-    }
-
-    fn missing_files(&self) -> Vec<Arc<str>> {
-        let folder = Path::new(&*self.working_dir);
-        let is_missing = |file: &&Arc<str>| !folder.join(&***file).exists();
-        self.expected_files.iter().filter(is_missing).cloned().collect()
     }
 }
 

@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::time::Instant;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -21,12 +23,17 @@ use torc_core::traits::{LaunchStage, Outcome, StepSignal};
 
 use super::ending::Reason;
 use super::orphans::Orphans;
+use super::relay::Relay;
 use super::reports::Reports;
 use super::spawn::{Refusal, Spawner};
 use super::step::Step;
 use super::wire::{Launch, Order, Report, StepKey};
 use crate::clock::now;
 use crate::processes;
+
+/// Time that launchers get to end their jobs once torc is gone. srun waits for its tasks for two
+/// seconds longer than KillWait, which is 30 s by default (slurm.conf(5)).
+const DISMISSAL_TIME: Duration = Duration::from_secs(40);
 
 /// All steps of this keeper.
 #[derive(Debug)]
@@ -59,6 +66,30 @@ impl Supervisor {
             reaped_cpu_us: 0,
             reports: Reports::default(),
         })
+    }
+
+    /// The launchers that may say something, and where.
+    pub(super) fn voices(&self) -> impl Iterator<Item = (StepKey, BorrowedFd<'_>)> {
+        let steps = self.steps.iter();
+        steps.filter_map(|(&key, step)| Some((key, step.relay.as_ref()?.descriptor()?)))
+    }
+
+    /// Passes on what a launcher has said.
+    pub(super) fn hear(&mut self, key: StepKey) {
+        let relay = self.steps.get_mut(&key).and_then(|step| step.relay.as_mut());
+        let lines = relay.map(Relay::lines).unwrap_or_default();
+        if !lines.is_empty() {
+            self.reports.add(&Report::Said { key, lines });
+        }
+    }
+
+    /// Passes on what a launcher has said last. What it left behind may hold its pipe open.
+    fn hear_last(&mut self, key: StepKey) {
+        self.hear(key);
+        let relay = self.steps.get_mut(&key).and_then(|step| step.relay.as_mut());
+        if let Some(line) = relay.and_then(Relay::rest) {
+            self.reports.add(&Report::Said { key, lines: vec![line] });
+        }
     }
 
     /// How long nothing needs to be done unless something happens.
@@ -248,6 +279,7 @@ impl Supervisor {
                 self.leaving.push(key);
                 continue;
             }
+            self.hear_last(key);
             let Some(step) = self.steps.remove(&key) else { continue };
             // The number may be another step's main process by now.
             if self.groups.get(&step.pid()) == Some(&key) {
@@ -256,6 +288,27 @@ impl Supervisor {
             self.orphans.step_ended(key);
             let (outcome, cpu_ms) = (step.outcome(), step.cpu_us / 1000);
             self.reports.add(&Report::Ended { key, at: now(), outcome, cpu_ms });
+        }
+    }
+
+    /// Asks the launchers to end their jobs, and gives them some time: a job that runs elsewhere would
+    /// outlive a launcher that is just killed. `ends` becomes readable when a child has ended.
+    pub(super) fn dismiss_launchers(&mut self, ends: &SignalFd) {
+        let deadline = Instant::now() + DISMISSAL_TIME;
+        let mut dismissed: Vec<StepKey> = Vec::new();
+        dismissed.extend(self.steps.iter().filter(|(_, step)| step.dismiss()).map(|(&key, _)| key));
+        while !dismissed.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut ready = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, patience) {
+                Ok(0) => return,
+                Ok(_) => drop(ends.read_signal()),
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+            self.reap();
+            dismissed.retain(|key| self.steps.contains_key(key));
         }
     }
 

@@ -60,6 +60,19 @@ pub(crate) struct Launch {
     pub(crate) expected_files: Vec<Arc<str>>,
     /// The CPUs it is pinned to; empty: not pinned.
     pub(crate) cores: Vec<u32>,
+    /// What its main process is.
+    pub(crate) role: Role,
+}
+
+/// What the main process of a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// The job itself.
+    Job,
+    /// A program that runs the job elsewhere, like srun. The job's output files are made for it, but
+    /// are its own to open; what it says on standard error is passed on to torc. It must end the job
+    /// when it is asked to end, and so it gets some time for that when torc is gone.
+    Launcher,
 }
 
 /// What the keeper tells torc.
@@ -77,6 +90,13 @@ pub(crate) enum Report {
         at: Timestamp,
         /// Its main process, which leads its process group.
         pid: i32,
+    },
+    /// A launcher said something on standard error.
+    Said {
+        /// The step.
+        key: StepKey,
+        /// Whole lines, without their ends. What is no UTF-8 is replaced.
+        lines: Vec<String>,
     },
     /// A step ended, and no process of it is left.
     Ended {

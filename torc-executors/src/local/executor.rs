@@ -7,22 +7,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
-use tokio::runtime::Handle;
-use tokio::sync::watch as signal;
 use torc_core::ids::StepId;
 use torc_core::resources::NodeInventory;
 use torc_core::traits::{
     Executor, ExecutorError, LaunchStage, Outcome, Step, StepEvents, StepSignal, StepState,
 };
 
-use super::config::{LocalConfig, StartError};
-use super::connection::Connection;
+use super::config::LocalConfig;
 use super::environment;
-use super::hostfiles::Hostfiles;
-use super::start::start_keeper;
-use super::watch::watch;
 use crate::clock::now;
-use crate::keeper::wire::{Launch, Order, StepKey};
+use crate::keeper::wire::{Launch, Order, Role, StepKey};
+use crate::kept::{Custody, Hostfiles, Memory, Setup, StartError, add_nodes};
 
 /// Runs steps as processes of this host.
 ///
@@ -30,16 +25,15 @@ use crate::keeper::wire::{Launch, Order, StepKey};
 /// this host. Dropping the executor kills whatever still runs; so does the end of this program,
 /// however it comes about.
 pub struct LocalExecutor {
-    connection: Arc<Connection>,
+    custody: Custody,
     nodes: Vec<NodeInventory>,
     pin: bool,
     enforce_memory: bool,
-    ended: signal::Receiver<()>,
 }
 
 impl fmt::Debug for LocalExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keeper = self.connection.keeper;
+        let keeper = self.custody.keeper;
         f.debug_struct("LocalExecutor").field("keeper", &keeper).finish_non_exhaustive()
     }
 }
@@ -53,59 +47,44 @@ impl LocalExecutor {
     /// # Errors
     /// When the keeper or its surroundings cannot be set up, or there is no runtime.
     pub fn start(config: LocalConfig, events: Arc<dyn StepEvents>) -> Result<Self, StartError> {
-        let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         if config.pin {
             check_cores(&config.nodes)?;
         }
         let hostfiles = Hostfiles::prepare(config.scratch_dir.clone(), &config.nodes)?;
-        if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
-            tracing::warn!(%error, "jobs of a killed keeper would not all be found");
-        }
-        let started = start_keeper(&config)?;
-        let stream = tokio::net::UnixStream::from_std(started.socket).map_err(|source| {
-            StartError::Keeper { program: config.keeper_program.unwrap_or_default(), source }
-        })?;
-        let connection = Arc::new(Connection::new(stream, started.pid, hostfiles, events));
-        if let Some(mask) = config.umask {
-            connection.send(&Order::Umask(mask)).map_err(StartError::KeeperFailed)?;
-        }
-        let (ending, ended) = signal::channel(());
-        let watched = Arc::clone(&connection);
-        runtime.spawn(async move {
-            watch(watched, started.process).await;
-            // Its end is what tells.
-            drop(ending);
-        });
+        let setup = Setup {
+            env: &config.base_env,
+            umask: config.umask,
+            keeper_program: config.keeper_program.as_deref(),
+        };
+        let custody = Custody::start(&setup, hostfiles, Arc::new(events))?;
         let (nodes, pin, enforce_memory) = (config.nodes, config.pin, config.enforce_memory);
-        Ok(Self { connection, nodes, pin, enforce_memory, ended })
+        Ok(Self { custody, nodes, pin, enforce_memory })
     }
 
     /// Kills whatever still runs, and returns when no process of any job and no keeper is left.
     /// Steps that were running end as [`Outcome::Cancelled`]; nothing is launched any more.
     pub async fn shutdown(&self) {
-        self.connection.close();
-        let mut ended = self.ended.clone();
-        // Nothing is ever sent: an error is the end of the task.
-        while ended.changed().await.is_ok() {}
+        self.custody.shutdown().await;
     }
 
     /// The process id of the keeper, for messages and for tests.
     pub fn keeper_pid(&self) -> u32 {
-        self.connection.keeper.unsigned_abs()
+        self.custody.keeper.unsigned_abs()
     }
 
     /// Bytes that a step may use on this host: its limit is per node.
     fn memory_limit(&self, step: &Step) -> Option<u64> {
         let limit = step.limits.memory.filter(|_| self.enforce_memory)?;
-        let here = step.nodes.iter().filter(|node| self.connection.hostfiles.is_here(&node.name));
+        let here = step.nodes.iter().filter(|node| self.custody.hostfiles.is_here(&node.name));
         Some(limit.saturating_mul(here.count().max(1) as u64))
     }
 
     fn order(&self, step: Step, key: StepKey, hostfile: &str) -> Order {
-        let here = |name: &str| self.connection.hostfiles.is_here(name);
+        let here = |name: &str| self.custody.hostfiles.is_here(name);
         let cores = if self.pin { environment::cores(&step, here) } else { Vec::new() };
         let mut env = step.env;
-        environment::add_nodes(&mut env, &step.nodes, hostfile, here);
+        add_nodes(&mut env, &step.nodes, hostfile);
+        environment::add_gpus(&mut env, &step.nodes, here);
         Order::Launch(Box::new(Launch {
             key,
             argv: step.argv,
@@ -115,13 +94,8 @@ impl LocalExecutor {
             limits: step.limits,
             expected_files: step.expected_files,
             cores,
+            role: Role::Job,
         }))
-    }
-}
-
-impl Drop for LocalExecutor {
-    fn drop(&mut self) {
-        self.connection.close();
     }
 }
 
@@ -132,38 +106,37 @@ impl Executor for LocalExecutor {
     }
 
     async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
-        self.connection.check()?;
+        self.custody.check()?;
         let id = step.id;
-        if self.connection.key(id).is_some() {
+        if self.custody.key(id).is_some() {
             tracing::warn!(step = %id, "a step that runs was launched again; ignored");
             return Ok(());
         }
-        let hostfile = match self.connection.hostfiles.of(&step) {
+        let hostfile = match self.custody.hostfiles.of(&step) {
             Ok(path) => path,
             Err(error) => {
                 let reason = format!("cannot write the hostfile: {error}");
                 let outcome = Outcome::LaunchFailed { stage: LaunchStage::Prepare, reason };
-                self.connection.refuse(id, now(), outcome);
+                self.custody.refuse(id, now(), outcome);
                 return Ok(());
             }
         };
-        let limit = self.memory_limit(&step);
-        let has_own =
-            step.nodes.len() != 1 || !self.connection.hostfiles.is_here(&step.nodes[0].name);
-        let Some(key) = self.connection.enter(id, limit, has_own)? else { return Ok(()) };
-        let sent = self.connection.send(&self.order(step, key, &hostfile));
+        let memory = Memory::Measured(self.memory_limit(&step));
+        let has_own = step.nodes.len() != 1 || !self.custody.hostfiles.is_here(&step.nodes[0].name);
+        let Some(key) = self.custody.enter(id, memory, has_own)? else { return Ok(()) };
+        let sent = self.custody.send(&self.order(step, key, &hostfile));
         match sent {
             // If the step is no longer in the books, its end was reported.
-            Err(reason) if self.connection.leave(key).is_some() => Err(ExecutorError::Gone(reason)),
+            Err(reason) if self.custody.leave(key).is_some() => Err(ExecutorError::Gone(reason)),
             _ => Ok(()),
         }
     }
 
     async fn signal(&self, step: StepId, signal: StepSignal) -> Result<(), ExecutorError> {
-        self.connection.check()?;
-        match self.connection.key(step) {
+        self.custody.check()?;
+        match self.custody.key(step) {
             Some(key) => {
-                self.connection.send(&Order::Signal { key, signal }).map_err(ExecutorError::Gone)
+                self.custody.send(&Order::Signal { key, signal }).map_err(ExecutorError::Gone)
             }
             None => Ok(()),
         }
@@ -171,7 +144,7 @@ impl Executor for LocalExecutor {
 
     async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
         // Ends are reported and then forgotten; processes do not survive an earlier executor.
-        let state = |&step: &StepId| match self.connection.key(step) {
+        let state = |&step: &StepId| match self.custody.key(step) {
             Some(_) => StepState::Running,
             None => StepState::Unknown,
         };

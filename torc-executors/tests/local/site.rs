@@ -98,7 +98,7 @@ impl Site {
                 delete_on_success: false,
             },
             nodes: vec![step_node(HOST, &[0])],
-            layout: RankLayout { ntasks_per_node: 1, mpi: None, cpu_bind: None },
+            layout: RankLayout { ntasks_per_node: 1, cpus_per_node: 1, mpi: None, cpu_bind: None },
             allocation: AllocationId(1),
             limits: StepLimits {
                 memory: None,

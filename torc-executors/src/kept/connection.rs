@@ -20,12 +20,41 @@ use super::hostfiles::Hostfiles;
 use super::memory::{Sample, Subject};
 use crate::keeper::wire::{self, Order, Report, StepKey};
 
+/// Who is told of what the keeper reports. Called from any thread; must not block.
+pub(crate) trait Audience: Send + Sync {
+    /// A step's main process started, or the step ended.
+    fn emit(&self, event: StepEvent);
+
+    /// A launcher said these lines on standard error. They come before the end of its step.
+    fn hear(&self, step: StepId, lines: Vec<String>);
+}
+
+/// Whoever is told of steps needs no more where main processes are the jobs themselves.
+impl Audience for Arc<dyn StepEvents> {
+    fn emit(&self, event: StepEvent) {
+        (**self).emit(event);
+    }
+
+    fn hear(&self, step: StepId, lines: Vec<String>) {
+        tracing::warn!(%step, ?lines, "a job's standard error is passed on for no reason");
+    }
+}
+
+/// What is done about the memory of a step's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Nothing: they are not the job's.
+    Unmeasured,
+    /// It is measured, and the step is ended when it uses more bytes than this, if that is said.
+    Measured(Option<u64>),
+}
+
 /// A step that the keeper has and that has not ended.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     id: StepId,
     pid: Option<i32>,
-    memory_limit: Option<u64>,
+    memory: Memory,
     peak_memory: Option<u64>,
     has_hostfile: bool,
 }
@@ -41,19 +70,19 @@ struct Books {
 }
 
 /// A connection to a keeper, shared by the executor and the task that watches it.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// The socket.
     pub(super) stream: UnixStream,
     /// The keeper's process id.
-    pub(super) keeper: i32,
+    pub(crate) keeper: i32,
     /// Where hostfiles are.
-    pub(super) hostfiles: Hostfiles,
+    pub(crate) hostfiles: Hostfiles,
     /// Tells the watching task that something is unsent.
     pub(super) has_unsent: Notify,
     is_closing: AtomicBool,
     unsent: Mutex<Vec<u8>>,
     books: Mutex<Books>,
-    events: Arc<dyn StepEvents>,
+    audience: Arc<dyn Audience>,
 }
 
 /// What must hold of the guarded data holds after each statement, so a panic elsewhere is no reason
@@ -68,7 +97,7 @@ impl Connection {
         stream: UnixStream,
         keeper: i32,
         hostfiles: Hostfiles,
-        events: Arc<dyn StepEvents>,
+        audience: Arc<dyn Audience>,
     ) -> Self {
         Self {
             stream,
@@ -78,7 +107,7 @@ impl Connection {
             is_closing: AtomicBool::new(false),
             unsent: Mutex::default(),
             books: Mutex::default(),
-            events,
+            audience,
         }
     }
 
@@ -86,10 +115,10 @@ impl Connection {
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &self,
         id: StepId,
-        memory_limit: Option<u64>,
+        memory: Memory,
         has_hostfile: bool,
     ) -> Result<Option<StepKey>, ExecutorError> {
         let mut books = lock(&self.books);
@@ -102,13 +131,13 @@ impl Connection {
         books.last_key += 1;
         let key = books.last_key;
         books.keys.insert(id, key);
-        let held = Held { id, pid: None, memory_limit, peak_memory: None, has_hostfile };
+        let held = Held { id, pid: None, memory, peak_memory: None, has_hostfile };
         books.steps.insert(key, held);
         Ok(Some(key))
     }
 
     /// Takes a step out of the books.
-    pub(super) fn leave(&self, key: StepKey) -> Option<Held> {
+    pub(crate) fn leave(&self, key: StepKey) -> Option<Held> {
         let mut books = lock(&self.books);
         let held = books.steps.remove(&key)?;
         books.keys.remove(&held.id);
@@ -120,7 +149,7 @@ impl Connection {
     }
 
     /// The number of a step that has not ended.
-    pub(super) fn key(&self, id: StepId) -> Option<StepKey> {
+    pub(crate) fn key(&self, id: StepId) -> Option<StepKey> {
         lock(&self.books).keys.get(&id).copied()
     }
 
@@ -128,7 +157,7 @@ impl Connection {
     ///
     /// # Errors
     /// Then.
-    pub(super) fn check(&self) -> Result<(), ExecutorError> {
+    pub(crate) fn check(&self) -> Result<(), ExecutorError> {
         match &lock(&self.books).gone {
             Some(reason) => Err(ExecutorError::Gone(reason.clone())),
             None => Ok(()),
@@ -139,7 +168,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the keeper is gone, or the order cannot be written down.
-    pub(super) fn send(&self, order: &Order) -> Result<(), String> {
+    pub(crate) fn send(&self, order: &Order) -> Result<(), String> {
         let mut frame = Vec::with_capacity(1024);
         wire::append(&mut frame, order).map_err(|error| error.to_string())?;
         let mut unsent = lock(&self.unsent);
@@ -182,7 +211,13 @@ impl Connection {
                     held.id
                 });
                 if let Some(step) = step {
-                    self.events.emit(StepEvent::Started { step, at });
+                    self.audience.emit(StepEvent::Started { step, at });
+                }
+            }
+            Report::Said { key, lines } => {
+                let step = lock(&self.books).steps.get(&key).map(|held| held.id);
+                if let Some(step) = step {
+                    self.audience.hear(step, lines);
                 }
             }
             Report::Ended { key, at, outcome, cpu_ms } => self.end(key, at, outcome, cpu_ms),
@@ -194,13 +229,13 @@ impl Connection {
     fn end(&self, key: StepKey, at: Timestamp, outcome: Outcome, cpu_ms: u64) {
         if let Some(held) = self.leave(key) {
             let usage = Usage { cpu_ms, peak_memory: held.peak_memory };
-            self.events.emit(StepEvent::Ended { step: held.id, at, outcome, usage });
+            self.audience.emit(StepEvent::Ended { step: held.id, at, outcome, usage });
         }
     }
 
     /// Reports that a step, which is not in the books, could not be launched.
-    pub(super) fn refuse(&self, step: StepId, at: Timestamp, outcome: Outcome) {
-        self.events.emit(StepEvent::Ended { step, at, outcome, usage: Usage::default() });
+    pub(crate) fn refuse(&self, step: StepId, at: Timestamp, outcome: Outcome) {
+        self.audience.emit(StepEvent::Ended { step, at, outcome, usage: Usage::default() });
     }
 
     /// From now on nothing can be launched.
@@ -222,15 +257,17 @@ impl Connection {
         let books = lock(&self.books);
         let running = books.steps.iter();
         running
-            .filter_map(|(&key, held)| {
-                Some(Subject { key, pid: held.pid?, limit: held.memory_limit })
+            .filter_map(|(&key, held)| match held.memory {
+                Memory::Measured(limit) => Some(Subject { key, pid: held.pid?, limit }),
+                Memory::Unmeasured => None,
             })
             .collect()
     }
 
-    /// Whether a step runs.
+    /// Whether a step runs that is to be measured.
     pub(super) fn is_busy(&self) -> bool {
-        lock(&self.books).steps.values().any(|held| held.pid.is_some())
+        let is_subject = |held: &Held| held.pid.is_some() && held.memory != Memory::Unmeasured;
+        lock(&self.books).steps.values().any(is_subject)
     }
 
     /// Notes measurements, and has the steps ended that use too much.
@@ -247,7 +284,7 @@ impl Connection {
     }
 
     /// Tells the keeper to end everything, and itself.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.give_up("it was shut down");
         self.is_closing.store(true, Ordering::Release);
         // An error means that the keeper is gone already.

@@ -12,11 +12,11 @@ use torc_core::ids::StepId;
 use torc_core::resources::NodeInventory;
 use torc_core::traits::Step;
 
-use super::config::StartError;
+use super::error::StartError;
 
 /// Writes hostfiles.
 #[derive(Debug)]
-pub(super) struct Hostfiles {
+pub(crate) struct Hostfiles {
     folder: String,
     shared: HashMap<Box<str>, String>,
 }
@@ -26,7 +26,7 @@ impl Hostfiles {
     ///
     /// # Errors
     /// When that is impossible.
-    pub(super) fn prepare(folder: PathBuf, nodes: &[NodeInventory]) -> Result<Self, StartError> {
+    pub(crate) fn prepare(folder: PathBuf, nodes: &[NodeInventory]) -> Result<Self, StartError> {
         let failed = |source| StartError::Scratch { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         // Jobs have other working folders.
@@ -47,7 +47,7 @@ impl Hostfiles {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn of(&self, step: &Step) -> io::Result<String> {
+    pub(crate) fn of(&self, step: &Step) -> io::Result<String> {
         if let [node] = step.nodes.as_slice()
             && let Some(path) = self.shared.get(&node.name)
         {
@@ -60,12 +60,12 @@ impl Hostfiles {
     }
 
     /// Whether this is one of the executor's nodes.
-    pub(super) fn is_here(&self, node: &str) -> bool {
+    pub(crate) fn is_here(&self, node: &str) -> bool {
         self.shared.contains_key(node)
     }
 
     /// Removes the hostfile of a step that has ended, if it had its own.
-    pub(super) fn remove(&self, step: StepId) {
+    pub(crate) fn remove(&self, step: StepId) {
         // A file that stays does no harm: its name is never used again.
         let _ = fs::remove_file(self.own_path(step));
     }

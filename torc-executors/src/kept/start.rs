@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::config::{LocalConfig, StartError};
+use super::error::StartError;
 use crate::keeper;
 use crate::keeper::wire::{Inbox, Report};
 
@@ -18,6 +18,17 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(20);
 
 /// This very program, even if its file was replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// How a keeper is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    /// The environment of the keeper, which all jobs start from.
+    pub(crate) env: &'a [(OsString, OsString)],
+    /// The file mode creation mask of jobs; `None`: this process's.
+    pub(crate) umask: Option<u32>,
+    /// The program to start as the keeper; `None`: this program.
+    pub(crate) keeper_program: Option<&'a Path>,
+}
 
 /// A keeper that takes orders.
 #[derive(Debug)]
@@ -34,11 +45,11 @@ pub(super) struct Started {
 ///
 /// # Errors
 /// When the program cannot be started, does not become a keeper in time, or the keeper cannot work.
-pub(super) fn start_keeper(config: &LocalConfig) -> Result<Started, StartError> {
-    let program = config.keeper_program.clone().unwrap_or_else(|| THIS_PROGRAM.into());
+pub(super) fn start_keeper(setup: &Setup<'_>) -> Result<Started, StartError> {
+    let program = setup.keeper_program.map_or_else(|| THIS_PROGRAM.into(), Path::to_owned);
     let failed = |source| StartError::Keeper { program: program.clone(), source };
     let (socket, theirs) = UnixStream::pair().map_err(failed)?;
-    let mut process = command(&program, &config.base_env, theirs).spawn().map_err(failed)?;
+    let mut process = command(&program, setup.env, theirs).spawn().map_err(failed)?;
     let pid = process.id().and_then(|id| i32::try_from(id).ok());
     if let Err(error) = await_ready(&socket, &program) {
         // It may have ended by itself; the runtime reaps it.
