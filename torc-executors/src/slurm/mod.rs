@@ -1,24 +1,43 @@
-//! Slurm: where allocations come from.
+//! Slurm: where allocations come from, and what launches steps inside one.
 //!
 //! Everything that Slurm is asked or told goes through its client programs, in batches, with deadlines;
-//! what is said and what is answered is rendered and read by pure functions. No one of these modules
-//! keeps books: Slurm's answers of the moment are all that they know.
+//! what is said and what is answered is rendered and read by pure functions. The scheduler keeps no
+//! books: what it says is what Slurm said just now. Inside an allocation, one worker on the first node
+//! starts every step with srun, as a child of a keeper; what srun says, not its exit code, is the
+//! evidence of how a step ended.
 
+mod allocation;
+mod books;
 pub mod command;
+mod conclude;
 pub mod duration;
 pub mod environment;
+mod evidence;
+mod executor;
 pub mod hostlist;
+mod inventory;
+mod launcher;
+mod nodes;
 mod options;
+mod outcome;
 pub mod partitions;
 pub mod queue;
 mod refusals;
 mod scheduler;
 pub mod script;
+mod service;
 pub mod settings;
+pub mod show;
+mod sights;
 pub mod states;
+mod steps;
+mod stop;
 pub mod version;
 
+pub use allocation::{AllocationError, SlurmAllocation};
 pub use command::{Answer, Call, CommandError, Programs};
+pub use executor::{SlurmConfig, SlurmExecutor, SlurmStartError};
+pub use launcher::SrunLauncher;
 pub use partitions::{NodeKind, Partition};
 pub use queue::QueuePosition;
 pub use scheduler::SlurmScheduler;
