@@ -368,6 +368,15 @@ pub(crate) struct WorkerArgs {
     /// Its allocation
     #[arg(long)]
     pub(crate) allocation: u32,
+    /// Steps at once, at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel_steps: u32,
+    /// Seconds before the end of the allocation at which Slurm itself ends a step
+    #[arg(long, default_value_t = 60)]
+    pub(crate) headroom: u64,
+    /// Minutes for which to go on without a server while nothing runs
+    #[arg(long, default_value_t = 20)]
+    pub(crate) patience: u64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ mod slurm;
 mod status;
 mod submit;
 mod validate;
+mod worker;
 
 use std::collections::HashSet;
 
@@ -48,7 +49,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         }
         Command::Nodes(nodes) => nodes::execute(nodes, &dir, args.format).await,
         Command::Serve(serve) => serve::execute(serve, dir).await,
-        Command::Worker(_) => Ok(Exit::Success),
+        Command::Worker(worker) => worker::execute(worker, dir).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args.format),

@@ -15,9 +15,6 @@ use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::errln;
 
-/// How long a worker with nothing to do goes on without its server (SPEC's default).
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
-
 pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Failure> {
     let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
     let Ok(job_id) = std::env::var("SLURM_JOB_ID") else {
@@ -27,11 +24,13 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
     let (events, reports) = mpsc::unbounded_channel::<StepEvent>();
     let report = Arc::new(move |event| drop(events.send(event)));
     let scratch = dir.scratch().join(format!("wf{}_al{allocation}", args.workflow));
-    let config = SlurmConfig::new(allocation, scratch, std::env::vars_os().collect());
+    let mut config = SlurmConfig::new(allocation, scratch, std::env::vars_os().collect());
+    config.max_parallel_steps = args.max_parallel_steps;
+    config.headroom = Duration::from_secs(args.headroom);
     let executor =
         Arc::new(SlurmExecutor::start(config, report).await.map_err(|error| environment(&error))?);
     let nodes = executor.inventory().await.map_err(|error| environment(&error))?;
-    let ends_at = executor.observe_end().await.ok().flatten();
+    let ends_at = executor.ends_at();
     let asked = executor.clone();
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
@@ -51,10 +50,10 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         reports,
         ask_end: Box::new(move || {
             let asked = asked.clone();
-            Box::pin(async move { asked.observe_end().await.map_err(drop) })
+            Box::pin(async move { asked.allocation().observe_end().await.map_err(drop) })
         }),
         stop: stopped,
-        patience: PATIENCE,
+        patience: Duration::from_secs(60 * args.patience),
     })
     .await;
     executor.shutdown().await;

@@ -111,21 +111,22 @@ impl Driver {
         });
     }
 
+    /// What the batch script runs.
     fn worker_command(&self, program: &str, allocation: AllocationId) -> Vec<String> {
-        let id = self.engine.id().to_string();
-        let allocation = allocation.to_string();
-        let output_dir: &str = &self.context.output_dir;
-        [
-            program,
-            "worker",
-            "--output-dir",
-            output_dir,
-            "--workflow",
-            &id,
-            "--allocation",
-            &allocation,
-        ]
-        .map(str::to_owned)
-        .into()
+        let header = &self.engine.workflow().header;
+        let words = [
+            ("--output-dir", self.context.output_dir.to_string()),
+            ("--workflow", self.engine.id().to_string()),
+            ("--allocation", allocation.to_string()),
+            ("--headroom", header.execution.sigkill_headroom_seconds.to_string()),
+            ("--patience", header.wait_for_server_minutes.to_string()),
+        ];
+        let steps = header.execution.max_parallel_steps;
+        let steps = steps.map(|steps| ("--max-parallel-steps", steps.to_string()));
+        let options = words.into_iter().chain(steps);
+        [program.to_owned(), "worker".to_owned()]
+            .into_iter()
+            .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
+            .collect()
     }
 }
