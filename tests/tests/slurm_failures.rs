@@ -16,7 +16,9 @@ fn outcome(attempt: &Value) -> &str {
 /// Waits until so many jobs run.
 fn until_running(place: &ClusterPlace<'_>, count: u64) {
     place.until("the start of the jobs", || {
-        let report = place.place.json(&["status"]);
+        let status = place.place.torc(&["status", "--format", "json"]);
+        // At first nobody knows the workflow.
+        let report: Value = serde_json::from_str(&status.stdout).ok()?;
         (report["counts"]["running"].as_u64() == Some(count)).then_some(())
     });
 }
@@ -132,7 +134,7 @@ fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
             "-f",
             "--",
             &format!(
-                "--output-dir {} --workflow 1 --allocation 1$",
+                "--output-dir {} --workflow 1 --allocation 1 ",
                 place.place.join("torc_output").display()
             ),
         ])
