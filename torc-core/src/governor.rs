@@ -389,6 +389,10 @@ impl Governor {
                 let reason = "the scheduler does not know it any more".to_owned();
                 AllocationState::Ended { cause: AllocationEnd::Unknown, reason }
             }
+            state @ AllocationState::Unclear { .. } => {
+                entry.unknown_since = None;
+                return (false, vec![News::Observed(who, state)]);
+            }
             state => {
                 entry.unknown_since = None;
                 state
@@ -635,6 +639,19 @@ mod tests {
             &news[..],
             [News::Observed(_, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
         ));
+    }
+
+    #[test]
+    fn words_that_nobody_knows_say_nothing_however_long() {
+        let mut governor = wanted(9, 1);
+        submit(&mut governor, 1, at(0));
+        let unclear = AllocationState::Unclear { words: "HIBERNATED".to_owned() };
+        assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5)), []);
+        for second in [20, 200, 2000] {
+            let news = see(&mut governor, 1, unclear.clone(), at(second));
+            assert_eq!(news, [News::Observed(who(1), unclear.clone())]);
+        }
+        assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(2005)), []);
     }
 
     #[test]

@@ -142,6 +142,12 @@ pub enum AllocationState {
         /// The source's own words.
         reason: String,
     },
+    /// The source has it, but says something about it that torc does not know, such as a state of a
+    /// release to come. Nothing follows from that, least of all that it has ended.
+    Unclear {
+        /// The source's own words.
+        words: String,
+    },
     /// The source knows nothing of it: it never was, or has been forgotten since it ended.
     Unknown,
 }

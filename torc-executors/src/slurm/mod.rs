@@ -6,6 +6,7 @@
 //! starts every step with srun, as a child of a keeper; what srun says, not its exit code, is the
 //! evidence of how a step ended.
 
+mod accounting;
 mod allocation;
 mod books;
 pub mod command;
@@ -20,8 +21,10 @@ mod launcher;
 mod nodes;
 mod options;
 mod outcome;
-pub mod partitions;
-pub mod queue;
+mod partitions;
+mod position;
+mod queue;
+mod records;
 mod refusals;
 mod scheduler;
 pub mod script;
@@ -39,6 +42,6 @@ pub use command::{Answer, Call, CommandError, Programs};
 pub use executor::{SlurmConfig, SlurmExecutor, SlurmStartError};
 pub use launcher::SrunLauncher;
 pub use partitions::{NodeKind, Partition};
-pub use queue::QueuePosition;
+pub use position::QueuePosition;
 pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use torc_core::traits::{NodeShape, Shapes};
 
 use super::duration::{self, TimeLimit};
-use super::queue::{self, Garbled};
+use super::records::{self, Garbled};
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ impl Partition {
 
 /// sinfo's arguments: one record for each kind and state of node of each partition that this user may
 /// use. `--exact`, since sinfo would otherwise draw unlike nodes together and show the least of each.
-pub fn ask() -> Vec<String> {
-    let format = queue::format("RPalLsDTcmGZ");
+pub(super) fn ask() -> Vec<String> {
+    let format = records::format("RPalLsDTcmGZ");
     vec!["--noheader".to_owned(), "--exact".to_owned(), format!("--format={format}")]
 }
 
@@ -68,9 +68,9 @@ pub fn ask() -> Vec<String> {
 ///
 /// # Errors
 /// When it is garbled.
-pub fn read(answer: &str) -> Result<Vec<Partition>, Garbled> {
+pub(super) fn read(answer: &str) -> Result<Vec<Partition>, Garbled> {
     let mut partitions: Vec<Partition> = Vec::new();
-    for record in queue::records::<12>("sinfo", answer)? {
+    for record in records::records::<12>("sinfo", answer)? {
         let found = partition(&record)?;
         let kind = kind(&record)?;
         let index = partitions.iter().position(|known| known.name == found.name);
@@ -131,7 +131,7 @@ fn add(kinds: &mut Vec<NodeKind>, kind: NodeKind) {
 
 /// The GPUs in a list of generic resources: `gpu:a100:4(S:0-1),craynetwork:4`, `gpu:2`, `gpu`, `(null)`.
 /// A count may be in thousands (`k`), as Slurm abbreviates.
-pub fn gpus(gres: &str) -> u32 {
+pub(super) fn gpus(gres: &str) -> u32 {
     let mut total = 0_u32;
     for item in outside_parentheses(gres).split(',') {
         let mut parts = item.trim().split(':');
@@ -204,7 +204,7 @@ fn is_usable(state: &str) -> bool {
 
 /// The kinds of node that could serve a job in one of these partitions, or in the default one. Where a
 /// job may be in several, it is in one of them: of a kind that more than one has, the larger number counts.
-pub fn shapes(partitions: &[Partition], wanted: Option<&[String]>) -> Shapes {
+pub(super) fn shapes(partitions: &[Partition], wanted: Option<&[String]>) -> Shapes {
     let is_meant = |partition: &&Partition| match wanted {
         Some(names) => names.contains(&partition.name),
         None => partition.is_default,
@@ -237,12 +237,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::slurm::queue::{FIELD, RECORD};
-
-    fn answer(lines: &[&str]) -> String {
-        let record = |line: &&str| format!("{RECORD}{}\n", line.replace('|', &FIELD.to_string()));
-        lines.iter().map(record).collect()
-    }
+    use crate::slurm::records::tests::answer;
 
     fn shape(cpus: u32, gibibytes: u64, gpus: u32, count: u32) -> NodeShape {
         NodeShape { cpus, memory: gibibytes << 30, gpus, count }

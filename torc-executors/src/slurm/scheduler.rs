@@ -13,10 +13,13 @@ use torc_core::traits::{
     AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError, Shapes,
 };
 
+use super::accounting;
 use super::command::{Answer, Call, CommandError, Programs};
 use super::environment;
 use super::partitions::{self, Partition};
-use super::queue::{self, Garbled, QueuePosition, SeenJob};
+use super::position::{self, QueuePosition};
+use super::queue::{self, SeenJob};
+use super::records::Garbled;
 use super::refusals;
 use super::script;
 use super::settings::SlurmSettings;
@@ -79,9 +82,9 @@ impl SlurmScheduler {
         allocation: &AllocationHandle,
     ) -> Result<Option<QueuePosition>, SchedulerError> {
         let Some(id) = job_id(allocation) else { return Ok(None) };
-        let answer = self.ask(Call::new("squeue", queue::ask_waiting())).await?;
+        let answer = self.ask(Call::new("squeue", position::ask())).await?;
         refuse_silent_failure("squeue", &answer)?;
-        queue::read_position(text(&answer)?, id).map_err(unreadable)
+        position::read(text(&answer)?, id).map_err(unreadable)
     }
 
     async fn ask(&self, call: Call) -> Result<Answer, SchedulerError> {
@@ -124,9 +127,9 @@ impl SlurmScheduler {
     /// How these jobs ended that the queue no longer knows, as far as the accounting tells. That it
     /// cannot be asked takes nothing from what the queue said: those jobs are unknown, for now.
     async fn ask_ends(&self, ids: &[u64]) -> Vec<SeenJob> {
-        let asked = self.ask_accounting(queue::ask_accounting_states(ids)).await;
+        let asked = self.ask_accounting(accounting::ask_states(ids)).await;
         let read = asked.and_then(|answer| match answer {
-            Some(answer) => queue::read_accounting_states(text(&answer)?).map_err(unreadable),
+            Some(answer) => accounting::read_states(text(&answer)?).map_err(unreadable),
             None => Ok(Vec::new()),
         });
         read.unwrap_or_else(|error| {
@@ -182,9 +185,9 @@ impl Scheduler for SlurmScheduler {
             return Ok(Some(handle(id)));
         }
         let user = nix::unistd::getuid().as_raw();
-        let answer = self.ask_accounting(queue::ask_accounting_marks(user)).await?;
+        let answer = self.ask_accounting(accounting::ask_marks(user)).await?;
         let id = answer.and_then(|answer| {
-            queue::read_accounting_marked(&String::from_utf8_lossy(&answer.stdout), key)
+            accounting::read_marked(&String::from_utf8_lossy(&answer.stdout), key)
         });
         Ok(id.map(handle))
     }
