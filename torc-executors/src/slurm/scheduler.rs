@@ -226,12 +226,15 @@ fn handle(id: u64) -> AllocationHandle {
     AllocationHandle(id.to_string())
 }
 
+/// The highest number of a job: squeue refuses a question that has a higher one, whatever else it asks.
+const HIGHEST_ID: u64 = 0x7fff_ffff;
+
 /// Slurm's number of an allocation. Nothing else is given to a program: another word could be read as
 /// an option.
 fn job_id(allocation: &AllocationHandle) -> Option<u64> {
     let text = allocation.0.as_str();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten().filter(|id| *id > 0)
+    is_number.then(|| text.parse().ok()).flatten().filter(|id| (1..=HIGHEST_ID).contains(id))
 }
 
 /// The id in what `sbatch --parsable` says: `12`, `12;cluster`. A site's wrapper may say more.
@@ -276,7 +279,10 @@ mod tests {
             assert_eq!(job_id(&AllocationHandle(text.to_owned())), expected, "{text}");
         };
         check("12", Some(12));
-        for text in ["", "0", "-1", "+1", "--me", "12_3", "1 2", "99999999999999999999"] {
+        check("2147483647", Some(2_147_483_647));
+        for text in
+            ["", "0", "-1", "+1", "--me", "12_3", "1 2", "2147483648", "99999999999999999999"]
+        {
             check(text, None);
         }
     }
