@@ -1,5 +1,5 @@
 //! What launches steps and keeps their processes: the Local executor, the keeper that is the parent
-//! of all its jobs, and what this host has to offer.
+//! of all its jobs, and what this host has to offer; and Slurm.
 //!
 //! A program that embeds this crate calls [`keeper::run_if_asked`] first thing in its `main`.
 
@@ -9,3 +9,4 @@ pub mod keeper;
 mod kept;
 pub mod local;
 mod processes;
+pub mod slurm;

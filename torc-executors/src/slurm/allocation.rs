@@ -1,0 +1,270 @@
+//! The allocation that this process runs in: what Slurm says about it and its nodes.
+//!
+//! Asks; decides nothing and remembers nothing but who it asks about. An answer that fails says nothing
+//! about the allocation.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use torc_core::resources::NodeInventory;
+use torc_core::time::Timestamp;
+use torc_core::traits::{AllocationEnd, AllocationState, ExecutorError};
+
+use super::command::{Call, CommandError, Programs};
+use super::inventory::inventory;
+use super::outcome::Standing;
+use super::show::{self, JobFacts, NodeFacts, ShowError};
+use super::states::{self, JobWords};
+use super::{hostlist, version};
+
+const MOST_NODES: usize = 1 << 20;
+
+/// MaxStepCount where a site does not set it (slurm.conf(5)).
+const DEFAULT_MOST_STEPS: u32 = 40_000;
+
+/// The allocation cannot be used, or cannot be asked about now.
+#[derive(Debug, thiserror::Error)]
+pub enum AllocationError {
+    /// This process is not inside an allocation.
+    #[error(
+        "SLURM_JOB_ID is not set: this is not inside a Slurm allocation; run it in a batch script or under salloc"
+    )]
+    NotInside,
+    /// Its components are jobs of their own.
+    #[error(
+        "the allocation is a heterogeneous job (SLURM_HET_SIZE is {0}), whose steps torc cannot place; ask for one kind of nodes only"
+    )]
+    Heterogeneous(String),
+    /// The release is unknown or too old.
+    #[error(transparent)]
+    Version(#[from] version::VersionError),
+    /// A program of Slurm's did not answer.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// It answered what cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ShowError),
+    /// It has nodes, but Slurm does not say what it was given there.
+    #[error(
+        "Slurm does not show what the allocation was given on its nodes: `scontrol show job -d {0}` has no line with CPU_IDs, and SLURM_JOB_CPUS_PER_NODE does not help"
+    )]
+    NoGrants(String),
+}
+
+impl From<AllocationError> for ExecutorError {
+    fn from(error: AllocationError) -> Self {
+        Self::Inventory(error.to_string())
+    }
+}
+
+/// The Slurm allocation that this process runs in.
+#[derive(Clone, Debug)]
+pub struct SlurmAllocation {
+    programs: Programs,
+    job: String,
+    counts: HashMap<String, u32>,
+}
+
+impl SlurmAllocation {
+    /// The allocation that an environment tells of: that of the batch script, or of a shell of salloc.
+    /// `folder` has Slurm's programs; `None`: they are in PATH.
+    ///
+    /// # Errors
+    /// When it tells of none, or of a heterogeneous one.
+    pub fn of(
+        env: &[(OsString, OsString)],
+        folder: Option<PathBuf>,
+    ) -> Result<Self, AllocationError> {
+        let get = |name: &str| {
+            let found = env.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.to_string_lossy().into_owned())
+        };
+        let job = get("SLURM_JOB_ID").filter(|id| !id.is_empty());
+        let job = job.ok_or(AllocationError::NotInside)?;
+        if let Some(size) = get("SLURM_HET_SIZE").filter(|size| size.parse() != Ok(1_u32)) {
+            return Err(AllocationError::Heterogeneous(size));
+        }
+        let nodes = get("SLURM_JOB_NODELIST").unwrap_or_default();
+        let counts = get("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default();
+        let mut programs = Programs::new(env.to_vec());
+        programs.folder = folder;
+        Ok(Self { programs, job, counts: cpus_by_node(&nodes, &counts) })
+    }
+
+    /// Slurm's number of it.
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// How Slurm's programs are run.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    async fn show(&self, args: &[&str]) -> Result<String, CommandError> {
+        let answer = self.programs.run(Call::new("scontrol", args.iter().copied())).await?;
+        Ok(answer.text()?.to_owned())
+    }
+
+    /// The release of Slurm here.
+    ///
+    /// # Errors
+    /// When srun does not say, or is older than torc can work with.
+    pub async fn dialect(&self) -> Result<version::Dialect, AllocationError> {
+        let answer = self.programs.run(Call::new("srun", ["--version"])).await?;
+        Ok(version::Dialect::of(version::Version::parse(answer.text()?)?)?)
+    }
+
+    /// What Slurm says about it.
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now, or knows no such job.
+    pub async fn observe(&self) -> Result<JobFacts, AllocationError> {
+        Ok(show::job(&self.show(&["show", "job", "-d", &self.job]).await?)?)
+    }
+
+    /// When it ends, as of now: walltimes get extended. `None`: it does not end.
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now, or knows no such job.
+    pub async fn observe_end(&self) -> Result<Option<Timestamp>, AllocationError> {
+        Ok(self.observe().await?.ends_at)
+    }
+
+    /// What Slurm says about nodes.
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now.
+    pub async fn observe_nodes(&self, names: &[String]) -> Result<Vec<NodeFacts>, AllocationError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = hostlist::compress(names);
+        Ok(show::nodes(&self.show(&["show", "node", &list]).await?))
+    }
+
+    /// Its nodes, as it was observed, and what was granted on them.
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now, or does not tell.
+    pub async fn inventory(&self, job: &JobFacts) -> Result<Vec<NodeInventory>, AllocationError> {
+        let nodes = self.observe_nodes(&job.nodes).await?;
+        let found = inventory(job, &nodes, &self.counts);
+        if found.len() < job.nodes.len() {
+            return Err(AllocationError::NoGrants(self.job.clone()));
+        }
+        Ok(found)
+    }
+
+    /// How many steps one job may have here (slurm.conf(5), MaxStepCount).
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now.
+    pub async fn most_steps(&self) -> Result<u32, AllocationError> {
+        let config = self.show(&["show", "config"]).await?;
+        Ok(show::most_steps(&config).unwrap_or(DEFAULT_MOST_STEPS))
+    }
+
+    /// Where it stands at `now`, and the nodes that it still has; `None` for those when that is not known.
+    pub(super) async fn standing(&self, now: Timestamp) -> (Standing, Option<Vec<String>>) {
+        match self.observe().await {
+            Ok(facts) => (standing(&facts, now), Some(facts.nodes)),
+            Err(AllocationError::Command(error)) if is_unknown_job(&error) => {
+                (Standing::Ended, None)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known where the allocation stands");
+                (Standing::Lives, None)
+            }
+        }
+    }
+}
+
+fn is_unknown_job(error: &CommandError) -> bool {
+    error.stderr().is_some_and(|words| words.contains("Invalid job id"))
+}
+
+fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
+    if facts.is_preempted {
+        return Standing::Preempted;
+    }
+    let words = JobWords { state: &facts.state, end: facts.ends_at, ..JobWords::default() };
+    let is_over = facts.ends_at.is_some_and(|end| end <= now);
+    match states::read(&words) {
+        AllocationState::Ended { cause: AllocationEnd::Preempted, .. } => Standing::Preempted,
+        AllocationState::Ended { cause: AllocationEnd::TimedOut, .. } => Standing::TimedOut,
+        AllocationState::Ended { .. } => Standing::Ended,
+        // A job that was cancelled ends when it was cancelled, so the time tells nothing then; but while
+        // it is completing, its state does not tell either.
+        _ if is_over && facts.state != "COMPLETING" => Standing::TimedOut,
+        AllocationState::Completing => Standing::Ended,
+        _ => Standing::Lives,
+    }
+}
+
+/// The CPUs by node, from SLURM_JOB_NODELIST and SLURM_JOB_CPUS_PER_NODE; empty when these do not fit.
+fn cpus_by_node(nodes: &str, counts: &str) -> HashMap<String, u32> {
+    let nodes = hostlist::expand(nodes, MOST_NODES).unwrap_or_default();
+    let counts = hostlist::cpus_per_node(counts, MOST_NODES).unwrap_or_default();
+    if nodes.len() != counts.len() {
+        return HashMap::new();
+    }
+    nodes.into_iter().zip(counts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn the_environment_tells_of_the_allocation() {
+        let of = |pairs: &[(&str, &str)]| SlurmAllocation::of(&env(pairs), None);
+        let nodes = [
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_JOB_NODELIST", "n[1-3]"),
+            ("SLURM_JOB_CPUS_PER_NODE", "3,1(x2)"),
+        ];
+        let found = of(&nodes).expect("is inside");
+        assert_eq!((found.job(), found.counts["n1"], found.counts["n3"]), ("7", 3, 1));
+        let found = of(&[nodes[0], nodes[1], ("SLURM_JOB_CPUS_PER_NODE", "3")]).expect("is inside");
+        assert_eq!(found.counts, HashMap::new());
+        let found = of(&[nodes[0], ("SLURM_HET_SIZE", "1")]).expect("one component is like none");
+        assert_eq!(found.counts, HashMap::new());
+        let error = of(&[nodes[0], ("SLURM_HET_SIZE", "2")]).expect_err("is heterogeneous");
+        assert!(matches!(error, AllocationError::Heterogeneous(_)));
+        for outside in [&[][..], &[("SLURM_JOB_ID", "")]] {
+            assert!(matches!(of(outside), Err(AllocationError::NotInside)));
+        }
+    }
+
+    #[test]
+    fn where_the_allocation_stands() {
+        let check = |state: &str, ends_at: u64, expected| {
+            let facts = JobFacts {
+                state: state.to_owned(),
+                ends_at: Some(Timestamp(ends_at)),
+                nodes: Vec::new(),
+                grants: Vec::new(),
+                is_preempted: false,
+            };
+            assert_eq!(standing(&facts, Timestamp(100)), expected, "{state} until {ends_at}");
+            let taken = JobFacts { is_preempted: true, ..facts };
+            assert_eq!(standing(&taken, Timestamp(100)), Standing::Preempted);
+        };
+        check("RUNNING", 200, Standing::Lives);
+        check("RUNNING", 100, Standing::TimedOut);
+        check("SUSPENDED", 200, Standing::Lives);
+        check("SOMETHING_NEW", 200, Standing::Lives);
+        check("COMPLETING", 90, Standing::Ended);
+        check("CANCELLED", 90, Standing::Ended);
+        check("FAILED", 90, Standing::Ended);
+        check("NODE_FAIL", 90, Standing::Ended);
+        check("TIMEOUT", 90, Standing::TimedOut);
+        check("PREEMPTED", 90, Standing::Preempted);
+    }
+}

@@ -1,0 +1,301 @@
+//! The Slurm executor: one worker inside an allocation launches every step with srun.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::unistd::gethostname;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch as signal;
+use torc_core::ids::{AllocationId, StepId};
+use torc_core::resources::NodeInventory;
+use torc_core::time::Timestamp;
+use torc_core::traits::{
+    Executor, ExecutorError, Step, StepEvent, StepEvents, StepSignal, StepState,
+};
+
+use super::allocation::{AllocationError, SlurmAllocation};
+use super::books::Books;
+use super::command::CommandError;
+use super::launcher::SrunLauncher;
+use super::nodes::Nodes;
+use super::service::{Input, Parts, Service, Terms};
+use super::{sights, steps};
+use crate::kept::{Audience, Custody, Hostfiles, Setup, StartError};
+use crate::processes::Process;
+
+/// What sites ask for: at most about a hundred sruns at once.
+const PARALLEL_STEPS: u32 = 100;
+
+/// What a Slurm executor is started with.
+#[derive(Clone, Debug)]
+pub struct SlurmConfig {
+    /// The environment of the worker, by which the allocation is known and which all jobs start from; a
+    /// step's own comes on top. What srun would take for options is left out.
+    pub base_env: Vec<(OsString, OsString)>,
+    /// The engine's number of the allocation.
+    pub allocation: AllocationId,
+    /// A folder for hostfiles, on a file system that all nodes share; made if it is missing. No other
+    /// executor uses it.
+    pub scratch_dir: PathBuf,
+    /// The most sruns at once, at least 1; other steps wait for one to end.
+    pub max_parallel_steps: u32,
+    /// Slurm itself ends a step this long before the allocation ends, if torc has not done so by then.
+    pub headroom: Duration,
+    /// The folder that has Slurm's programs; `None`: the PATH of `base_env`.
+    pub programs: Option<PathBuf>,
+    /// The file mode creation mask of jobs; `None`: this process's.
+    pub umask: Option<u32>,
+    /// The program to start as the keeper of sruns; `None`: this program. Its `main` must call
+    /// [`run_if_asked`](crate::keeper::run_if_asked) first.
+    pub keeper_program: Option<PathBuf>,
+}
+
+impl SlurmConfig {
+    /// A hundred steps at once, ended by Slurm a minute before the allocation.
+    pub fn new(
+        allocation: AllocationId,
+        scratch_dir: PathBuf,
+        base_env: Vec<(OsString, OsString)>,
+    ) -> Self {
+        Self {
+            base_env,
+            allocation,
+            scratch_dir,
+            max_parallel_steps: PARALLEL_STEPS,
+            headroom: Duration::from_secs(60),
+            programs: None,
+            umask: None,
+            keeper_program: None,
+        }
+    }
+}
+
+/// A Slurm executor cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmStartError {
+    /// The allocation cannot be used or asked about.
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
+    /// The keeper of sruns.
+    #[error(transparent)]
+    Keeper(#[from] StartError),
+    /// srun's path is no text, so it cannot be handed to the keeper.
+    #[error("the path of srun, {0}, cannot be used: it is not valid UTF-8")]
+    SrunPath(PathBuf),
+}
+
+impl From<CommandError> for SlurmStartError {
+    fn from(error: CommandError) -> Self {
+        Self::Allocation(error.into())
+    }
+}
+
+impl From<SlurmStartError> for ExecutorError {
+    fn from(error: SlurmStartError) -> Self {
+        Self::NotStarted(error.to_string())
+    }
+}
+
+/// Runs steps on the nodes of the Slurm allocation that this process is in.
+///
+/// Each step is a step of the Slurm job, started by an srun that is a child of a keeper. Dropping the
+/// executor ends whatever still runs; so does the end of this program, however it comes about.
+pub struct SlurmExecutor {
+    allocation: SlurmAllocation,
+    nodes: Vec<NodeInventory>,
+    ends_at: Option<Timestamp>,
+    custody: Arc<Custody>,
+    taken: Arc<Taken>,
+    inputs: UnboundedSender<Input>,
+    ended: signal::Receiver<()>,
+}
+
+impl fmt::Debug for SlurmExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let job = self.allocation.job();
+        f.debug_struct("SlurmExecutor").field("job", &job).finish_non_exhaustive()
+    }
+}
+
+/// The steps that were taken over and have not been reported as ended.
+#[derive(Debug, Default)]
+pub(super) struct Taken(Mutex<HashSet<StepId>>);
+
+impl Taken {
+    fn lock(&self) -> MutexGuard<'_, HashSet<StepId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, step: StepId) -> bool {
+        self.lock().insert(step)
+    }
+
+    /// A step was reported as ended.
+    pub(super) fn remove(&self, step: StepId) {
+        self.lock().remove(&step);
+    }
+
+    /// All that are left.
+    pub(super) fn drain(&self) -> Vec<StepId> {
+        self.lock().drain().collect()
+    }
+
+    fn contains(&self, step: StepId) -> bool {
+        self.lock().contains(&step)
+    }
+}
+
+/// Passes on what the keeper reports of sruns.
+struct Hub(UnboundedSender<Input>);
+
+impl Audience for Hub {
+    fn emit(&self, event: StepEvent) {
+        // That an srun runs is no news about its step.
+        if let StepEvent::Ended { step, at, outcome, .. } = event {
+            // Nobody listens any more once all has been told.
+            let _ = self.0.send(Input::SrunEnded(step, at, outcome));
+        }
+    }
+
+    fn hear(&self, step: StepId, lines: Vec<String>) {
+        let _ = self.0.send(Input::Heard(step, lines));
+    }
+}
+
+impl SlurmExecutor {
+    /// Looks at the allocation, starts a keeper, and a task on the current runtime that reports to
+    /// `events`. Steps that an earlier executor of this host left behind in the allocation are killed.
+    ///
+    /// # Errors
+    /// When this is not inside an allocation that torc can work with, or the keeper cannot be started.
+    pub async fn start(
+        config: SlurmConfig,
+        events: Arc<dyn StepEvents>,
+    ) -> Result<Self, SlurmStartError> {
+        let allocation = SlurmAllocation::of(&config.base_env, config.programs.clone())?;
+        let dialect = allocation.dialect().await?;
+        let job = allocation.observe().await?;
+        let (nodes, ends_at) = (allocation.inventory(&job).await?, job.ends_at);
+        let most_steps = allocation.most_steps().await?;
+        let srun = allocation.programs().find("srun")?;
+        let program = srun.into_os_string().into_string();
+        let program = program.map_err(|path| SlurmStartError::SrunPath(path.into()))?;
+        steps::clear(&allocation, &host_name(), is_alive).await;
+
+        let hostfiles = Hostfiles::prepare(config.scratch_dir, &nodes)?;
+        let env = sights::base(&config.base_env);
+        let setup = Setup {
+            env: &env,
+            umask: config.umask,
+            keeper_program: config.keeper_program.as_deref(),
+        };
+        let (inputs, outputs) = unbounded_channel();
+        let custody = Custody::start(&setup, hostfiles, Arc::new(Hub(inputs.clone())))?;
+        let (custody, taken) = (Arc::new(custody), Arc::new(Taken::default()));
+        let parallel = usize::try_from(config.max_parallel_steps).unwrap_or(usize::MAX);
+        let service = Service::new(Parts {
+            allocation: allocation.clone(),
+            id: config.allocation,
+            custody: Arc::clone(&custody),
+            events,
+            taken: Arc::clone(&taken),
+            terms: Terms {
+                launcher: SrunLauncher { program, dialect, time_limit: None },
+                headroom: config.headroom,
+                ends_at,
+            },
+            books: Books::new(parallel, most_steps),
+            nodes: Nodes::new(nodes.iter().map(|node| node.name.to_string())),
+        });
+        let (ending, ended) = signal::channel(());
+        tokio::spawn(async move {
+            service.run(outputs).await;
+            // Its end is what tells.
+            drop(ending);
+        });
+        Ok(Self { allocation, nodes, ends_at, custody, taken, inputs, ended })
+    }
+
+    /// The allocation, to ask about.
+    pub fn allocation(&self) -> &SlurmAllocation {
+        &self.allocation
+    }
+
+    /// When the allocation was to end at the start of the executor; `None`: it does not end. It may have
+    /// been extended since: see [`SlurmAllocation::observe_end`].
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.ends_at
+    }
+
+    /// Ends whatever still runs, and returns when no step, no srun and no keeper is left. Steps that were
+    /// running end as [`Cancelled`](torc_core::traits::Outcome::Cancelled); nothing is launched any more.
+    pub async fn shutdown(&self) {
+        self.close();
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: an error is the end of the task.
+        while ended.changed().await.is_ok() {}
+    }
+
+    fn close(&self) {
+        let _ = self.inputs.send(Input::Close);
+        self.custody.close();
+    }
+}
+
+impl Drop for SlurmExecutor {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait]
+impl Executor for SlurmExecutor {
+    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+        Ok(self.nodes.clone())
+    }
+
+    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
+        self.custody.check()?;
+        let id = step.id;
+        if !self.taken.insert(id) {
+            tracing::warn!(step = %id, "a step that runs was launched again; ignored");
+            return Ok(());
+        }
+        self.send(Input::Launch(Box::new(step))).inspect_err(|_| self.taken.remove(id))
+    }
+
+    async fn signal(&self, step: StepId, signal: StepSignal) -> Result<(), ExecutorError> {
+        self.custody.check()?;
+        self.send(Input::Signal(step, signal))
+    }
+
+    async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+        // Ends are reported and then forgotten; steps do not survive an earlier executor.
+        let state = |&step: &StepId| {
+            if self.taken.contains(step) { StepState::Running } else { StepState::Unknown }
+        };
+        Ok(steps.iter().map(state).collect())
+    }
+}
+
+impl SlurmExecutor {
+    fn send(&self, input: Input) -> Result<(), ExecutorError> {
+        let gone = |_| ExecutorError::Gone("its task has ended".to_owned());
+        self.inputs.send(input).map_err(gone)
+    }
+}
+
+/// The host's name as srun tells it to Slurm: without a domain.
+fn host_name() -> String {
+    let name = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn is_alive(pid: u32) -> bool {
+    i32::try_from(pid).ok().and_then(Process::read).is_some_and(|process| !process.is_zombie)
+}

@@ -1,0 +1,415 @@
+//! The task that runs the Slurm executor: takes what happens, asks the books what to do, and does it.
+//!
+//! It decides nothing itself. All events of the executor come from here, in order: a node that failed is
+//! told before the steps that failed with it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use torc_core::ids::{AllocationId, StepId};
+use torc_core::time::Timestamp;
+use torc_core::traits::{
+    LaunchStage, Launcher, Outcome, Step, StepEvent, StepEvents, StepSignal, Usage,
+};
+
+use super::allocation::{AllocationError, SlurmAllocation};
+use super::books::{Books, Effect, Now};
+use super::command::CommandError;
+use super::conclude::{Concluded, Inquiry, conclude};
+use super::executor::Taken;
+use super::launcher::SrunLauncher;
+use super::nodes::{Change, Nodes};
+use super::show::{JobFacts, NodeFacts};
+use super::{hostlist, sights, steps};
+use crate::clock::now;
+use crate::keeper::wire::{Launch, Order, Role};
+use crate::kept::{Custody, Memory, add_nodes};
+
+/// Time between two looks at the allocation and its nodes.
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// The same while a node is suspected.
+const OFTEN: Duration = Duration::from_secs(5);
+
+/// Time between SIGTERM and SIGKILL for an srun that has not created its step.
+const DISMISSAL_LEAD: Duration = Duration::from_secs(30);
+
+/// Far above the nodes of any step.
+const MOST_NODES: usize = 1 << 20;
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A step to launch.
+    Launch(Box<Step>),
+    /// A step to signal.
+    Signal(StepId, StepSignal),
+    /// The srun of a step ended like this.
+    SrunEnded(StepId, Timestamp, Outcome),
+    /// The srun of a step said this.
+    Heard(StepId, Vec<String>),
+    /// The executor is shut down.
+    Close,
+}
+
+/// What was found out or done.
+enum Done {
+    Concluded(Concluded),
+    Found(Result<HashMap<String, u32>, CommandError>),
+    Seen(Result<(JobFacts, Vec<NodeFacts>), AllocationError>),
+    Told,
+}
+
+/// How sruns are written down.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) launcher: SrunLauncher,
+    pub(super) headroom: Duration,
+    pub(super) ends_at: Option<Timestamp>,
+}
+
+/// The state of the task.
+pub(super) struct Service {
+    pub(super) allocation: SlurmAllocation,
+    pub(super) id: AllocationId,
+    pub(super) custody: Arc<Custody>,
+    pub(super) events: Arc<dyn StepEvents>,
+    pub(super) taken: Arc<Taken>,
+    pub(super) terms: Terms,
+    pub(super) books: Books,
+    pub(super) nodes: Nodes,
+    inquiry: Arc<Inquiry>,
+    tasks: JoinSet<Done>,
+    signals: BTreeMap<i32, Vec<u32>>,
+    is_looking_up: bool,
+    is_looking: bool,
+    look_at: Instant,
+    is_closing: bool,
+}
+
+/// What a service is made of.
+pub(super) struct Parts {
+    pub(super) allocation: SlurmAllocation,
+    pub(super) id: AllocationId,
+    pub(super) custody: Arc<Custody>,
+    pub(super) events: Arc<dyn StepEvents>,
+    pub(super) taken: Arc<Taken>,
+    pub(super) terms: Terms,
+    pub(super) books: Books,
+    pub(super) nodes: Nodes,
+}
+
+impl Service {
+    /// A service that has done nothing yet.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { allocation, id, custody, events, taken, terms, books, nodes } = parts;
+        Self {
+            inquiry: Arc::new(Inquiry::new(allocation.clone())),
+            allocation,
+            id,
+            custody,
+            events,
+            taken,
+            terms,
+            books,
+            nodes,
+            tasks: JoinSet::new(),
+            signals: BTreeMap::new(),
+            is_looking_up: false,
+            is_looking: false,
+            look_at: Instant::now() + SELDOM,
+            is_closing: false,
+        }
+    }
+
+    /// Runs until the executor is shut down and all steps have been reported as ended.
+    pub(super) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
+        let custody = Arc::clone(&self.custody);
+        let ended = custody.ended();
+        tokio::pin!(ended);
+        let mut has_keeper_ended = false;
+        loop {
+            if has_keeper_ended && self.is_closing && self.books.is_empty() && inputs.is_empty() {
+                break;
+            }
+            let due = self.books.deadline().map_or(self.look_at, |time| time.min(self.look_at));
+            tokio::select! {
+                biased;
+                Some(input) = inputs.recv() => self.take(input),
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    // A task that panicked has said so.
+                    if let Ok(done) = done {
+                        self.finish(done);
+                    }
+                }
+                () = &mut ended, if !has_keeper_ended => has_keeper_ended = true,
+                () = tokio::time::sleep_until(due.into()) => self.mind_time(),
+            }
+        }
+        while let Some(done) = self.tasks.join_next().await {
+            if let Ok(done) = done {
+                self.finish(done);
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let time = moment();
+        let effects = match input {
+            Input::Launch(step) => self.books.launch(step, time),
+            Input::Signal(id, signal) => self.books.signal(id, signal, time),
+            Input::Heard(id, lines) => self.books.hear(id, &lines, time),
+            Input::SrunEnded(id, at, outcome) => {
+                self.books.srun_ended(id, outcome, Now { at, ..time })
+            }
+            Input::Close => {
+                self.is_closing = true;
+                self.books.close(time)
+            }
+        };
+        self.perform(effects);
+    }
+
+    fn mind_time(&mut self) {
+        let time = moment();
+        let effects = self.books.mind_deadlines(time);
+        self.perform(effects);
+        if self.look_at <= time.instant {
+            self.look();
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        let time = moment();
+        match done {
+            Done::Concluded(concluded) => {
+                if !concluded.lost_nodes.is_empty() {
+                    let words = "Slurm took it away";
+                    let changes = self.nodes.lose(&concluded.lost_nodes, words, time.instant);
+                    self.tell(changes);
+                }
+                self.emit(concluded.event);
+            }
+            Done::Found(found) => {
+                self.is_looking_up = false;
+                match found {
+                    Ok(numbers) => {
+                        let effects = self.books.found(&numbers, time);
+                        self.perform(effects);
+                    }
+                    Err(error) => tracing::warn!(%error, "the numbers of steps are not known"),
+                }
+            }
+            Done::Seen(seen) => {
+                self.is_looking = false;
+                match seen {
+                    Ok((job, nodes)) => self.see(&job, &nodes, time.instant),
+                    Err(error) => tracing::warn!(%error, "the allocation cannot be looked at"),
+                }
+            }
+            Done::Told => {}
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Start(step) => effects.extend(self.start(*step)),
+                Effect::Scancel { number, signal } => {
+                    self.signals.entry(signal).or_default().push(number);
+                }
+                Effect::LookUp => self.look_up(),
+                Effect::Dismiss(id) => self.dismiss(id),
+                Effect::Suspect { nodes, have_failed } => self.suspect(&nodes, have_failed),
+                Effect::Exhausted => self.exhaust(),
+                Effect::Conclude(conclusion) => {
+                    let inquiry = Arc::clone(&self.inquiry);
+                    self.tasks
+                        .spawn(async { Done::Concluded(conclude(conclusion, inquiry).await) });
+                }
+                Effect::Emit(event) => self.emit(event),
+            }
+        }
+        for (signal, numbers) in std::mem::take(&mut self.signals) {
+            let allocation = self.allocation.clone();
+            self.tasks.spawn(async move {
+                steps::signal(&allocation, signal, &numbers).await;
+                Done::Told
+            });
+        }
+    }
+
+    /// Starts the srun of a step. What that leads to at once is to be done next.
+    fn start(&mut self, step: Step) -> Vec<Effect> {
+        let id = step.id;
+        let refused = match self.hand_over(step) {
+            Ok(()) => return Vec::new(),
+            Err(refused) => refused,
+        };
+        self.books.srun_ended(id, refused, moment())
+    }
+
+    fn hand_over(&mut self, mut step: Step) -> Result<(), Outcome> {
+        let id = step.id;
+        let failed = |reason| Outcome::LaunchFailed { stage: LaunchStage::Prepare, reason };
+        let hostfile = self.custody.hostfiles.of(&step);
+        let hostfile =
+            hostfile.map_err(|error| failed(format!("cannot write the hostfile: {error}")))?;
+        add_nodes(&mut step.env, &step.nodes, &hostfile);
+        step.env.insert("TORC_CPUS_PER_NODE".to_owned(), sights::cpus_list(&step));
+        self.terms.launcher.time_limit = self.time_limit();
+        let plan = self.terms.launcher.plan(&step).map_err(|error| failed(error.to_string()))?;
+        self.books.limited(id, self.terms.launcher.time_limit);
+        let has_hostfile = step.nodes.len() != 1;
+        let key = self.custody.enter(id, Memory::Unmeasured, has_hostfile);
+        // Only a keeper that is gone takes no step.
+        let key = key.ok().flatten().ok_or(Outcome::Lost)?;
+        let mut limits = step.limits;
+        // Both concern the step, which this process is not; see the books.
+        limits.runtime = None;
+        limits.termination_signal = nix::sys::signal::Signal::SIGTERM as i32;
+        limits.termination_lead = DISMISSAL_LEAD;
+        let order = Order::Launch(Box::new(Launch {
+            key,
+            argv: plan.argv,
+            env: sights::of_srun(&step.env),
+            working_dir: step.working_dir,
+            stdio: torc_core::traits::StdioPaths { delete_on_success: false, ..step.stdio },
+            limits,
+            expected_files: Vec::new(),
+            cores: Vec::new(),
+            role: Role::Launcher,
+        }));
+        match self.custody.send(&order) {
+            // If the step is no longer in the keeper's books, its end was reported.
+            Err(_) if self.custody.leave(key).is_some() => Err(Outcome::Lost),
+            _ => Ok(()),
+        }
+    }
+
+    /// When Slurm is to end a step that starts now: torc itself ends it before.
+    fn time_limit(&self) -> Option<Duration> {
+        let left = self.terms.ends_at?.0.saturating_sub(now().0);
+        Some(Duration::from_millis(left).saturating_sub(self.terms.headroom))
+    }
+
+    fn dismiss(&self, id: StepId) {
+        if let Some(key) = self.custody.key(id) {
+            // An error means that the keeper is gone, and srun with it.
+            let _ = self.custody.send(&Order::Signal { key, signal: StepSignal::Cancel });
+        }
+    }
+
+    fn look_up(&mut self) {
+        if !self.is_looking_up {
+            self.is_looking_up = true;
+            let allocation = self.allocation.clone();
+            self.tasks.spawn(async move { Done::Found(steps::numbers(&allocation).await) });
+        }
+    }
+
+    fn suspect(&mut self, list: &str, have_failed: bool) {
+        let names = hostlist::expand(list, MOST_NODES).unwrap_or_default();
+        let time = Instant::now();
+        let changes = if have_failed {
+            self.nodes.lose(&names, "Slurm reported that it failed", time)
+        } else {
+            self.nodes.suspect(&names, "srun cannot reach it", time)
+        };
+        self.tell(changes);
+        self.look();
+    }
+
+    fn exhaust(&mut self) {
+        let reason = "Slurm creates no more job steps for this allocation (slurm.conf, MaxStepCount); \
+                      what runs goes on, the rest needs another allocation";
+        let changes = self.nodes.exhaust(reason, Instant::now());
+        self.tell(changes);
+    }
+
+    fn look(&mut self) {
+        if self.is_looking {
+            return;
+        }
+        self.is_looking = true;
+        self.look_at = Instant::now() + SELDOM;
+        let allocation = self.allocation.clone();
+        let names = self.nodes.names();
+        self.tasks.spawn(async move {
+            let seen = async {
+                let job = allocation.observe().await?;
+                Ok((job, allocation.observe_nodes(&names).await?))
+            };
+            Done::Seen(seen.await)
+        });
+    }
+
+    fn see(&mut self, job: &JobFacts, nodes: &[NodeFacts], time: Instant) {
+        // One that is over has no nodes; that is the scheduler's to tell.
+        if !job.nodes.is_empty() {
+            let changes = self.nodes.observe(&job.nodes, nodes, time);
+            self.tell(changes);
+        }
+        let pause = if self.nodes.are_suspected(time) { OFTEN } else { SELDOM };
+        self.look_at = time + pause;
+        let before = self.terms.ends_at;
+        self.terms.ends_at = job.ends_at;
+        let by = match (before, job.ends_at) {
+            (Some(before), Some(after)) if after > before => {
+                Duration::from_millis(after.0 - before.0)
+            }
+            // It does not end any more: as good as for ever.
+            (Some(_), None) => Duration::from_secs(365 * 24 * 3600),
+            _ => return,
+        };
+        for (number, limit) in self.books.extend(by) {
+            let allocation = self.allocation.clone();
+            self.tasks.spawn(async move {
+                steps::set_limit(&allocation, number, limit).await;
+                Done::Told
+            });
+        }
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        for Change { node, state, reason } in changes {
+            self.events.emit(StepEvent::NodeChanged {
+                allocation: self.id,
+                node: node.into(),
+                at: now(),
+                state,
+                reason,
+            });
+        }
+    }
+
+    fn emit(&self, event: StepEvent) {
+        if let StepEvent::Ended { step, .. } = &event {
+            self.taken.remove(*step);
+        }
+        self.events.emit(event);
+    }
+}
+
+/// No step outlives this task unreported, if it is dropped with its runtime.
+impl Drop for Service {
+    fn drop(&mut self) {
+        for step in self.taken.drain() {
+            let event = StepEvent::Ended {
+                step,
+                at: now(),
+                outcome: Outcome::Lost,
+                usage: Usage::default(),
+            };
+            self.events.emit(event);
+        }
+    }
+}
+
+fn moment() -> Now {
+    Now { instant: Instant::now(), at: now() }
+}
