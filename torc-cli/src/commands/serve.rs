@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_executors::slurm::{Programs, SlurmScheduler};
+use async_trait::async_trait;
+use torc_core::ids::StepId;
+use torc_core::traits::{AllocationHandle, SchedulerError, Usage};
+use torc_executors::slurm::{Accounting, Programs, SlurmScheduler};
 use torc_server::access::Access;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::server_process::FirstWords;
@@ -56,13 +59,29 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
     let options = ServeOptions {
         dir,
         scheduler: Arc::new(SlurmScheduler::new(programs(&settings))),
-        accounting: None,
+        accounting: Some(Arc::new(StepAccounts(Accounting::new(programs(&settings))))),
         limits: settings.limits(),
         program,
         port: args.port.unwrap_or(settings.port.value),
         idle_exit: (idle_exit > Duration::ZERO).then_some(idle_exit),
     };
     Ok(Server::start(options).await?)
+}
+
+/// Slurm's accounting, as the server asks it.
+struct StepAccounts(Accounting);
+
+#[async_trait]
+impl torc_server::accountant::Accounting for StepAccounts {
+    async fn usage(
+        &self,
+        allocation: &AllocationHandle,
+        steps: &[StepId],
+    ) -> Result<Vec<(StepId, Usage)>, SchedulerError> {
+        let found = self.0.usage(&allocation.0, steps).await;
+        let found = found.map_err(|error| SchedulerError::Unavailable(error.to_string()))?;
+        Ok(found.into_iter().map(|(step, found)| (step, found.usage)).collect())
+    }
 }
 
 /// Slurm's client programs, as the settings say.

@@ -144,14 +144,13 @@ impl SlurmAllocation {
         Ok(show::nodes(&self.show(&["show", "node", &list]).await?))
     }
 
-    /// Its nodes and what was granted on them.
+    /// Its nodes, as it was observed, and what was granted on them.
     ///
     /// # Errors
     /// When Slurm cannot be asked now, or does not tell.
-    pub async fn inventory(&self) -> Result<Vec<NodeInventory>, AllocationError> {
-        let job = self.observe().await?;
+    pub async fn inventory(&self, job: &JobFacts) -> Result<Vec<NodeInventory>, AllocationError> {
         let nodes = self.observe_nodes(&job.nodes).await?;
-        let found = inventory(&job, &nodes, &self.counts);
+        let found = inventory(job, &nodes, &self.counts);
         if found.len() < job.nodes.len() {
             return Err(AllocationError::NoGrants(self.job.clone()));
         }

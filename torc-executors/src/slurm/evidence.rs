@@ -67,6 +67,11 @@ impl Evidence {
             self.is_waiting = true;
             return;
         }
+        // Said where memory is watched by sampling (slurm.conf(5), OverMemoryKill).
+        if text.starts_with("Exceeded job memory limit") {
+            self.is_out_of_memory = true;
+            return;
+        }
         // Others name their plugin and function first.
         let words = text.rsplit(": ").next().unwrap_or(text);
         if let Some(rest) = words.strip_prefix("Node ")
@@ -242,6 +247,7 @@ mod tests {
         let evidence = read(status);
         assert!(evidence.is_out_of_memory && evidence.failure.is_none());
         assert!(read("srun: error: thread1: task 0: Out Of Memory").is_out_of_memory);
+        assert!(read("srun: Exceeded job memory limit").is_out_of_memory);
     }
 
     #[test]

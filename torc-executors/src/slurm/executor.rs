@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, gethostname};
+use nix::unistd::gethostname;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch as signal;
 use torc_core::ids::{AllocationId, StepId};
@@ -28,6 +26,7 @@ use super::nodes::Nodes;
 use super::service::{Input, Parts, Service, Terms};
 use super::{sights, steps};
 use crate::kept::{Audience, Custody, Hostfiles, Setup, StartError};
+use crate::processes::Process;
 
 /// What sites ask for: at most about a hundred sruns at once.
 const PARALLEL_STEPS: u32 = 100;
@@ -180,8 +179,8 @@ impl SlurmExecutor {
     ) -> Result<Self, SlurmStartError> {
         let allocation = SlurmAllocation::of(&config.base_env, config.programs.clone())?;
         let dialect = allocation.dialect().await?;
-        let nodes = allocation.inventory().await?;
-        let ends_at = allocation.observe_end().await?;
+        let job = allocation.observe().await?;
+        let (nodes, ends_at) = (allocation.inventory(&job).await?, job.ends_at);
         let most_steps = allocation.most_steps().await?;
         let srun = allocation.programs().find("srun")?;
         let program = srun.into_os_string().into_string();
@@ -298,5 +297,5 @@ fn host_name() -> String {
 }
 
 fn is_alive(pid: u32) -> bool {
-    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+    i32::try_from(pid).ok().and_then(Process::read).is_some_and(|process| !process.is_zombie)
 }

@@ -35,6 +35,7 @@ mod sights;
 pub mod states;
 mod steps;
 mod stop;
+mod usage;
 pub mod version;
 
 pub use allocation::{AllocationError, SlurmAllocation};
@@ -45,3 +46,4 @@ pub use partitions::{NodeKind, Partition};
 pub use position::QueuePosition;
 pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
+pub use usage::{Accounting, StepUsage};

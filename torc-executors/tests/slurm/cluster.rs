@@ -1,0 +1,98 @@
+//! Whether there is a cluster, and how a test gets an allocation of it.
+
+use std::io::Write;
+use std::process::{Command, ExitCode};
+
+use crate::site::{Test, Where};
+
+/// What this program is called with inside an allocation, before the name of a test.
+const INSIDE: &str = "__inside";
+
+/// The partitions of the project's own cluster (`tests/slurm/up`).
+const MAIN: &str = "main";
+const THREADS: &str = "threads";
+
+/// Runs a test if this process was submitted for it.
+pub(crate) fn run_inside_if_asked(suites: &[(&str, &[Test])]) -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != INSIDE {
+        return None;
+    }
+    let wanted = arguments.next()?;
+    for (suite, tests) in suites {
+        let name = wanted.strip_prefix(&format!("{suite}::"));
+        if let Some(test) = tests.iter().find(|test| Some(test.name) == name) {
+            (test.run)();
+            return Some(ExitCode::SUCCESS);
+        }
+    }
+    panic!("there is no test {wanted}");
+}
+
+/// Submits this program to run a test inside an allocation, and waits for it.
+///
+/// # Errors
+/// What it printed, if it failed.
+pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
+    let partition = match test.place {
+        Where::Main { .. } => MAIN,
+        Where::Threads => THREADS,
+    };
+    if let Err(reason) = check(partition) {
+        not_run_here(&format!("torc-executors {name}: {reason}"));
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let output = folder.path().join("output");
+    let nodes = match test.place {
+        Where::Main { nodes } => nodes,
+        Where::Threads => 1,
+    };
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let script = "#!/bin/bash\nexec \"$@\"\n";
+    let file = folder.path().join("script");
+    std::fs::write(&file, script).map_err(|error| error.to_string())?;
+    let submitted = Command::new("sbatch")
+        .args(["--wait", "--exclusive", "--mem=0", "--no-kill", "--no-requeue", "--time=10"])
+        .args([format!("--nodes={nodes}"), format!("--partition={partition}")])
+        .args([format!("--output={}", output.display()), format!("--job-name=test-{}", test.name)])
+        .args(test.poison)
+        .arg(&file)
+        .arg(program)
+        .args([INSIDE, name])
+        .output()
+        .map_err(|error| error.to_string())?;
+    if submitted.status.success() {
+        return Ok(());
+    }
+    let said = std::fs::read_to_string(&output).unwrap_or_default();
+    Err(format!("{}\n{said}", String::from_utf8_lossy(&submitted.stderr)))
+}
+
+/// Says why there is no such partition.
+fn check(partition: &str) -> Result<(), String> {
+    if std::env::var_os("SLURM_CONF").is_none() {
+        return Err("SLURM_CONF is not set: there is no Slurm cluster".to_owned());
+    }
+    let asked = Command::new("sinfo").args(["-h", "-o", "%P", "-p", partition]).output();
+    match asked {
+        Err(error) => Err(format!("sinfo: {error}")),
+        Ok(answer) if !answer.status.success() => {
+            Err(format!("sinfo: {}", String::from_utf8_lossy(&answer.stderr).trim()))
+        }
+        Ok(answer) if answer.stdout.is_empty() => {
+            Err(format!("the Slurm cluster has no partition {partition}"))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Notes for `tests/run` that a test could not do its work here, and why.
+pub(crate) fn not_run_here(reason: &str) {
+    let Some(notes) = std::env::var_os("TORC_SKIPS") else {
+        panic!("cannot run here ({reason}), and TORC_SKIPS names no file to say so in");
+    };
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(notes);
+    let noted = file.and_then(|mut file| writeln!(file, "{reason}"));
+    assert!(noted.is_ok(), "cannot note that this was left out: {reason}");
+}
