@@ -205,7 +205,12 @@ impl SlurmExecutor {
             events,
             taken: Arc::clone(&taken),
             terms: Terms {
-                launcher: SrunLauncher { program, dialect, time_limit: None },
+                launcher: SrunLauncher {
+                    program,
+                    dialect,
+                    time_limit: None,
+                    has_lost_nodes: false,
+                },
                 headroom: config.headroom,
                 ends_at,
             },

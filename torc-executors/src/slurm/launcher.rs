@@ -38,6 +38,11 @@ pub struct SrunLauncher {
     pub dialect: Dialect,
     /// When Slurm is to end the step, if nobody has ended it by then. Rounded up to minutes.
     pub time_limit: Option<Duration>,
+    /// The allocation has lost a node. Slurm does not give back what the steps held that ran at that
+    /// moment ("unable to update job's core use information due to job resizing", slurmctld 22.05), and
+    /// a step that needs it would wait for ever; so from then on steps may overlap in Slurm's books.
+    /// torc's own keep them apart.
+    pub has_lost_nodes: bool,
 }
 
 impl Launcher for SrunLauncher {
@@ -61,6 +66,9 @@ impl Launcher for SrunLauncher {
             format!("--mpi={}", step.layout.mpi.as_deref().unwrap_or("none")),
         ]);
         argv.extend(step.layout.cpu_bind.as_deref().map(|bind| format!("--cpu-bind={bind}")));
+        if self.has_lost_nodes {
+            argv.push("--overlap".to_owned());
+        }
         argv.extend(self.time_limit.map(|limit| format!("--time={}", minutes(limit))));
         if step.nodes.len() > 1 && self.dialect.steps_have_node_failures() {
             argv.push("--oom-kill-step=1".to_owned());
@@ -239,7 +247,12 @@ pub(super) mod tests {
     fn launcher(release: &str) -> SrunLauncher {
         let version = Version::parse(&format!("slurm {release}")).expect("a release");
         let dialect = Dialect::of(version).expect("is new enough");
-        SrunLauncher { program: "/usr/bin/srun".into(), dialect, time_limit: None }
+        SrunLauncher {
+            program: "/usr/bin/srun".into(),
+            dialect,
+            time_limit: None,
+            has_lost_nodes: false,
+        }
     }
 
     fn options(launcher: &SrunLauncher, step: &Step) -> Vec<String> {

@@ -78,6 +78,11 @@ impl Nodes {
         self.entries.keys().cloned().collect()
     }
 
+    /// Whether some have left the allocation.
+    pub(super) fn have_left(&self) -> bool {
+        self.entries.values().any(|entry| entry.has_left)
+    }
+
     /// Whether Slurm should be asked more often than seldom.
     pub(super) fn are_suspected(&self, now: Instant) -> bool {
         self.entries.values().any(|entry| {

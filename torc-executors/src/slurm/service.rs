@@ -262,6 +262,7 @@ impl Service {
         add_nodes(&mut step.env, &step.nodes, &hostfile);
         step.env.insert("TORC_CPUS_PER_NODE".to_owned(), sights::cpus_list(&step));
         self.terms.launcher.time_limit = self.time_limit();
+        self.terms.launcher.has_lost_nodes = self.nodes.have_left();
         let plan = self.terms.launcher.plan(&step).map_err(|error| failed(error.to_string()))?;
         self.books.limited(id, self.terms.launcher.time_limit);
         let has_hostfile = step.nodes.len() != 1;
