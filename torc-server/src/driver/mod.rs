@@ -9,6 +9,7 @@ mod commits;
 mod performance;
 mod requests;
 mod served;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
 use crate::workers::WorkerLink;
 use commits::{CommitState, CommitUnderWay};
-pub(crate) use served::{Served, ServedParts};
+pub(crate) use served::{Served, Surroundings};
 
 /// How long an event that nothing waits for may stay in memory. Short beside any job that a person
 /// would miss, long beside a commit.

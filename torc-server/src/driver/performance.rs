@@ -35,17 +35,17 @@ impl Driver {
             self.wish(allocation);
         }
         let Some(served) = &self.served else { return };
-        if let Some(accountant) = &served.accountant {
+        if let Some(accountant) = &served.around.accountant {
             held.accountable.into_iter().for_each(|(handle, step)| accountant.ended(handle, step));
         }
         for allocation in held.withdrawals {
-            served.allocator.withdraw((self.engine.id(), allocation));
+            served.around.allocator.withdraw((self.engine.id(), allocation));
         }
         for who in held.cancellations {
-            served.allocator.cancel(who);
+            served.around.allocator.cancel(who);
         }
         for allocation in held.leaves {
-            if let Some(link) = served.workers.get(allocation) {
+            if let Some(link) = served.around.workers.get(allocation) {
                 link.send(ToWorker::Leave { reason: "nothing is left to run here".to_owned() });
             }
         }

@@ -17,8 +17,8 @@ impl Driver {
     pub(super) fn welcome(&self, welcomes: Vec<(AllocationId, WorkerLink)>) {
         let Some(served) = &self.served else { return };
         for (allocation, link) in welcomes {
-            link.send(ToWorker::Welcome { generation: served.generation });
-            served.workers.register(allocation, link);
+            link.send(ToWorker::Welcome { generation: served.around.generation });
+            served.around.workers.register(allocation, link);
         }
     }
 
@@ -33,13 +33,13 @@ impl Driver {
         match worker {
             Some(worker) => {
                 // One that is away is told when it connects again.
-                let Some(link) = served.workers.get(worker) else { return };
+                let Some(link) = served.around.workers.get(worker) else { return };
                 let ActionProcess { text, env, working_dir, output } = process;
                 link.send(ToWorker::RunCommand { command, text, output, env, working_dir });
             }
             None => {
-                let driver = served.handle.clone();
-                let env = served.submitter.env.iter().cloned().chain(process.env).collect();
+                let driver = served.around.handle.clone();
+                let env = served.around.submitter.env.iter().cloned().chain(process.env).collect();
                 let process = ActionProcess { env, ..process };
                 tokio::spawn(async move {
                     let code = process.run().await;
@@ -88,7 +88,7 @@ impl Driver {
                 && other.request.as_ref().is_some_and(|of| of.scheduler == request.scheduler)
         });
         let output_dir = &self.context.output_dir;
-        served.allocator.want(Wish {
+        served.around.allocator.want(Wish {
             who: (id, allocation),
             scheduler: settings.name.clone(),
             request: AllocationRequest {
@@ -96,18 +96,18 @@ impl Driver {
                 nodes: settings.nodes(),
                 walltime: Some(settings.walltime()),
                 settings: settings.settings.clone(),
-                command: self.worker_command(&served.program, allocation),
+                command: self.worker_command(&served.around.program, allocation),
                 working_dir: self.context.submission_dir.to_string(),
                 output: format!("{output_dir}/job_stdio/allocation_wf{id}_al{allocation}.log"),
-                env: served.submitter.env.clone(),
-                umask: Some(served.submitter.umask),
+                env: served.around.submitter.env.clone(),
+                umask: Some(served.around.submitter.umask),
                 after: before
                     .filter(|_| settings.is_serialized())
                     .and_then(|before| before.handle().cloned()),
             },
-            key: format!("torc-{}-wf{id}-al{allocation}", served.store_key),
+            key: format!("torc-{}-wf{id}-al{allocation}", served.around.store_key),
             in_doubt: request.at < served.began_at,
-            driver: served.handle.clone(),
+            driver: served.around.handle.clone(),
         });
     }
 

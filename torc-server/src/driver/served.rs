@@ -1,16 +1,14 @@
-//! What a driver does beyond running jobs when a server drives it: wishes for allocations, workers
-//! that come and go, actions.
+//! What a driver takes in when a server drives it: workers that come and go, what a scheduler says of
+//! allocations, actions.
 //!
 //! Decides synchronously, as the rest of the driver does; what follows is held until it is durable.
 //! While a scheduler says that an allocation lives, its steps run, whoever is connected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
 use torc_core::ids::{AllocationId, StepId};
-use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepEvent,
@@ -21,19 +19,16 @@ use torc_core::wire::link::{Hello, ToWorker};
 use super::Driver;
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
+use crate::clock::now;
 use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
 use crate::store::Submitter;
 use crate::workers::{WorkerLink, Workers};
 
-/// The pause between two looks at the allocations while nothing about them changes.
-const MIND_EVERY: Duration = Duration::from_secs(1);
-/// How long a worker that was told to leave has for it before its allocation is cancelled.
-const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
-
-/// What a driver has when a server drives it.
-pub(crate) struct Served {
+/// What a server gives a driver.
+pub(crate) struct Surroundings {
     pub(crate) workers: Arc<Workers>,
     pub(crate) allocator: Allocator,
+    /// Asked what steps used; `None`: nobody knows.
     pub(crate) accountant: Option<Accountant>,
     /// The driver's own way in, for what runs beside it.
     pub(crate) handle: Handle,
@@ -46,50 +41,34 @@ pub(crate) struct Served {
     pub(crate) store_key: Arc<str>,
     /// What is known of the nodes of each scheduler, by its index.
     pub(crate) shapes: BTreeMap<u32, Vec<NodeShape>>,
+}
+
+/// What a driver has when a server drives it.
+pub(crate) struct Served {
+    pub(super) around: Surroundings,
+    /// When this server took the workflow up: what was wished for before may have been asked for.
+    pub(super) began_at: Timestamp,
     /// What the scheduler said last.
     pub(super) observed: BTreeMap<AllocationId, AllocationState>,
     /// Why requests have not been submitted.
     pub(super) held_back: BTreeMap<AllocationId, String>,
-    /// When this server took the workflow up: what was wished for before may have been asked for.
-    pub(super) began_at: Timestamp,
     /// Wishes that the allocator knows.
-    handed_over: BTreeSet<AllocationId>,
-    idle_since: BTreeMap<AllocationId, Timestamp>,
+    pub(super) handed_over: BTreeSet<AllocationId>,
+    pub(super) idle_since: BTreeMap<AllocationId, Timestamp>,
     /// When workers were told to leave.
-    told_to_leave: BTreeMap<AllocationId, Timestamp>,
+    pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
     /// Allocations that the allocator is to cancel.
-    cancelled: BTreeSet<AllocationId>,
+    pub(super) cancelled: BTreeSet<AllocationId>,
     /// Something about the allocations changed since they were minded.
-    is_dirty: bool,
-    mind_at: Timestamp,
-}
-
-/// All that a served driver is made with beyond its engine.
-pub(crate) struct ServedParts {
-    pub(crate) workers: Arc<Workers>,
-    pub(crate) allocator: Allocator,
-    pub(crate) accountant: Option<Accountant>,
-    pub(crate) handle: Handle,
-    pub(crate) submitter: Submitter,
-    pub(crate) program: String,
-    pub(crate) generation: i64,
-    pub(crate) store_key: Arc<str>,
-    pub(crate) shapes: BTreeMap<u32, Vec<NodeShape>>,
+    pub(super) is_dirty: bool,
+    pub(super) mind_at: Timestamp,
 }
 
 impl Served {
-    pub(crate) fn new(parts: ServedParts) -> Self {
+    pub(crate) fn new(around: Surroundings) -> Self {
         Self {
-            workers: parts.workers,
-            allocator: parts.allocator,
-            accountant: parts.accountant,
-            handle: parts.handle,
-            submitter: parts.submitter,
-            program: parts.program,
-            generation: parts.generation,
-            store_key: parts.store_key,
-            shapes: parts.shapes,
-            began_at: crate::clock::now(),
+            around,
+            began_at: now(),
             observed: BTreeMap::new(),
             held_back: BTreeMap::new(),
             handed_over: BTreeSet::new(),
@@ -103,19 +82,6 @@ impl Served {
 
     pub(super) fn disturb(&mut self) {
         self.is_dirty = true;
-    }
-
-    /// Why a request cannot be of use now, if it cannot.
-    fn fits(&self, scheduler: u32, walltime: Duration, request: &Request) -> bool {
-        let in_time = request.runtime.is_none_or(|runtime| runtime <= walltime + START_UP_GRACE);
-        let covers = |shape: &NodeShape| {
-            let memory = match request.memory {
-                MemoryRequest::Bytes(bytes) => bytes,
-                MemoryRequest::ShareOfCpus => 0,
-            };
-            shape.cpus >= request.cpus && shape.gpus >= request.gpus && shape.memory >= memory
-        };
-        in_time && self.shapes.get(&scheduler).is_none_or(|shapes| shapes.iter().any(covers))
     }
 }
 
@@ -137,7 +103,12 @@ impl Driver {
             if let Some(handle) = book.handle() {
                 served.handed_over.insert(id);
                 let who = (self.engine.id(), id);
-                served.allocator.track(who, scheduler, handle.clone(), served.handle.clone());
+                served.around.allocator.track(
+                    who,
+                    scheduler,
+                    handle.clone(),
+                    served.around.handle.clone(),
+                );
             }
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
@@ -171,8 +142,8 @@ impl Driver {
             }
             WorkerInput::Left(allocation, link) => {
                 let Some(served) = &self.served else { return };
-                if served.workers.unregister(allocation, link) {
-                    served.allocator.nudge();
+                if served.around.workers.unregister(allocation, link) {
+                    served.around.allocator.nudge();
                     self.apply(Event::AllocationReachable {
                         at: now,
                         allocation,
@@ -209,7 +180,7 @@ impl Driver {
         self.held.commands.extend(commands);
         if let Some(served) = &mut self.served {
             served.told_to_leave.remove(&allocation);
-            served.allocator.worked((self.engine.id(), allocation));
+            served.around.allocator.worked((self.engine.id(), allocation));
         }
     }
 
@@ -332,7 +303,7 @@ impl Driver {
 
     /// An allocation is over: what its worker had written down is taken in, what is left of its steps
     /// is gone with it.
-    fn end_allocation(
+    pub(super) fn end_allocation(
         &mut self,
         allocation: AllocationId,
         (cause, reason): (AllocationEnd, String),
@@ -360,155 +331,6 @@ impl Driver {
         }
     }
 
-    /// Looks after the allocations: wishes are handed over when they can be of use, what is of no use
-    /// is given back.
-    pub(super) fn mind_allocations(&mut self, now: Timestamp) {
-        let Some(served) = &mut self.served else { return };
-        let is_over = self.conclusion.is_some();
-        if !served.is_dirty && !is_over && now < served.mind_at {
-            return;
-        }
-        served.is_dirty = false;
-        served.mind_at = now + MIND_EVERY;
-        let open: Vec<AllocationId> = self
-            .engine
-            .allocation_books()
-            .filter(|book| book.is_open_request())
-            .map(|book| book.allocation.id)
-            .collect();
-        for allocation in open {
-            self.release_if_useless(allocation, now);
-            self.mind_wish(allocation, now);
-            self.see_off(allocation, now);
-        }
-    }
-
-    /// When the allocations are to be looked at again although nothing happened.
-    pub(super) fn mind_at(&self) -> Option<Timestamp> {
-        let served = self.served.as_ref()?;
-        let has_open = self.engine.allocation_books().rev().any(|book| book.is_open_request());
-        has_open.then_some(served.mind_at)
-    }
-
-    /// Nodes on which nothing runs and nothing can are given back.
-    fn release_if_useless(&mut self, allocation: AllocationId, now: Timestamp) {
-        let Some(served) = &mut self.served else { return };
-        let Some(book) = self.engine.allocation_book(allocation) else { return };
-        if book.is_leaving {
-            return;
-        }
-        let is_over = self.engine.phase() != Phase::Running;
-        let is_useless = is_over
-            || book.is_live()
-                && self.engine.is_idle(allocation)
-                && !self.engine.has_future_in(allocation, now);
-        if !is_useless {
-            served.idle_since.remove(&allocation);
-            return;
-        }
-        let since = *served.idle_since.entry(allocation).or_insert(now);
-        let all_have_ended =
-            self.engine.counts().ended() as usize == self.engine.workflow().jobs.len();
-        let wait = self.engine.workflow().header.wait_for_new_jobs_seconds;
-        let is_due = now.since(since) >= Duration::from_secs(wait);
-        if is_over || all_have_ended || book.closed_at.is_some() || is_due {
-            self.apply(Event::AllocationLeaving { at: now, allocation });
-        }
-    }
-
-    /// A wish is handed over once something could run in what it asks for.
-    fn mind_wish(&mut self, allocation: AllocationId, now: Timestamp) {
-        let Some(served) = &self.served else { return };
-        let Some(book) = self.engine.allocation_book(allocation) else { return };
-        if !book.is_unsubmitted() {
-            return;
-        }
-        let Some(request) = &book.request else { return };
-        let is_known = served.handed_over.contains(&allocation);
-        if book.is_leaving {
-            let who = (self.engine.id(), allocation);
-            if !is_known {
-                let why = "nothing was left to run in it".to_owned();
-                self.end_allocation(allocation, (AllocationEnd::Cancelled, why), Vec::new(), now);
-            } else if self.served.as_mut().is_some_and(|served| served.cancelled.insert(allocation))
-            {
-                self.held.cancellations.push(who);
-            }
-            return;
-        }
-        let scheduler = request.scheduler;
-        let settings = &self.engine.workflow().header.schedulers[scheduler as usize];
-        let walltime = settings.walltime();
-        let is_of_use = self
-            .engine
-            .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request));
-        let why = if !is_of_use {
-            Some("no job that is ready could run in it".to_owned())
-        } else if settings.is_serialized() && self.has_unsubmitted_before(allocation, scheduler) {
-            Some("the one before it goes first".to_owned())
-        } else {
-            None
-        };
-        match (why, is_known) {
-            (Some(why), false) => {
-                if let Some(served) = &mut self.served {
-                    served.held_back.insert(allocation, why);
-                }
-            }
-            (Some(_), true) => self.held.withdrawals.push(allocation),
-            (None, true) => {}
-            (None, false) => {
-                if let Some(served) = &mut self.served {
-                    served.handed_over.insert(allocation);
-                    served.held_back.remove(&allocation);
-                }
-                self.held.wishes.push(allocation);
-            }
-        }
-    }
-
-    fn has_unsubmitted_before(&self, allocation: AllocationId, scheduler: u32) -> bool {
-        self.engine.allocation_books().any(|book| {
-            book.allocation.id < allocation
-                && book.is_unsubmitted()
-                && book.request.as_ref().is_some_and(|request| request.scheduler == scheduler)
-        })
-    }
-
-    /// One that is to be given back is, once nothing runs there and its last commands have ended.
-    fn see_off(&mut self, allocation: AllocationId, now: Timestamp) {
-        let Some(served) = &mut self.served else { return };
-        let Some(book) = self.engine.allocation_book(allocation) else { return };
-        if !book.is_leaving || book.is_unsubmitted() || book.end.is_some() {
-            return;
-        }
-        let who = (self.engine.id(), allocation);
-        let mut commands = self.engine.commands_under_way();
-        let is_busy = !self.engine.is_idle(allocation)
-            || commands.any(|command| command.worker == Some(allocation));
-        if book.is_live() && is_busy {
-            return;
-        }
-        let told_at = served.told_to_leave.get(&allocation).copied();
-        let leaves_by_itself = match told_at {
-            Some(at) => now.since(at) < TIME_TO_LEAVE,
-            None => book.is_live() && book.is_reachable,
-        };
-        if !leaves_by_itself {
-            if served.cancelled.insert(allocation) {
-                self.held.cancellations.push(who);
-            }
-        } else if told_at.is_none() {
-            served.told_to_leave.insert(allocation, now);
-            self.held.leaves.push(allocation);
-        }
-    }
-
-    /// Whether nothing is left to follow for a run that is over.
-    pub(super) fn has_let_go(&self) -> bool {
-        !self.engine.allocation_books().any(|book| book.is_open_request())
-    }
-
     pub(super) fn hold_effects(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -531,7 +353,7 @@ impl Driver {
     pub(super) fn end_strangers(&self, strangers: &[(AllocationId, StepId)]) {
         let Some(served) = &self.served else { return };
         for (allocation, step) in strangers {
-            if let Some(link) = served.workers.get(*allocation) {
+            if let Some(link) = served.around.workers.get(*allocation) {
                 link.send(ToWorker::Signal(*step, StepSignal::Kill));
             }
         }

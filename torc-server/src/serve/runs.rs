@@ -18,7 +18,7 @@ use super::admission::{self, SubmitError};
 use crate::accountant::{Accountant, Accounting};
 use crate::allocator::Allocator;
 use crate::clock::now;
-use crate::driver::{Driver, DriverParts, Served, ServedParts, find_jobs};
+use crate::driver::{Driver, DriverParts, Served, Surroundings, find_jobs};
 use crate::handle::{Handle, Input, RequestError};
 use crate::state_dir::StateDir;
 use crate::store::{Origin, StoreError, Submitter};
@@ -284,7 +284,7 @@ impl Runs {
             inbox: outbox,
             notices,
             max_parallel_jobs: usize::MAX,
-            served: Some(Served::new(ServedParts {
+            served: Some(Served::new(Surroundings {
                 workers,
                 allocator: self.allocator.clone(),
                 accountant: self.accountant.get().cloned(),
