@@ -3,17 +3,23 @@
 use serde::Serialize;
 use torc_core::engine::JobStatus;
 use torc_core::ids::JobId;
-use torc_core::traits::{NotNowReason, Waiting};
+use torc_core::traits::{AllocationHandle, NotNowReason, Waiting};
 use torc_core::wire::{AllocationReport, AllocationStage, JobReport, PlannedReport};
+use torc_executors::slurm::SlurmScheduler;
 use torc_server::access::Access;
 use torc_server::clock::now;
 use torc_server::state_dir::StateDir;
 
 use crate::args::{ExplainArgs, Format};
 use crate::commands::allocations;
+use crate::commands::serve::programs;
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::render::{cause, duration_ms, json, local_time, waiting};
+use crate::settings::Settings;
+
+/// Waiting allocations whose place in the queue is asked for: each takes a call.
+const ALLOCATIONS_ASKED: usize = 3;
 
 /// All that an explanation rests on.
 #[derive(Serialize)]
@@ -53,7 +59,10 @@ pub(crate) async fn execute(
     };
     match format {
         Format::Json => json(&explanation),
-        Format::Table => print(&explanation, &names),
+        Format::Table => {
+            print(&explanation, &names);
+            print_queue(&explanation).await?;
+        }
     }
     Ok(Exit::Success)
 }
@@ -99,6 +108,31 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
     for allocation in &explanation.allocations {
         outln!("  {}", allocations::sentence(allocation));
     }
+}
+
+/// What waits in Slurm's queue before the allocations that a ready job may be waiting for.
+async fn print_queue(explanation: &Explanation) -> Result<(), Failure> {
+    let waiting = explanation.allocations.iter().filter(|allocation| {
+        allocation.granted_at.is_none() && allocation.stage == AllocationStage::Submitted
+    });
+    let handles: Vec<&String> = waiting.filter_map(|one| one.handle.as_ref()).collect();
+    if explanation.job.status != JobStatus::Ready || handles.is_empty() {
+        return Ok(());
+    }
+    let scheduler = SlurmScheduler::new(programs(&Settings::load()?));
+    for handle in handles.into_iter().take(ALLOCATIONS_ASKED) {
+        // Without an answer there is nothing to add.
+        let asked = scheduler.ahead_of(&AllocationHandle(handle.clone())).await;
+        if let Ok(Some(position)) = asked {
+            outln!(
+                "  {handle} waits in {}: {} of the {} others there may start before it",
+                position.partition,
+                position.ahead,
+                position.others
+            );
+        }
+    }
+    Ok(())
 }
 
 fn print_attempt(job: &JobReport) {

@@ -72,7 +72,13 @@ pub(crate) async fn plan_if_needed(
     let asks = |kind: &ActionKind| matches!(kind, ActionKind::ScheduleNodes { .. });
     let is_planned = workflow.header.actions.iter().any(|action| asks(&action.kind));
     match (is_planned, args.are_given()) {
-        (true, false) => Ok(None),
+        (true, false) => {
+            // What the cluster has is only good to know here; the server checks what can never run.
+            if let Ok(partitions) = partitions().await {
+                warn_of_totals(workflow, spec, &partitions);
+            }
+            Ok(None)
+        }
         (true, true) => Err(Failure::new(
             Exit::Usage,
             "the spec asks for its allocations itself; leave the options of planning out, or remove \
@@ -89,9 +95,7 @@ pub(crate) async fn plan_if_needed(
 
 async fn plan(workflow: &Workflow, spec: &SpecFile, args: &PlanArgs) -> Result<Plan, Failure> {
     let partitions = partitions().await?;
-    let shapes: Vec<NodeShape> =
-        partitions.iter().flat_map(|partition| partition.nodes.iter().cloned()).collect();
-    diagnostics::print(&spec.source, &plan::totals(workflow, &shapes));
+    warn_of_totals(workflow, spec, &partitions);
     let options = PlanOptions {
         account: args.account.clone(),
         partition: args.partition.clone(),
@@ -104,6 +108,13 @@ async fn plan(workflow: &Workflow, spec: &SpecFile, args: &PlanArgs) -> Result<P
         slurm_defaults: spec.slurm_defaults.clone(),
     };
     plan::plan(workflow, &partitions, &options).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Says which requests look like totals over nodes, where values are per node.
+fn warn_of_totals(workflow: &Workflow, spec: &SpecFile, partitions: &[PartitionShape]) {
+    let shapes: Vec<NodeShape> =
+        partitions.iter().flat_map(|partition| partition.nodes.iter().cloned()).collect();
+    diagnostics::print(&spec.source, &plan::totals(workflow, &shapes));
 }
 
 /// The partitions of this cluster that take requests.
