@@ -239,7 +239,7 @@ impl Desk {
     async fn look<T: Send + 'static>(
         &self,
         id: Option<WorkflowId>,
-        answer: impl FnOnce(&View<'_>) -> T + Send + 'static,
+        answer: impl FnOnce(&View<'_>) -> T + Clone + Send + 'static,
     ) -> Result<T, RequestError> {
         match self {
             Self::One { handle, .. } => handle.look(id, answer).await,

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use torc_core::governor::Limits as GovernorLimits;
@@ -108,6 +109,7 @@ impl Server {
         let ServeOptions { dir, scheduler, accounting, limits, program, port, idle_exit } = options;
         let store = Store::own(&dir).await?;
         dir.make_folders()?;
+        raise_open_files();
         let identity = Identity::load_or_create(dir.path())?;
         let socket = listener::bind(port).map_err(|source| ServeError::Port { port, source })?;
         let address = socket.local_addr().map_err(|source| ServeError::Port { port, source })?;
@@ -171,5 +173,14 @@ impl Server {
         self.listener.close().await;
         self.runs.detach().await?;
         Ok(end)
+    }
+}
+
+/// Each worker is a connection, and the usual soft limit is lower than the number of workers may be.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -325,11 +325,15 @@ impl Runs {
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         id: Option<WorkflowId>,
-        answer: impl FnOnce(&View<'_>) -> T + Send + 'static,
+        answer: impl FnOnce(&View<'_>) -> T + Clone + Send + 'static,
     ) -> Result<T, RequestError> {
         let chosen = id.or_else(|| self.latest());
         if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-            return handle.look(chosen, answer).await;
+            match handle.look(chosen, answer.clone()).await {
+                // Its driver has ended since; all is stored.
+                Err(RequestError::Over) => {}
+                looked => return looked,
+            }
         }
         let stored = self.load(chosen).await?;
         Ok(answer(&stored.view(now())))
@@ -363,8 +367,13 @@ impl Runs {
     ) -> Result<RestartReport, RequestError> {
         let _only_one = self.beginning.lock().await;
         let chosen = id.or_else(|| self.latest());
-        if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-            return handle.put_back().await;
+        while let Some(handle) = chosen.and_then(|id| self.handle(id)) {
+            match handle.put_back().await {
+                // The run is over, and its allocations are being given back.
+                Err(RequestError::Over) => handle.closed().await,
+                answer => return answer,
+            }
+            tokio::task::yield_now().await;
         }
         let stored = self.load(chosen).await?;
         if stored.engine.unfinished_jobs().is_empty() {
