@@ -44,7 +44,13 @@ struct Cluster {
 #[async_trait]
 impl Scheduler for Cluster {
     async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
-        Ok(Shapes::Known(vec![NodeShape { cpus: CPUS, memory: 1 << 30, gpus: 0, count: 100_000 }]))
+        Ok(Shapes::Known(vec![NodeShape {
+            cpus: CPUS,
+            threads_per_core: 1,
+            memory: 1 << 30,
+            gpus: 0,
+            count: 100_000,
+        }]))
     }
 
     async fn submit(

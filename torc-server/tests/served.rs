@@ -56,7 +56,13 @@ impl Cluster {
 #[async_trait]
 impl Scheduler for Cluster {
     async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
-        Ok(Shapes::Known(vec![NodeShape { cpus: 2, memory: 1 << 30, gpus: 0, count: 4 }]))
+        Ok(Shapes::Known(vec![NodeShape {
+            cpus: 2,
+            threads_per_core: 1,
+            memory: 1 << 30,
+            gpus: 0,
+            count: 4,
+        }]))
     }
 
     async fn submit(

@@ -11,7 +11,7 @@ use super::classes::Classes;
 use super::model::{PartitionShape, PlanError, PlanOptions};
 use crate::ids::{AllocationId, NodeId};
 use crate::placer::feasibility;
-use crate::resources::{Allocation, MemoryRequest, NodeInventory, Request};
+use crate::resources::{Allocation, MemoryRequest, Request};
 use crate::spec::SlurmSettings;
 use crate::time::Timestamp;
 use crate::traits::{NeverReason, NodeShape};
@@ -216,6 +216,7 @@ impl Site {
             Reverse(self.node.count),
             self.node.cpus,
             self.node.memory,
+            self.node.threads_per_core,
         )
     }
 }
@@ -231,7 +232,10 @@ fn usable(partition: &PartitionShape) -> impl Iterator<Item = &NodeShape> {
 
 /// Whether a node has at least as much as another.
 pub(super) fn covers(node: &NodeShape, least: &NodeShape) -> bool {
-    node.cpus >= least.cpus && node.memory >= least.memory && node.gpus >= least.gpus
+    let shares_cores_as_finely = least.threads_per_core.is_multiple_of(node.threads_per_core);
+    let is_as_large =
+        node.cpus >= least.cpus && node.memory >= least.memory && node.gpus >= least.gpus;
+    is_as_large && shares_cores_as_finely
 }
 
 /// A node that holds every job, for a partition of which nothing is known.
@@ -240,6 +244,7 @@ fn large_enough(classes: &Classes, count: u32) -> NodeShape {
     let small = |amount: Option<u64>| u32::try_from(amount.unwrap_or(0)).unwrap_or(u32::MAX);
     NodeShape {
         cpus: small(most(|request| request.cpus.into())).max(1),
+        threads_per_core: 1,
         memory: most(|request| match request.memory {
             MemoryRequest::Bytes(bytes) => bytes,
             MemoryRequest::ShareOfCpus => 0,
@@ -262,21 +267,13 @@ pub(super) fn allocation(
     nodes: u32,
     limit: Option<Duration>,
 ) -> Allocation {
-    let inventory = |number: u32| NodeInventory {
-        name: format!("node{number}").into(),
-        // A placement names a core with 16 bits.
-        cores: (0..node.cpus.min(u32::from(u16::MAX))).collect(),
-        threads_per_core: 1,
-        memory: node.memory,
-        gpus: (0..node.gpus.min(u32::from(u16::MAX))).map(|gpu| gpu.to_string().into()).collect(),
-    };
     Allocation {
         id,
         scheduler: None,
         labels: Arc::from([]),
         ends_at: limit.map(|limit| Timestamp::default() + limit),
         nodes: (first..first.saturating_add(nodes))
-            .map(|number| (NodeId(number), inventory(number)))
+            .map(|number| (NodeId(number), node.inventory(&format!("node{number}"))))
             .collect(),
     }
 }

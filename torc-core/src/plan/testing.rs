@@ -19,7 +19,7 @@ impl Sources for NoFiles {
 }
 
 pub(crate) fn nodes(count: u32, cpus: u32, gib: u64, gpus: u32) -> NodeShape {
-    NodeShape { cpus, memory: gib << 30, gpus, count }
+    NodeShape { cpus, threads_per_core: 1, memory: gib << 30, gpus, count }
 }
 
 pub(crate) fn partition(name: &str, hours: u64, nodes: &[NodeShape]) -> PartitionShape {

@@ -4,7 +4,7 @@
 //! waits for ever: no node has 256. That is seen where the nodes are known.
 
 use crate::diagnostics::Problem;
-use crate::resources::MemoryRequest;
+use crate::resources::{MemoryRequest, whole_cores};
 use crate::spec::units::written_memory;
 use crate::traits::NodeShape;
 use crate::workflow::{Requirements, Workflow};
@@ -60,7 +60,9 @@ fn holds(shape: &NodeShape, needs: &Requirements) -> bool {
         MemoryRequest::Bytes(bytes) => bytes,
         MemoryRequest::ShareOfCpus => 0,
     };
-    shape.cpus >= needs.cpus && shape.gpus >= needs.gpus && shape.memory >= memory
+    shape.cpus >= whole_cores(needs.cpus, shape.threads_per_core)
+        && shape.gpus >= needs.gpus
+        && shape.memory >= memory
 }
 
 fn divide_what_is_too_much(

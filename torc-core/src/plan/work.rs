@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::classes::Classes;
 use super::simulate::Work;
 use super::sites::bare;
-use crate::resources::Request;
+use crate::resources::{Request, whole_cores};
 use crate::traits::NodeShape;
 use crate::workflow::{Job, Workflow};
 
@@ -114,7 +114,7 @@ pub(super) fn shares(request: &Request, node: &NodeShape) -> (f64, f64) {
     };
     let memory = request.memory_on(node.cpus, node.memory);
     let parts = [
-        part(request.cpus.into(), node.cpus.into()),
+        part(whole_cores(request.cpus, node.threads_per_core).into(), node.cpus.into()),
         part(memory, node.memory),
         part(request.gpus.into(), node.gpus.into()),
     ];

@@ -34,8 +34,6 @@ pub struct Partition {
 pub struct NodeKind {
     /// What each has, and how many there are, whatever their state.
     pub shape: NodeShape,
-    /// Threads of a core.
-    pub threads_per_core: u32,
     /// How many of them are neither down nor drained nor failing.
     pub usable: u32,
 }
@@ -105,20 +103,17 @@ fn kind(record: &[&str; 12]) -> Result<NodeKind, Garbled> {
     let (count, megabytes): (u32, u32) = (number(count)?, number(memory)?);
     let shape = NodeShape {
         cpus: number(cpus)?,
+        threads_per_core: number(threads)?.max(1),
         memory: u64::from(megabytes) << 20,
         gpus: gpus(gres),
         count,
     };
     let usable = if is_usable(state) { count } else { 0 };
-    Ok(NodeKind { shape, threads_per_core: number(threads)?.max(1), usable })
+    Ok(NodeKind { shape, usable })
 }
 
 fn add(kinds: &mut Vec<NodeKind>, kind: NodeKind) {
-    let alike = |known: &&mut NodeKind| {
-        let alike = NodeShape { count: kind.shape.count, ..known.shape.clone() };
-        alike == kind.shape && known.threads_per_core == kind.threads_per_core
-    };
-    match kinds.iter_mut().find(alike) {
+    match kinds.iter_mut().find(|known| is_alike(&known.shape, &kind.shape)) {
         Some(known) => {
             known.shape.count = known.shape.count.saturating_add(kind.shape.count);
             known.usable = known.usable.saturating_add(kind.usable);
@@ -127,6 +122,11 @@ fn add(kinds: &mut Vec<NodeKind>, kind: NodeKind) {
         None if kind.shape.count > 0 => kinds.push(kind),
         None => {}
     }
+}
+
+/// Whether they are of one kind, however many there are of each.
+fn is_alike(one: &NodeShape, other: &NodeShape) -> bool {
+    NodeShape { count: other.count, ..one.clone() } == *other
 }
 
 /// The GPUs in a list of generic resources: `gpu:a100:4(S:0-1),craynetwork:4`, `gpu:2`, `gpu`, `(null)`.
@@ -210,24 +210,13 @@ pub(super) fn shapes(partitions: &[Partition], wanted: Option<&[String]>) -> Sha
         None => partition.is_default,
     };
     let mut shapes: Vec<NodeShape> = Vec::new();
-    for kind in partitions.iter().filter(is_meant).flat_map(per_shape) {
-        let same =
-            |known: &&mut NodeShape| NodeShape { count: kind.count, ..(**known).clone() } == kind;
-        match shapes.iter_mut().find(same) {
-            Some(known) => known.count = known.count.max(kind.count),
-            None => shapes.push(kind),
+    for kind in partitions.iter().filter(is_meant).flat_map(|partition| &partition.kinds) {
+        match shapes.iter_mut().find(|known| is_alike(known, &kind.shape)) {
+            Some(known) => known.count = known.count.max(kind.shape.count),
+            None => shapes.push(kind.shape.clone()),
         }
     }
     if shapes.is_empty() { Shapes::Unknown } else { Shapes::Known(shapes) }
-}
-
-/// A partition's nodes, apart from their threads.
-fn per_shape(partition: &Partition) -> Vec<NodeShape> {
-    let mut kinds: Vec<NodeKind> = Vec::new();
-    for kind in &partition.kinds {
-        add(&mut kinds, NodeKind { threads_per_core: 1, ..kind.clone() });
-    }
-    kinds.into_iter().map(|kind| kind.shape).collect()
 }
 
 #[cfg(test)]
@@ -239,8 +228,8 @@ mod tests {
     use super::*;
     use crate::slurm::records::tests::answer;
 
-    fn shape(cpus: u32, gibibytes: u64, gpus: u32, count: u32) -> NodeShape {
-        NodeShape { cpus, memory: gibibytes << 30, gpus, count }
+    fn shape(cpus: u32, threads: u32, gibibytes: u64, gpus: u32, count: u32) -> NodeShape {
+        NodeShape { cpus, threads_per_core: threads, memory: gibibytes << 30, gpus, count }
     }
 
     fn cluster() -> Vec<Partition> {
@@ -258,8 +247,8 @@ mod tests {
     #[test]
     fn partitions_have_kinds_of_node() {
         let [main, debug, empty] = <[Partition; 3]>::try_from(cluster()).unwrap();
-        let kind = |shape, threads_per_core, usable| NodeKind { shape, threads_per_core, usable };
-        assert_eq!(main.kinds, [kind(shape(8, 32, 2, 4), 1, 3), kind(shape(64, 256, 4, 2), 2, 2)]);
+        let kind = |shape, usable| NodeKind { shape, usable };
+        assert_eq!(main.kinds, [kind(shape(8, 1, 32, 2, 4), 3), kind(shape(64, 2, 256, 4, 2), 2)]);
         assert_eq!((main.nodes(), main.usable_nodes()), (6, 5));
         let limits = |partition: &Partition| (partition.time_limit, partition.default_time);
         let (day, half_hour) = (Duration::from_secs(86_400), Duration::from_secs(1800));
@@ -278,10 +267,10 @@ mod tests {
                 wanted.map(|names| names.iter().map(ToString::to_string).collect());
             assert_eq!(shapes(&cluster(), wanted.as_deref()), expected, "{wanted:?}");
         };
-        let main = [shape(8, 32, 2, 4), shape(64, 256, 4, 2)];
+        let main = [shape(8, 1, 32, 2, 4), shape(64, 2, 256, 4, 2)];
         check(None, Shapes::Known(main.to_vec()));
-        check(Some(&["debug"]), Shapes::Known(vec![shape(8, 32, 2, 1), shape(4, 1, 0, 2)]));
-        let both = [main.to_vec(), vec![shape(4, 1, 0, 2)]].concat();
+        check(Some(&["debug"]), Shapes::Known(vec![shape(8, 1, 32, 2, 1), shape(4, 2, 1, 0, 2)]));
+        let both = [main.to_vec(), vec![shape(4, 2, 1, 0, 2)]].concat();
         check(Some(&["main", "debug"]), Shapes::Known(both));
         check(Some(&["nope"]), Shapes::Unknown);
         check(Some(&["empty"]), Shapes::Unknown);

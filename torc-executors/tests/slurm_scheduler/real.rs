@@ -205,22 +205,28 @@ fn the_cluster_is_described() {
         let names: Vec<(&str, bool)> =
             partitions.iter().map(|one| (one.name.as_str(), one.is_default)).collect();
         assert_eq!(names, [("main", true), ("threads", false)]);
-        let [main, threads] = &partitions[..] else { panic!("{partitions:?}") };
+        let main = &partitions[0];
         assert_eq!((main.nodes(), main.max_nodes, main.takes_requests()), (4, None, true));
         assert_eq!(main.time_limit, TimeLimit::For(Duration::from_secs(86_400)));
         assert_eq!(main.default_time, TimeLimit::For(Duration::from_secs(1800)));
         assert!(main.usable_nodes() <= 4);
-        assert_eq!(threads.kinds[0].threads_per_core, 2);
-        let shape = |cpus, gpus, count| NodeShape { cpus, memory: 32 << 30, gpus, count };
+        let shape = |cpus, threads_per_core, gpus, count| NodeShape {
+            cpus,
+            threads_per_core,
+            memory: 32 << 30,
+            gpus,
+            count,
+        };
         let shapes = async |settings| {
             cluster.scheduler.shapes(&with(cluster.request(""), settings)).await.unwrap()
         };
-        let known = |cpus, gpus, count| Shapes::Known(vec![shape(cpus, gpus, count)]);
-        assert_eq!(shapes(json!({})).await, known(8, 2, 4));
-        assert_eq!(shapes(json!({"partition": "threads"})).await, known(16, 0, 2));
-        assert_eq!(shapes(json!({"extra": "-p threads"})).await, known(16, 0, 2));
+        let (main, threads) = (shape(8, 1, 2, 4), shape(16, 2, 0, 2));
+        let known = |shape: &NodeShape| Shapes::Known(vec![shape.clone()]);
+        assert_eq!(shapes(json!({})).await, known(&main));
+        assert_eq!(shapes(json!({"partition": "threads"})).await, known(&threads));
+        assert_eq!(shapes(json!({"extra": "-p threads"})).await, known(&threads));
         assert_eq!(shapes(json!({"partition": "nope"})).await, Shapes::Unknown);
-        let both = Shapes::Known(vec![shape(8, 2, 4), shape(16, 0, 2)]);
+        let both = Shapes::Known(vec![main, threads]);
         assert_eq!(shapes(json!({"partition": "threads,main"})).await, both);
         let dialect = cluster.scheduler.dialect().await.unwrap();
         let said = cluster.ask("sbatch", &["--version"]).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use torc_core::engine::Engine;
 use torc_core::ids::{AllocationId, NodeId, WorkflowId};
-use torc_core::resources::{Allocation, NodeInventory};
+use torc_core::resources::Allocation;
 use torc_core::traits::{AllocationRequest, NodeShape, Scheduler, Shapes};
 use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow};
 
@@ -118,13 +118,7 @@ fn could_be<'a>(
     shapes: &'a [NodeShape],
 ) -> impl Iterator<Item = Allocation> + 'a {
     shapes.iter().map(|shape| {
-        let node = NodeInventory {
-            name: "node".into(),
-            cores: (0..shape.cpus).collect(),
-            threads_per_core: 1,
-            memory: shape.memory,
-            gpus: (0..shape.gpus).map(|gpu| gpu.to_string().into()).collect(),
-        };
+        let node = shape.inventory("node");
         Allocation {
             id: AllocationId(1),
             scheduler: Some(settings.name.clone()),

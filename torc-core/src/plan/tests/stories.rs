@@ -156,6 +156,19 @@ jobs: [{name: 'run_{i}', command: x, resource_requirements: r, parameters: {i: '
 }
 
 #[test]
+fn threads_of_a_core_are_not_shared() {
+    let spec = "name: w
+resource_requirements: [{name: r, num_cpus: 3, memory: 1g, runtime: PT1H}]
+jobs: [{name: 'run_{i}', command: x, resource_requirements: r, parameters: {i: '1:20'}}]";
+    let hours = |threads_per_core| {
+        let node = NodeShape { threads_per_core, ..nodes(1, 16, 64, 0) };
+        planned(spec, &[partition("standard", 48, &[node])]).totals.makespan.as_secs() / 3600
+    };
+    // 5 at a time of 3 CPUs each, but only 4 where each takes 2 whole cores.
+    assert_eq!((hours(1), hours(2)), (4, 5));
+}
+
+#[test]
 fn gpus_large_memory_and_long_jobs_choose_their_partition() {
     let found = planned(
         "name: w
