@@ -24,6 +24,8 @@ mod sights;
 pub mod states;
 mod steps;
 mod stop;
+mod task;
+mod terms;
 pub mod version;
 
 pub use accounting::{Accounting, StepUsage};
