@@ -163,8 +163,8 @@ impl Audience for Hub {
         }
     }
 
-    fn hear(&self, step: StepId, lines: Vec<String>) {
-        let _ = self.0.send(Input::Heard(step, lines));
+    fn hear(&self, step: StepId, at: Timestamp, lines: Vec<String>) {
+        let _ = self.0.send(Input::Heard(step, at, lines));
     }
 }
 

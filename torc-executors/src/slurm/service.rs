@@ -46,7 +46,7 @@ pub(super) enum Input {
     /// The srun of a step ended like this.
     SrunEnded(StepId, Timestamp, Outcome),
     /// The srun of a step said this.
-    Heard(StepId, Vec<String>),
+    Heard(StepId, Timestamp, Vec<String>),
     /// The executor is shut down.
     Close,
 }
@@ -153,7 +153,7 @@ impl Service {
         let effects = match input {
             Input::Launch(step) => self.books.launch(step, time),
             Input::Signal(id, signal) => self.books.signal(id, signal, time),
-            Input::Heard(id, lines) => self.books.hear(id, &lines, time),
+            Input::Heard(id, at, lines) => self.books.hear(id, &lines, Now { at, ..time }),
             Input::SrunEnded(id, at, outcome) => {
                 self.books.srun_ended(id, outcome, Now { at, ..time })
             }
