@@ -79,7 +79,7 @@ impl Supervisor {
         let relay = self.steps.get_mut(&key).and_then(|step| step.relay.as_mut());
         let lines = relay.map(Relay::lines).unwrap_or_default();
         if !lines.is_empty() {
-            self.reports.add(&Report::Said { key, lines });
+            self.reports.add(&Report::Said { key, at: now(), lines });
         }
     }
 
@@ -88,7 +88,7 @@ impl Supervisor {
         self.hear(key);
         let relay = self.steps.get_mut(&key).and_then(|step| step.relay.as_mut());
         if let Some(line) = relay.and_then(Relay::rest) {
-            self.reports.add(&Report::Said { key, lines: vec![line] });
+            self.reports.add(&Report::Said { key, at: now(), lines: vec![line] });
         }
     }
 

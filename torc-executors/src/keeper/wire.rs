@@ -95,6 +95,8 @@ pub(crate) enum Report {
     Said {
         /// The step.
         key: StepKey,
+        /// When it was heard.
+        at: Timestamp,
         /// Whole lines, without their ends. What is no UTF-8 is replaced.
         lines: Vec<String>,
     },

@@ -26,7 +26,7 @@ pub(crate) trait Audience: Send + Sync {
     fn emit(&self, event: StepEvent);
 
     /// A launcher said these lines on standard error. They come before the end of its step.
-    fn hear(&self, step: StepId, lines: Vec<String>);
+    fn hear(&self, step: StepId, at: Timestamp, lines: Vec<String>);
 }
 
 /// Whoever is told of steps needs no more where main processes are the jobs themselves.
@@ -35,7 +35,7 @@ impl Audience for Arc<dyn StepEvents> {
         (**self).emit(event);
     }
 
-    fn hear(&self, step: StepId, lines: Vec<String>) {
+    fn hear(&self, step: StepId, _at: Timestamp, lines: Vec<String>) {
         tracing::warn!(%step, ?lines, "a job's standard error is passed on for no reason");
     }
 }
@@ -214,10 +214,10 @@ impl Connection {
                     self.audience.emit(StepEvent::Started { step, at });
                 }
             }
-            Report::Said { key, lines } => {
+            Report::Said { key, at, lines } => {
                 let step = lock(&self.books).steps.get(&key).map(|held| held.id);
                 if let Some(step) = step {
-                    self.audience.hear(step, lines);
+                    self.audience.hear(step, at, lines);
                 }
             }
             Report::Ended { key, at, outcome, cpu_ms } => self.end(key, at, outcome, cpu_ms),

@@ -132,6 +132,11 @@ impl SlurmAllocation {
         Ok(self.observe().await?.ends_at)
     }
 
+    /// Whether it has fewer nodes, as it was observed, than it was granted.
+    pub(super) fn has_lost_nodes(&self, job: &JobFacts) -> bool {
+        self.counts.keys().any(|name| !job.nodes.contains(name))
+    }
+
     /// What Slurm says about nodes.
     ///
     /// # Errors

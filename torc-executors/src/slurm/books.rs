@@ -83,6 +83,8 @@ struct Running {
     /// Slurm's own limit, from the start on.
     limit: Option<Duration>,
     stop: Option<Stop>,
+    /// It was waiting when the way of starting steps changed, and is to be started anew.
+    is_recalled: bool,
 }
 
 /// A step that is to be tried again.
@@ -146,6 +148,7 @@ impl Books {
                 started_at: None,
                 limit: None,
                 stop: None,
+                is_recalled: false,
             };
             self.running.insert(step.id, running);
             effects.push(Effect::Start(step));
@@ -168,6 +171,19 @@ impl Books {
             Some((running.evidence.number?, limit))
         });
         extended.collect()
+    }
+
+    /// From now on steps are started in another way: those that Slurm has not created yet would wait for
+    /// ever, and are started anew.
+    pub(super) fn recall(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (&id, running) in &mut self.running {
+            if running.evidence.number.is_none() && running.stop.is_none() {
+                running.is_recalled = true;
+                effects.push(Effect::Dismiss(id));
+            }
+        }
+        effects
     }
 
     /// The srun of a step said something.
@@ -217,7 +233,9 @@ impl Books {
     pub(super) fn srun_ended(&mut self, id: StepId, srun: Outcome, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         let Some(running) = self.running.remove(&id) else { return effects };
-        if running.is_to_be_tried_again() {
+        if running.is_recalled && running.stop.is_none() && !running.evidence.has_started() {
+            self.waiting.push_front((running.step, running.tries));
+        } else if running.is_to_be_tried_again() {
             let until = now.instant + pause(running.tries);
             tracing::warn!(step = %id, "the step could not be created, and is tried again: {:?}", running.evidence.refusal);
             self.delayed.push(Delayed { until, step: running.step, tries: running.tries + 1 });
@@ -231,7 +249,11 @@ impl Books {
                 at: now.at,
                 srun,
                 evidence: running.evidence,
-                reason: running.stop.map(|stop| stop.reason()),
+                // One that was faster than its recall, and was hit by it, was ended by torc.
+                reason: match running.stop {
+                    Some(stop) => Some(stop.reason()),
+                    None => running.is_recalled.then_some(Reason::Cancelled),
+                },
                 has_outlived_limit,
             })));
         }

@@ -23,7 +23,8 @@ use super::books::Books;
 use super::command::CommandError;
 use super::launcher::SrunLauncher;
 use super::nodes::Nodes;
-use super::service::{Input, Parts, Service, Terms};
+use super::service::{Input, Parts, Service};
+use super::terms::Terms;
 use super::{sights, steps};
 use crate::kept::{Audience, Custody, Hostfiles, Setup, StartError};
 use crate::processes::Process;
@@ -162,8 +163,8 @@ impl Audience for Hub {
         }
     }
 
-    fn hear(&self, step: StepId, lines: Vec<String>) {
-        let _ = self.0.send(Input::Heard(step, lines));
+    fn hear(&self, step: StepId, at: Timestamp, lines: Vec<String>) {
+        let _ = self.0.send(Input::Heard(step, at, lines));
     }
 }
 
@@ -194,6 +195,8 @@ impl SlurmExecutor {
             umask: config.umask,
             keeper_program: config.keeper_program.as_deref(),
         };
+        let inventory: Arc<[NodeInventory]> = nodes.clone().into();
+        let shared = allocation.has_lost_nodes(&job).then(|| Arc::clone(&inventory));
         let (inputs, outputs) = unbounded_channel();
         let custody = Custody::start(&setup, hostfiles, Arc::new(Hub(inputs.clone())))?;
         let (custody, taken) = (Arc::new(custody), Arc::new(Taken::default()));
@@ -205,17 +208,13 @@ impl SlurmExecutor {
             events,
             taken: Arc::clone(&taken),
             terms: Terms {
-                launcher: SrunLauncher {
-                    program,
-                    dialect,
-                    time_limit: None,
-                    has_lost_nodes: false,
-                },
+                launcher: SrunLauncher { program, dialect, time_limit: None, shared },
                 headroom: config.headroom,
                 ends_at,
             },
             books: Books::new(parallel, most_steps),
             nodes: Nodes::new(nodes.iter().map(|node| node.name.to_string())),
+            inventory,
         });
         let (ending, ended) = signal::channel(());
         tokio::spawn(async move {

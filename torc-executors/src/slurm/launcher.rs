@@ -3,29 +3,22 @@
 //! Every option that says what the step is given is on the command line, whatever the environment or
 //! the site's defaults are: nodes, tasks, CPUs, memory, GPUs. The options are those of srun(1) of Slurm
 //! 22.05 and newer.
+//!
+//! Once an allocation has lost a node, Slurm does not give back the cores of the steps that ran at that
+//! time (slurmctld logs "unable to update job's core use information due to job resizing"), and steps for
+//! those cores would wait for ever. From then on Slurm's books of cores are passed over: steps overlap,
+//! each is shown its whole node, and torc's own books keep them apart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use torc_core::resources::NodeInventory;
 use torc_core::traits::{LaunchPlan, Launcher, LauncherError, StdioPaths, Step};
 
 use super::version::Dialect;
-use super::{hostlist, sights};
+use super::{hostlist, task};
 
 const NAME: &str = "srun";
-
-/// What each task of a step executes, as `sh -c SCRIPT torc FOLDER [NAME=VALUE]... -- PROGRAM [ARG]...`.
-///
-/// It enters the folder itself: Slurm's own `--chdir` falls back to /tmp where the folder is missing.
-/// The variables are those that srun would have taken for its own options.
-const TASK: &str = r#"cd -- "$1" || exit 126
-shift
-while [ "$1" != -- ]; do export "$1"; shift; done
-shift
-exec "$@""#;
-
-/// Put before [`TASK`] where both streams go to one file: Slurm's own way has a pipe for each, and so
-/// mixes up their order.
-const JOIN_STREAMS: &str = "exec 2>&1\n";
 
 const MIB: u64 = 1 << 20;
 
@@ -38,11 +31,8 @@ pub struct SrunLauncher {
     pub dialect: Dialect,
     /// When Slurm is to end the step, if nobody has ended it by then. Rounded up to minutes.
     pub time_limit: Option<Duration>,
-    /// The allocation has lost a node. Slurm does not give back what the steps held that ran at that
-    /// moment ("unable to update job's core use information due to job resizing", slurmctld 22.05), and
-    /// a step that needs it would wait for ever; so from then on steps may overlap in Slurm's books.
-    /// torc's own keep them apart.
-    pub has_lost_nodes: bool,
+    /// What the allocation has on its nodes, once it has lost one: steps then share their nodes whole.
+    pub shared: Option<Arc<[NodeInventory]>>,
 }
 
 impl Launcher for SrunLauncher {
@@ -56,8 +46,10 @@ impl Launcher for SrunLauncher {
                 "there is no program to execute: the argument vector is empty",
             ));
         }
+        let whole = self.whole_node(step);
         let mut argv = vec![self.program.clone(), "-v".to_owned()];
-        argv.extend(place(step)?);
+        argv.extend(place(step, whole)?);
+        argv.extend(self.shared.is_some().then(|| "--overlap".to_owned()));
         argv.extend(stdio(&step.stdio)?);
         argv.extend([
             format!("--job-name={}", step.id),
@@ -66,15 +58,20 @@ impl Launcher for SrunLauncher {
             format!("--mpi={}", step.layout.mpi.as_deref().unwrap_or("none")),
         ]);
         argv.extend(step.layout.cpu_bind.as_deref().map(|bind| format!("--cpu-bind={bind}")));
-        if self.has_lost_nodes {
-            argv.push("--overlap".to_owned());
-        }
         argv.extend(self.time_limit.map(|limit| format!("--time={}", minutes(limit))));
         if step.nodes.len() > 1 && self.dialect.steps_have_node_failures() {
             argv.push("--oom-kill-step=1".to_owned());
         }
-        argv.extend(task(step));
+        argv.extend(task::argv(step, whole));
         Ok(LaunchPlan { argv, ..LaunchPlan::default() })
+    }
+}
+
+impl SrunLauncher {
+    /// All that the allocation has on the node of a step on one node, if that is shared.
+    fn whole_node(&self, step: &Step) -> Option<&NodeInventory> {
+        let [own] = step.nodes.as_slice() else { return None };
+        self.shared.as_ref()?.iter().find(|node| node.name == own.name)
     }
 }
 
@@ -82,18 +79,22 @@ fn unsupported(reason: impl Into<String>) -> LauncherError {
     LauncherError::Unsupported { launcher: NAME.to_owned(), reason: reason.into() }
 }
 
-/// Where the step runs, and what it is given there.
-fn place(step: &Step) -> Result<Vec<String>, LauncherError> {
+/// Where the step runs, and what it is given there; on a shared node all but memory.
+fn place(step: &Step, whole: Option<&NodeInventory>) -> Result<Vec<String>, LauncherError> {
     let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
     let mut options =
         vec![format!("--nodelist={}", hostlist::compress(&names)), "--exact".to_owned()];
-    let gpus = step.nodes.iter().map(|node| node.gpus.len()).min().unwrap_or_default();
+    let own = step.nodes.iter().map(|node| node.gpus.len()).min().unwrap_or_default();
+    let gpus = whole.filter(|_| own > 0).map_or(own, |node| node.gpus.len());
     match step.nodes.as_slice() {
         [] => return Err(unsupported("the step has no nodes")),
         [node] => options.extend([
             "--nodes=1".to_owned(),
             "--ntasks=1".to_owned(),
-            format!("--cpus-per-task={}", node.cores.len().max(1)),
+            format!(
+                "--cpus-per-task={}",
+                whole.map_or(node.cores.len(), |node| node.cores.len()).max(1)
+            ),
             format!("--mem={}M", megabytes(node.memory, step.limits.memory)),
         ]),
         nodes => {
@@ -166,17 +167,6 @@ fn literal(path: &str) -> Result<String, LauncherError> {
     })
 }
 
-fn task(step: &Step) -> Vec<String> {
-    let is_joined = step.stdio.stdout.is_some() && step.stdio.stdout == step.stdio.stderr;
-    let script = if is_joined { format!("{JOIN_STREAMS}{TASK}") } else { TASK.to_owned() };
-    let mut argv =
-        ["/bin/sh", "-c", &script, "torc", &step.working_dir].map(str::to_owned).to_vec();
-    argv.extend(sights::inside(step));
-    argv.push("--".to_owned());
-    argv.extend(step.argv.iter().cloned());
-    argv
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeMap;
@@ -247,12 +237,7 @@ pub(super) mod tests {
     fn launcher(release: &str) -> SrunLauncher {
         let version = Version::parse(&format!("slurm {release}")).expect("a release");
         let dialect = Dialect::of(version).expect("is new enough");
-        SrunLauncher {
-            program: "/usr/bin/srun".into(),
-            dialect,
-            time_limit: None,
-            has_lost_nodes: false,
-        }
+        SrunLauncher { program: "/usr/bin/srun".into(), dialect, time_limit: None, shared: None }
     }
 
     fn options(launcher: &SrunLauncher, step: &Step) -> Vec<String> {
@@ -407,40 +392,31 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn streams_into_one_file_keep_their_order() {
-        let script = |step: &Step| task(step)[2].clone();
+    fn a_node_is_shared_whole_once_another_was_lost() {
+        let mut launcher = launcher("22.05.8");
+        let whole = NodeInventory {
+            name: "node3".into(),
+            cores: (0..8).collect(),
+            threads_per_core: 1,
+            memory: 32 << 30,
+            gpus: ["0", "1", "2"].map(Box::from).into(),
+        };
+        launcher.shared = Some(Arc::new([whole]));
+        let has = |step: &Step, option: &str| options(&launcher, step).contains(&option.to_owned());
         let mut step = single();
-        assert_eq!(script(&step), TASK);
-        step.stdio.stderr = step.stdio.stdout.clone();
-        assert_eq!(script(&step), format!("{JOIN_STREAMS}{TASK}"));
-        (step.stdio.stdout, step.stdio.stderr) = (None, None);
-        assert_eq!(script(&step), TASK);
+        for option in ["--overlap", "--cpus-per-task=8", "--mem=1024M", "--gres=none"] {
+            assert!(has(&step, option), "{option}");
+        }
+        step.nodes[0].gpus = Box::new(["1".into()]);
+        assert!(has(&step, "--gpus-per-node=3"));
+        for option in ["--overlap", "--cpus-per-task=3", "--gpus-per-node=2"] {
+            assert!(has(&gang(), option), "{option}");
+        }
     }
 
     #[test]
-    fn the_task_sets_variables_and_enters_the_folder() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = |step: &Step| {
-            let argv = task(step);
-            let output = std::process::Command::new(&argv[0])
-                .args(&argv[1..])
-                .env("SLURM_NNODES", "17")
-                .output();
-            output.expect("a shell runs")
-        };
+    fn something_must_be_executed() {
         let mut step = single();
-        step.working_dir = folder.path().to_str().expect("is text").into();
-        step.env.insert("SLURM_HINT".into(), "a 'b' $c\nd".into());
-        step.argv = ["printf", "%s|", "--", "a b"].map(str::to_owned).to_vec();
-        assert_eq!(String::from_utf8_lossy(&run(&step).stdout), "--|a b|");
-        step.argv =
-            ["bash", "-c", "echo \"$PWD|$SLURM_NNODES|$SLURM_HINT\""].map(str::to_owned).to_vec();
-        let expected = format!("{}|1|a 'b' $c\nd\n", step.working_dir);
-        assert_eq!(String::from_utf8_lossy(&run(&step).stdout), expected);
-        step.working_dir = "/no/such/folder".into();
-        let output = run(&step);
-        assert_eq!(output.status.code(), Some(126));
-        assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/folder"));
         step.argv.clear();
         launcher("22.05.8").plan(&step).expect_err("nothing to execute");
     }

@@ -35,6 +35,8 @@ mod sights;
 pub mod states;
 mod steps;
 mod stop;
+mod task;
+mod terms;
 mod usage;
 pub mod version;
 

@@ -78,8 +78,8 @@ impl Nodes {
         self.entries.keys().cloned().collect()
     }
 
-    /// Whether some have left the allocation.
-    pub(super) fn have_left(&self) -> bool {
+    /// Whether the allocation has lost a node.
+    pub(super) fn has_lost_any(&self) -> bool {
         self.entries.values().any(|entry| entry.has_left)
     }
 
@@ -188,6 +188,7 @@ mod tests {
         let changes = nodes.observe(&names(&["b"]), &[fact("a", NodeState::Down)], zero);
         let told = ["a Down: it is no longer part of the allocation (Down says Slurm)"];
         assert_eq!(render(&changes), told);
+        assert!(nodes.has_lost_any());
         assert_eq!(nodes.observe(&names(&["b"]), &[fact("a", NodeState::Up)], zero), []);
         let changes = nodes.lose(&names(&["b", "z"]), "Node failure", zero);
         assert_eq!(
@@ -205,6 +206,7 @@ mod tests {
         let mut nodes = Nodes::new(both.clone());
         let changes = nodes.suspect(&names(&["a"]), "unreachable", zero);
         assert_eq!(render(&changes), ["a Down: unreachable"]);
+        assert!(!nodes.has_lost_any());
         assert!(nodes.are_suspected(zero));
         assert_eq!(nodes.observe(&both, &up, zero + SUSPICION / 2), []);
         let changes = nodes.observe(&both, &up, zero + SUSPICION);

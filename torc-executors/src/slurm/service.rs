@@ -10,32 +10,28 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use torc_core::ids::{AllocationId, StepId};
+use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
-use torc_core::traits::{
-    LaunchStage, Launcher, Outcome, Step, StepEvent, StepEvents, StepSignal, Usage,
-};
+use torc_core::traits::{LaunchStage, Outcome, Step, StepEvent, StepEvents, StepSignal, Usage};
 
 use super::allocation::{AllocationError, SlurmAllocation};
 use super::books::{Books, Effect, Now};
 use super::command::CommandError;
 use super::conclude::{Concluded, Inquiry, conclude};
 use super::executor::Taken;
-use super::launcher::SrunLauncher;
 use super::nodes::{Change, Nodes};
 use super::show::{JobFacts, NodeFacts};
-use super::{hostlist, sights, steps};
+use super::terms::{self, Terms};
+use super::{hostlist, steps};
 use crate::clock::now;
-use crate::keeper::wire::{Launch, Order, Role};
-use crate::kept::{Custody, Memory, add_nodes};
+use crate::keeper::wire::Order;
+use crate::kept::{Custody, Memory};
 
 /// Time between two looks at the allocation and its nodes.
 const SELDOM: Duration = Duration::from_secs(30);
 
 /// The same while a node is suspected.
 const OFTEN: Duration = Duration::from_secs(5);
-
-/// Time between SIGTERM and SIGKILL for an srun that has not created its step.
-const DISMISSAL_LEAD: Duration = Duration::from_secs(30);
 
 /// Far above the nodes of any step.
 const MOST_NODES: usize = 1 << 20;
@@ -50,7 +46,7 @@ pub(super) enum Input {
     /// The srun of a step ended like this.
     SrunEnded(StepId, Timestamp, Outcome),
     /// The srun of a step said this.
-    Heard(StepId, Vec<String>),
+    Heard(StepId, Timestamp, Vec<String>),
     /// The executor is shut down.
     Close,
 }
@@ -63,14 +59,6 @@ enum Done {
     Told,
 }
 
-/// How sruns are written down.
-#[derive(Debug)]
-pub(super) struct Terms {
-    pub(super) launcher: SrunLauncher,
-    pub(super) headroom: Duration,
-    pub(super) ends_at: Option<Timestamp>,
-}
-
 /// The state of the task.
 pub(super) struct Service {
     pub(super) allocation: SlurmAllocation,
@@ -81,6 +69,7 @@ pub(super) struct Service {
     pub(super) terms: Terms,
     pub(super) books: Books,
     pub(super) nodes: Nodes,
+    pub(super) inventory: Arc<[NodeInventory]>,
     inquiry: Arc<Inquiry>,
     tasks: JoinSet<Done>,
     signals: BTreeMap<i32, Vec<u32>>,
@@ -100,12 +89,14 @@ pub(super) struct Parts {
     pub(super) terms: Terms,
     pub(super) books: Books,
     pub(super) nodes: Nodes,
+    pub(super) inventory: Arc<[NodeInventory]>,
 }
 
 impl Service {
     /// A service that has done nothing yet.
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { allocation, id, custody, events, taken, terms, books, nodes } = parts;
+        let Parts { allocation, id, custody, events, taken, terms, books, nodes, inventory } =
+            parts;
         Self {
             inquiry: Arc::new(Inquiry::new(allocation.clone())),
             allocation,
@@ -116,6 +107,7 @@ impl Service {
             terms,
             books,
             nodes,
+            inventory,
             tasks: JoinSet::new(),
             signals: BTreeMap::new(),
             is_looking_up: false,
@@ -161,7 +153,7 @@ impl Service {
         let effects = match input {
             Input::Launch(step) => self.books.launch(step, time),
             Input::Signal(id, signal) => self.books.signal(id, signal, time),
-            Input::Heard(id, lines) => self.books.hear(id, &lines, time),
+            Input::Heard(id, at, lines) => self.books.hear(id, &lines, Now { at, ..time }),
             Input::SrunEnded(id, at, outcome) => {
                 self.books.srun_ended(id, outcome, Now { at, ..time })
             }
@@ -259,43 +251,18 @@ impl Service {
         let hostfile = self.custody.hostfiles.of(&step);
         let hostfile =
             hostfile.map_err(|error| failed(format!("cannot write the hostfile: {error}")))?;
-        add_nodes(&mut step.env, &step.nodes, &hostfile);
-        step.env.insert("TORC_CPUS_PER_NODE".to_owned(), sights::cpus_list(&step));
-        self.terms.launcher.time_limit = self.time_limit();
-        self.terms.launcher.has_lost_nodes = self.nodes.have_left();
-        let plan = self.terms.launcher.plan(&step).map_err(|error| failed(error.to_string()))?;
-        self.books.limited(id, self.terms.launcher.time_limit);
+        let (argv, limit) =
+            self.terms.plan(&mut step, &hostfile).map_err(|error| failed(error.to_string()))?;
+        self.books.limited(id, limit);
         let has_hostfile = step.nodes.len() != 1;
         let key = self.custody.enter(id, Memory::Unmeasured, has_hostfile);
         // Only a keeper that is gone takes no step.
         let key = key.ok().flatten().ok_or(Outcome::Lost)?;
-        let mut limits = step.limits;
-        // Both concern the step, which this process is not; see the books.
-        limits.runtime = None;
-        limits.termination_signal = nix::sys::signal::Signal::SIGTERM as i32;
-        limits.termination_lead = DISMISSAL_LEAD;
-        let order = Order::Launch(Box::new(Launch {
-            key,
-            argv: plan.argv,
-            env: sights::of_srun(&step.env),
-            working_dir: step.working_dir,
-            stdio: torc_core::traits::StdioPaths { delete_on_success: false, ..step.stdio },
-            limits,
-            expected_files: Vec::new(),
-            cores: Vec::new(),
-            role: Role::Launcher,
-        }));
-        match self.custody.send(&order) {
+        match self.custody.send(&terms::order(step, key, argv)) {
             // If the step is no longer in the keeper's books, its end was reported.
             Err(_) if self.custody.leave(key).is_some() => Err(Outcome::Lost),
             _ => Ok(()),
         }
-    }
-
-    /// When Slurm is to end a step that starts now: torc itself ends it before.
-    fn time_limit(&self) -> Option<Duration> {
-        let left = self.terms.ends_at?.0.saturating_sub(now().0);
-        Some(Duration::from_millis(left).saturating_sub(self.terms.headroom))
     }
 
     fn dismiss(&self, id: StepId) {
@@ -376,7 +343,13 @@ impl Service {
         }
     }
 
-    fn tell(&self, changes: Vec<Change>) {
+    /// Tells of changed nodes. Once one is lost, steps are started in another way.
+    fn tell(&mut self, changes: Vec<Change>) {
+        if self.nodes.has_lost_any() && self.terms.launcher.shared.is_none() {
+            self.terms.launcher.shared = Some(Arc::clone(&self.inventory));
+            let effects = self.books.recall();
+            self.perform(effects);
+        }
         for Change { node, state, reason } in changes {
             self.events.emit(StepEvent::NodeChanged {
                 allocation: self.id,

@@ -1,12 +1,14 @@
 //! What is left when something that watches dies, and when the allocation itself ends.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torc_core::traits::{NodeState, Outcome, StepEvent};
 
-use crate::site::{Site, Test, appears, run, step_id, steps_left};
+use crate::cluster::not_run_here;
+use crate::site::{Site, Test, Where, appears, run, step_id, steps_left};
 
 pub(crate) const TESTS: &[Test] = &[
     Test::new("a_killed_srun_leaves_no_step", a_killed_srun_leaves_no_step),
@@ -14,6 +16,10 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_killed_worker_leaves_no_step", a_killed_worker_leaves_no_step),
     Test::new("an_orphan_of_an_earlier_worker_is_cleared", an_orphan_is_cleared),
     Test::new("the_end_of_the_allocation_is_no_failure", the_end_of_the_allocation),
+    Test {
+        place: Where::Main { nodes: 3 },
+        ..Test::new("a_node_that_dies_takes_its_steps_only", a_node_that_dies)
+    },
 ];
 
 /// What this program is called with to run a step until it is killed, before a folder.
@@ -201,5 +207,66 @@ fn the_end_of_the_allocation() {
             "{ends:?}"
         );
         assert!(site.changes.iter().all(|(_, state, _)| *state != NodeState::Up));
+    });
+}
+
+/// A script of the project's own cluster, if it is that.
+fn harness(script: &str) -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slurm").join(script);
+    file.exists().then_some(file)
+}
+
+/// Brings a node back, whatever becomes of the test.
+struct Revive(PathBuf, String);
+
+impl Drop for Revive {
+    fn drop(&mut self) {
+        let revived = Command::new(&self.0).arg(&self.1).status();
+        assert!(revived.is_ok_and(|status| status.success()), "{} stays dead", self.1);
+    }
+}
+
+fn a_node_that_dies() {
+    let (Some(fail), Some(revive)) = (harness("fail-node"), harness("revive-node")) else {
+        not_run_here("torc-executors deaths: no tests/slurm/fail-node, so no node dies");
+        return;
+    };
+    run(async {
+        let mut site = Site::new().await;
+        // The first node is the batch script's, and survives.
+        let doomed = site.nodes[2].name.to_string();
+        site.launch(site.step(1, "echo > ready1; until [ -e go ]; do sleep 0.1; done")).await;
+        let mut gang = site.gang(2, 1, "echo > ready2$SLURM_PROCID; exec sleep 1000");
+        gang.nodes.remove(0);
+        gang.layout.cpus_per_node = 6;
+        site.launch(gang).await;
+        for file in ["ready1", "ready20", "ready21"] {
+            appears(&site.path(file)).await;
+        }
+        let _revive = Revive(revive, doomed.clone());
+        let failed = Command::new(fail).arg(&doomed).status().expect("the script runs");
+        assert!(failed.success());
+        // Slurm does not know it yet: srun cannot reach the node, or finds it gone.
+        let mut step = site.step(3, "true");
+        step.nodes = vec![site.share(2, 1)];
+        site.launch(step).await;
+        let mut ends = [site.end().await, site.end().await];
+        ends.sort_by_key(|(id, _)| id.job);
+        assert_eq!(ends, [2, 3].map(|job| (step_id(job), Outcome::NodeFailed)));
+        let told: Vec<_> =
+            site.changes.iter().map(|(node, state, _)| (node.as_str(), *state)).collect();
+        assert_eq!(told, [(doomed.as_str(), NodeState::Down)], "{:?}", site.changes);
+        // Now it does; and what runs elsewhere goes on.
+        let mut step = site.step(4, "true");
+        step.nodes = vec![site.share(2, 1)];
+        assert_eq!(site.outcome(step).await, Outcome::NodeFailed);
+        let sight = "echo $CUDA_VISIBLE_DEVICES $SLURM_CPUS_PER_TASK $SLURM_CPUS_ON_NODE > sight";
+        let mut step = site.step(5, sight);
+        step.nodes = vec![site.share(1, 8)];
+        step.nodes[0].gpus = Box::new(["1".into()]);
+        assert_eq!(site.outcome(step).await, Outcome::Exited { code: 0 });
+        assert_eq!(site.read("sight"), "1 8 8\n");
+        std::fs::write(site.path("go"), "").expect("written");
+        assert_eq!(site.end().await, (step_id(1), Outcome::Exited { code: 0 }));
     });
 }

@@ -235,6 +235,25 @@ fn the_last_steps_are_kept_for_what_is_under_way() {
 }
 
 #[test]
+fn what_waits_in_slurm_can_be_started_anew() {
+    let mut desk = Desk::new(3, 40_000);
+    (1..=4).for_each(|job| drop(desk.launch(job)));
+    desk.run(1, 0);
+    desk.signal(3, StepSignal::Cancel);
+    assert_eq!(render(&desk.books.recall()), ["dismiss 2"]);
+    // It comes before those that have waited shorter.
+    assert_eq!(desk.end(2, 1), ["start 2"]);
+    assert_eq!(desk.end(1, 0), ["conclude 1: None", "start 4"]);
+    assert_eq!(desk.run(2, 5), ["2 started"]);
+    assert_eq!(desk.end(2, 7), ["conclude 2: None"]);
+    // One that was faster than its recall.
+    let dismissed = render(&desk.books.recall());
+    assert_eq!(dismissed, ["dismiss 4"]);
+    desk.run(4, 6);
+    assert_eq!(desk.end(4, 137), ["conclude 4: Some(Cancelled)"]);
+}
+
+#[test]
 fn closing_leaves_nothing_waiting() {
     let mut desk = Desk::new(1, 40_000);
     desk.launch(1);
