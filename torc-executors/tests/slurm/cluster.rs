@@ -1,9 +1,18 @@
 //! Whether there is a cluster, and how a test gets an allocation of it.
 
 use std::io::Write;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
-use crate::site::{Test, Where};
+use crate::site::{Test, Where, appears};
+
+/// Names the folder through which a test inside talks to its submitter.
+const FOLDER: &str = "TORC_TEST_FOLDER";
+
+/// In that folder: the node that is to die, and that it has.
+const DOOMED: &str = "doomed";
+const DEAD: &str = "dead";
 
 /// What this program is called with inside an allocation, before the name of a test.
 const INSIDE: &str = "__inside";
@@ -52,7 +61,7 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
     let script = "#!/bin/bash\nexec \"$@\"\n";
     let file = folder.path().join("script");
     std::fs::write(&file, script).map_err(|error| error.to_string())?;
-    let submitted = Command::new("sbatch")
+    let mut submitted = Command::new("sbatch")
         .args(["--wait", "--exclusive", "--mem=0", "--no-kill", "--no-requeue", "--time=10"])
         .args([format!("--nodes={nodes}"), format!("--partition={partition}")])
         .args([format!("--output={}", output.display()), format!("--job-name=test-{}", test.name)])
@@ -60,13 +69,57 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
         .arg(&file)
         .arg(program)
         .args([INSIDE, name])
-        .output()
+        .env(FOLDER, folder.path())
+        .stdout(Stdio::null())
+        .spawn()
         .map_err(|error| error.to_string())?;
-    if submitted.status.success() {
+    let (status, doomed) = attend(&mut submitted, folder.path());
+    if let Some(node) = doomed {
+        harness("revive-node", &node);
+    }
+    if status.success() {
         return Ok(());
     }
     let said = std::fs::read_to_string(&output).unwrap_or_default();
-    Err(format!("{}\n{said}", String::from_utf8_lossy(&submitted.stderr)))
+    Err(format!("the batch job failed ({status}):\n{said}"))
+}
+
+/// Waits for a batch job, and lets a node die if it asks for that. From outside: what is started inside
+/// of a job ends with it.
+fn attend(submitted: &mut Child, folder: &Path) -> (ExitStatus, Option<String>) {
+    let mut doomed = None;
+    loop {
+        if let Some(status) = submitted.try_wait().expect("sbatch can be waited for") {
+            return (status, doomed);
+        }
+        if doomed.is_none()
+            && let Ok(node) = std::fs::read_to_string(folder.join(DOOMED))
+            && let Some(node) = node.strip_suffix('\n')
+        {
+            harness("fail-node", node);
+            doomed = Some(node.to_owned());
+            std::fs::write(folder.join(DEAD), "\n").expect("can be told");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn harness(script: &str, node: &str) {
+    let done = Command::new(scripts().join(script)).arg(node).output();
+    let done = done.expect("the script runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script} {node}: {said}");
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slurm")
+}
+
+/// Lets a node die; returns when it is dead.
+pub(crate) async fn fail(node: &str) {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("a submitter"));
+    std::fs::write(folder.join(DOOMED), format!("{node}\n")).expect("can be asked for");
+    appears(&folder.join(DEAD)).await;
 }
 
 /// Says why there is no such partition.
