@@ -1,6 +1,7 @@
 //! What goes wrong on a real Slurm costs what it must, and nothing else.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use torc_tests::{Cluster, ClusterPlace};
@@ -21,6 +22,14 @@ fn until_running(place: &ClusterPlace<'_>, count: u64) {
         let report: Value = serde_json::from_str(&status.stdout).ok()?;
         (report["counts"]["running"].as_u64() == Some(count)).then_some(())
     });
+}
+
+/// SIGKILL for the worker of an allocation, wherever it runs: all nodes are this machine.
+fn kill_worker(place: &ClusterPlace<'_>, allocation: u32) {
+    let dir = place.place.join("torc_output");
+    let wanted = format!("--output-dir {} --workflow 1 --allocation {allocation} ", dir.display());
+    let killed = Command::new("pkill").args(["-KILL", "-f", "--", &wanted]).status();
+    assert!(killed.expect("pkill starts").success(), "the worker was there");
 }
 
 fn held(allocations: u32, nodes: u32, jobs: &str) -> String {
@@ -129,23 +138,7 @@ fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
     let place = cluster.place(&held(2, 1, EIGHT));
     let waiting = place.start_and_wait();
     until_running(&place, 2);
-    let listed = std::process::Command::new("pgrep")
-        .args([
-            "-f",
-            "--",
-            &format!(
-                "--output-dir {} --workflow 1 --allocation 1 ",
-                place.place.join("torc_output").display()
-            ),
-        ])
-        .output()
-        .expect("pgrep starts");
-    let pids = String::from_utf8_lossy(&listed.stdout);
-    for pid in pids.lines() {
-        let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a process id"));
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-    }
-    assert!(!pids.is_empty(), "the worker was there");
+    kill_worker(&place, 1);
     place.until("the end of its allocation", || {
         (place.allocations()[0]["stage"] == "ended").then_some(())
     });
@@ -153,6 +146,27 @@ fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
     waiting.wait().expect(0).says("8 completed");
     let lost = place.place.results().iter().filter(|one| outcome(one) == "lost").count();
     assert_eq!(lost, 1);
+}
+
+#[test]
+fn a_server_and_a_worker_killed_at_once_lose_nothing() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&held(2, 1, EIGHT));
+    place.submit();
+    until_running(&place, 2);
+    place.kill_server();
+    kill_worker(&place, 1);
+    place.place.write("go", "");
+    let serving = place.place.start(&["serve", "--idle-exit", "0s"]);
+    place.until("the end of the workflow", || {
+        let report = place.place.json(&["status"]);
+        (report["state"] == "ended").then_some(())
+    });
+    let attempts = place.place.results();
+    let count = |wanted| attempts.iter().filter(|one| outcome(one) == wanted).count();
+    assert_eq!((count("exited"), count("lost")), (8, 1), "{attempts:?}");
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    serving.wait().expect(0);
 }
 
 #[test]
