@@ -138,18 +138,19 @@ impl Engine {
 
     /// The allocations in which what runs is to be asked to end now, and has not been.
     pub fn newly_expired(&self, now: Timestamp) -> impl Iterator<Item = AllocationId> {
-        self.unexpired().filter(move |(_, at)| *at <= now).map(|(allocation, _)| allocation)
+        self.expiries.until(now)
     }
 
     /// When the next allocation's time is up.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.unexpired().map(|(_, at)| at).min()
+        self.expiries.first()
     }
 
-    fn unexpired(&self) -> impl Iterator<Item = (AllocationId, Timestamp)> {
+    /// To be called when anything about an allocation has changed that its expiry follows from.
+    fn note_expiry(&mut self, allocation: AllocationId) {
         let open = |book: &&AllocationBook| book.is_live() && !book.has_expired();
-        let books = self.allocations.values().filter(open);
-        books.filter_map(|book| Some((book.allocation.id, self.stop_at(book)?)))
+        let book = self.allocations.get(&allocation).filter(open);
+        self.expiries.set(allocation, book.and_then(|book| self.stop_at(book)));
     }
 
     /// The launches that hold nodes of an allocation now.
@@ -174,6 +175,11 @@ impl Engine {
             at: attempt.dispatched_at,
             placement,
         })
+    }
+
+    /// The allocation that a launch holds nodes of now.
+    pub fn allocation_of(&self, job: JobId) -> Option<AllocationId> {
+        self.running.get(&job).map(|placement| placement.allocation)
     }
 
     /// What its scheduler calls the allocation that a step holds nodes of.
@@ -320,6 +326,7 @@ impl Engine {
         book.granted_at = Some(at);
         book.is_reachable = true;
         self.deltas.push(Delta::AllocationAdded(book.effective()));
+        self.note_expiry(id);
         Ok(())
     }
 
@@ -340,6 +347,7 @@ impl Engine {
         if book.closed_at.is_none() {
             self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at });
         }
+        self.note_expiry(allocation);
         Ok(())
     }
 
@@ -369,6 +377,8 @@ impl Engine {
         allocation: AllocationId,
     ) -> Result<Vec<Effect>, Refused> {
         self.close(at, allocation)?;
+        // Once only, also in one that is leaving.
+        self.expiries.set(allocation, None);
         let inside: Vec<JobId> = self.running_in(allocation).map(|(job, _)| job).collect();
         Ok(inside.into_iter().map(|job| self.signal(job, StepSignal::TimeUp)).collect())
     }
@@ -390,6 +400,7 @@ impl Engine {
             book.closed_at = Some(at);
             self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at: Some(at) });
         }
+        self.note_expiry(allocation);
         Ok(())
     }
 
@@ -407,6 +418,7 @@ impl Engine {
             self.ledger.remove(allocation);
             self.deltas.push(Delta::AllocationRemoved(allocation));
         }
+        self.note_expiry(allocation);
         Ok(())
     }
 

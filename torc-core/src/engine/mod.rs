@@ -15,6 +15,7 @@ mod classes;
 mod clearance;
 mod dispatch;
 mod event;
+mod expiries;
 mod graph;
 mod launch;
 mod ledger;
@@ -72,6 +73,7 @@ pub struct Engine {
     /// The latest time that anything is known of.
     last_event_at: Timestamp,
     allocations: BTreeMap<AllocationId, AllocationBook>,
+    expiries: expiries::Expiries,
     /// The names of all nodes there ever were, at the index of their number.
     node_names: Vec<Box<str>>,
     running: BTreeMap<JobId, Placement>,
@@ -193,6 +195,7 @@ impl Engine {
             paused: Duration::ZERO,
             last_event_at: Timestamp::default(),
             allocations: BTreeMap::new(),
+            expiries: expiries::Expiries::default(),
             node_names: Vec::new(),
             running: BTreeMap::new(),
             attempts: Vec::new(),

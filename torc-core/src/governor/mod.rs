@@ -221,10 +221,12 @@ impl Governor {
         if !self.is_submitting && self.submit_at <= now {
             orders.extend(self.next_request(&mut news));
         }
-        let taken: Vec<_> = self.taken().collect();
-        if !self.is_observing && self.observe_at <= now && !taken.is_empty() {
-            self.is_observing = true;
-            orders.push(Order::Observe(taken));
+        if !self.is_observing && self.observe_at <= now {
+            let taken: Vec<_> = self.taken().collect();
+            if !taken.is_empty() {
+                self.is_observing = true;
+                orders.push(Order::Observe(taken));
+            }
         }
         (orders, news)
     }

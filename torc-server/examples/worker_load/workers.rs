@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::resources::NodeInventory;
+use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationHandle, Executor, ExecutorError, Outcome, Step, StepEvent, StepSignal, StepState,
     Usage,
@@ -33,6 +34,7 @@ pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let gate = Arc::new(Notify::new());
+        let ends_at = now() + Duration::from_secs(36_000);
         let mut all = JoinSet::new();
         let mut desks: Vec<Arc<Desk>> = Vec::new();
         // Keeps the wish to stop sayable; nobody says it.
@@ -42,7 +44,7 @@ pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
             let desk = Arc::new(Desk { reports, clocks: Mutex::default() });
             desks.push(desk.clone());
             let steps = Arc::new(Steps { job, gate: gate.clone(), desk });
-            let parts = parts((&dir, number), (steps, taken), stopped.clone())?;
+            let parts = parts((&dir, number), (steps, taken), stopped.clone(), Some(ends_at))?;
             all.spawn(work(parts));
         }
         let opening = gate.clone();
@@ -68,6 +70,7 @@ fn parts(
     (dir, number): (&Path, u32),
     (steps, reports): (Arc<Steps>, mpsc::UnboundedReceiver<StepEvent>),
     stop: watch::Receiver<bool>,
+    ends_at: Option<Timestamp>,
 ) -> Result<WorkerParts, Failure> {
     let node = NodeInventory {
         name: format!("node{number:04}").into(),
@@ -82,10 +85,10 @@ fn parts(
         allocation: AllocationId(number),
         handle: AllocationHandle(number.to_string()),
         nodes: vec![node],
-        ends_at: None,
+        ends_at,
         executor: steps,
         reports,
-        ask_end: Box::new(|| Box::pin(async { Ok(None) })),
+        ask_end: Box::new(move || Box::pin(async move { Ok(ends_at) })),
         stop,
         patience: PATIENCE,
     })
@@ -103,6 +106,7 @@ fn words(mut waits: Vec<Duration>) -> String {
 
 /// Steps that end by themselves.
 struct Steps {
+    /// On average.
     job: Duration,
     gate: Arc<Notify>,
     desk: Arc<Desk>,
@@ -144,6 +148,14 @@ impl Desk {
     }
 }
 
+/// Between half and one and a half times the mean, so that steps do not end in step.
+fn duration(mean: Duration, step: StepId) -> Duration {
+    const PARTS: u32 = 1_000;
+    // Knuth's multiplicative hash.
+    let part = (step.job.0.wrapping_mul(2_654_435_761) >> 16) % PARTS;
+    mean / 2 + mean * part / PARTS
+}
+
 #[async_trait]
 impl Executor for Steps {
     async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
@@ -154,17 +166,18 @@ impl Executor for Steps {
         let core = step.nodes.first().and_then(|node| node.cores.first()).copied();
         let held = (step.id, core.unwrap_or(0));
         self.desk.start(held);
-        let (desk, gate, job) = (self.desk.clone(), self.gate.clone(), self.job);
+        let (desk, gate) = (self.desk.clone(), self.gate.clone());
         if &*step.job_name == GATE {
             tokio::spawn(async move {
                 gate.notified().await;
                 desk.end(held);
             });
-        } else if job.is_zero() {
+        } else if self.job.is_zero() {
             desk.end(held);
         } else {
+            let time = duration(self.job, step.id);
             tokio::spawn(async move {
-                tokio::time::sleep(job).await;
+                tokio::time::sleep(time).await;
                 desk.end(held);
             });
         }

@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 use torc_core::engine::Event;
-use torc_core::ids::WorkflowId;
-use torc_core::traits::ExecutorError;
+use torc_core::ids::{AttemptId, JobId, WorkflowId};
+use torc_core::traits::{ExecutorError, StepSignal};
 use torc_core::wire::link::ToWorker;
 
 use super::{Driver, Held};
@@ -17,8 +17,7 @@ impl Driver {
         self.end_strangers(&held.strangers);
         self.launch(held.launches).await;
         for (job, attempt, signal) in held.signals {
-            let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
-            self.note(signaled);
+            self.signal(job, attempt, signal).await;
         }
         // Whoever asked may have gone away meanwhile.
         for (reply, report) in held.cancels {
@@ -62,6 +61,20 @@ impl Driver {
                 }
             };
             self.note(launched);
+        }
+    }
+
+    /// Of a server's many workers, only the one that has the step is told. A step that has ended
+    /// meanwhile is nobody's.
+    async fn signal(&mut self, job: JobId, attempt: AttemptId, signal: StepSignal) {
+        let step = self.engine.step_id(job, attempt);
+        let Some(served) = &self.served else {
+            let signaled = self.executor.signal(step, signal).await;
+            return self.note(signaled);
+        };
+        let holder = self.engine.allocation_of(job);
+        if let Some(link) = holder.and_then(|allocation| served.around.workers.get(allocation)) {
+            link.send(ToWorker::Signal(step, signal));
         }
     }
 

@@ -23,6 +23,10 @@ use super::socket::{Socket, SocketError};
 
 /// Received messages that wait to be taken; then reading waits, and with it the other side.
 const INBOX: usize = 1024;
+/// Bytes read at a time, and held for that by each connection. The library clears them before each
+/// read, so that with its own 128 KiB a server of many workers does little else. Longer messages than
+/// this are read in parts.
+const READ_BUFFER: usize = 8 << 10;
 
 /// How a channel behaves. Both sides should have the same.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,7 @@ impl Default for Settings {
 impl Settings {
     pub(super) fn websocket(&self) -> WebSocketConfig {
         WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(self.longest))
             .max_frame_size(Some(self.longest))
     }
@@ -148,6 +153,7 @@ impl<In: DeserializeOwned + Send + 'static, Out: Serialize> Channel<In, Out> {
         Out: 'static,
     {
         upgrade
+            .read_buffer_size(READ_BUFFER)
             .max_message_size(settings.longest)
             .max_frame_size(settings.longest)
             .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket did not come about"))

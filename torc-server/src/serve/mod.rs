@@ -6,6 +6,7 @@
 //! killed, what runs in allocations goes on, and the next server takes it back.
 
 mod admission;
+mod descriptors;
 mod routes;
 mod runs;
 
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use torc_core::governor::Limits as GovernorLimits;
@@ -107,9 +107,10 @@ impl Server {
     /// When another process owns it, or nobody could reach this one.
     pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
         let ServeOptions { dir, scheduler, accounting, limits, program, port, idle_exit } = options;
+        let listening = Limits::default();
+        descriptors::make_room_for(listening.connections);
         let store = Store::own(&dir).await?;
         dir.make_folders()?;
-        raise_open_files();
         let identity = Identity::load_or_create(dir.path())?;
         let socket = listener::bind(port).map_err(|source| ServeError::Port { port, source })?;
         let address = socket.local_addr().map_err(|source| ServeError::Port { port, source })?;
@@ -136,7 +137,7 @@ impl Server {
         runs.resume_all().await?;
         let (stop_sender, stop) = watch::channel(false);
         let router = routes::router(runs.clone(), stop_sender.clone());
-        let listener = Listener::start(socket, &identity, router.clone(), Limits::default())?;
+        let listener = Listener::start(socket, &identity, router.clone(), listening)?;
         let api = Api::listen(&dir, &owner, router)?;
         tracing::info!(%address, dir = %dir.path().display(), "serving");
         Ok(Self { runs, listener, api, dir, idle_exit, stop, _stop_sender: stop_sender })
@@ -173,14 +174,5 @@ impl Server {
         self.listener.close().await;
         self.runs.detach().await?;
         Ok(end)
-    }
-}
-
-/// Each worker is a connection, and the usual soft limit is lower than the number of workers may be.
-fn raise_open_files() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -85,7 +85,9 @@ impl Run {
 
     /// The log leads to the same state again.
     fn check_replay(&self) {
-        assert_eq!(self.replayed().snapshot(), self.engine.snapshot());
+        let replayed = self.replayed();
+        assert_eq!(replayed.snapshot(), self.engine.snapshot());
+        assert_eq!(replayed.next_expiry(), self.engine.next_expiry());
     }
 }
 
@@ -195,8 +197,23 @@ fn an_extended_walltime_opens_an_allocation_again() {
         allocation: AllocationId(1),
         ends_at: Some(later + Duration::from_secs(3600)),
     });
+    assert_eq!(run.engine.next_expiry(), Some(later + Duration::from_secs(3600 - 180)));
     run.check_replay();
     assert_eq!(run.dispatch(), ["a"]);
+}
+
+#[test]
+fn what_runs_in_a_leaving_allocation_is_told_once_that_time_is_up() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.grant(1, 1);
+    assert_eq!(run.dispatch(), ["a"]);
+    let allocation = AllocationId(1);
+    run.apply(Event::AllocationLeaving { at: run.now, allocation });
+    let stop_at = run.engine.next_expiry().expect("what runs there still has an end");
+    let effects = run.apply(Event::AllocationExpired { at: stop_at, allocation });
+    assert_eq!(effects.len(), 1);
+    assert_eq!(run.engine.next_expiry(), None);
+    run.check_replay();
 }
 
 #[test]
