@@ -4,10 +4,12 @@
 //! Nothing here waits longer than [`PATIENCE`]: a torc that has not ended by then is killed, and the
 //! test fails with what it printed.
 
+mod cluster;
 mod fifo;
 mod place;
 mod process;
 
+pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use fifo::Fifo;
 pub use place::Place;
 pub use process::{Ended, Started};

@@ -16,6 +16,8 @@ pub struct Place {
     dir: TempDir,
     /// Fifos that jobs read: kept open, since what is in a fifo that nobody has open is lost.
     gates: RefCell<Vec<File>>,
+    /// Set for each command.
+    env: RefCell<Vec<(String, String)>>,
 }
 
 impl Default for Place {
@@ -30,7 +32,11 @@ impl Place {
     /// # Panics
     /// When there is no temporary folder.
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary folder"), gates: RefCell::default() }
+        Self {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+            gates: RefCell::default(),
+            env: RefCell::default(),
+        }
     }
 
     /// A new folder with this spec in `w.yaml`.
@@ -41,6 +47,11 @@ impl Place {
         let place = Self::new();
         place.write("w.yaml", spec);
         place
+    }
+
+    /// Sets variables for all commands to come.
+    pub fn set_env(&self, env: impl IntoIterator<Item = (String, String)>) {
+        self.env.borrow_mut().extend(env);
     }
 
     /// The folder.
@@ -120,6 +131,8 @@ impl Place {
             .current_dir(self.path())
             .env_remove("TORC_OUTPUT_DIR")
             .env_remove("TORC_LOG")
+            .env("TORC_CONFIG", self.join("config.toml"))
+            .envs(self.env.borrow().iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }
 

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -94,12 +95,21 @@ impl Started {
     /// # Panics
     /// When it cannot be started.
     #[track_caller]
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_for(command, PATIENCE)
+    }
+
+    /// Starts a command that may take so long.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start_for(mut command: Command, patience: Duration) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("torc starts");
         let stdout = child.stdout.take().map(BufReader::new).expect("its stdout is a pipe");
         let stderr = child.stderr.take().map(BufReader::new).expect("its stderr is a pipe");
-        let watchdog = Some(Watchdog::over(pid_of(&child)));
+        let watchdog = Some(Watchdog::over(pid_of(&child), patience));
         let (printed, said) = (String::new(), String::new());
         Self { child, stdout, stderr, printed, said, watchdog }
     }
@@ -210,10 +220,10 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn over(pid: Pid) -> Self {
+    fn over(pid: Pid, patience: Duration) -> Self {
         let (off, is_off) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let bites = is_off.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+            let bites = is_off.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
             bites && kill(pid, Signal::SIGKILL).is_ok()
         });
         Self { off, thread }

@@ -65,6 +65,12 @@ fn priorities_show_in_the_order_of_starts() {
 }
 
 #[test]
+fn what_is_for_slurm_can_be_tried_on_pretended_nodes() {
+    let (_, ended) = run_example("slurm.yaml", &["--nodes", "2", "--num-cpus", "8"]);
+    ended.expect(0).says("25 completed");
+}
+
+#[test]
 fn every_example_is_among_these_tests() {
     let this = include_str!("examples.rs");
     for found in std::fs::read_dir(checkout().join("examples")).unwrap() {

@@ -202,7 +202,7 @@ resource_monitor: {sample_interval_seconds: 1}"#,
     );
     let ended = place.run(&[]).expect(0);
     ended.says("run_commands").says("recovery_script").says("resource_monitor");
-    ended.says("spec::not-run-here").says("w.yaml:6:");
+    ended.says("spec::not-run-here").says("w.yaml:8:");
     ended.says("this machine stands for every scheduler");
     assert!(!place.join("ran").exists());
 }

@@ -200,7 +200,7 @@ jobs:
     place.write("mended", "");
     place.torc(&["restart", "7"]).expect(2).says("workflow 1 runs here");
     let restart = place.json(&["restart"]);
-    assert_eq!(restart, serde_json::json!({"put_back": 2}));
+    assert_eq!(restart, serde_json::json!({"put_back": 2, "is_new_run": false}));
     place.open_gate("go", 1);
     run.wait().expect(0).says("3 completed");
     assert_eq!(place.lines("ran"), ["after"]);

@@ -90,6 +90,26 @@ pub(crate) enum Command {
     /// Go on with an interrupted workflow, or run again what did not complete, also in the run under
     /// way
     Restart(RestartArgs),
+    /// Submit a workflow to Slurm: a server asks for its nodes and runs its jobs there
+    Submit(SubmitArgs),
+    /// Say why a job waits, or how it ended
+    Explain(ExplainArgs),
+    /// List the allocations of a workflow: where they stand, and what runs on their nodes
+    Allocations(AllocationsArgs),
+    /// List the nodes that a workflow has: what runs on each, and what is held for which job
+    Nodes(NodesArgs),
+    /// Run the server of a state directory; `torc submit` starts it when none runs
+    Serve(ServeArgs),
+    /// Run the steps of one allocation for a server; batch scripts start it
+    #[command(hide = true)]
+    Worker(WorkerArgs),
+    /// Show what would be given to Slurm
+    #[command(subcommand)]
+    Slurm(SlurmCommand),
+    /// Check whether workflows can be submitted from here, and what is missing
+    Doctor(DoctorArgs),
+    /// Show each setting, its value, and where that comes from
+    Config,
 }
 
 #[derive(Debug, ArgGroup)]
@@ -238,6 +258,162 @@ pub(crate) struct RestartArgs {
     pub(crate) workflow: WorkflowArg,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct SubmitArgs {
+    /// The spec: a YAML or JSON file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+    /// Follow the run to its end; Ctrl-C detaches, and the run goes on
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print the batch scripts instead of submitting anything
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+}
+
+/// What allocations are planned with, for a spec that asks for none.
+#[derive(Debug, ArgGroup)]
+#[command(next_help_heading = "Planning, for a spec without schedule_nodes")]
+pub(crate) struct PlanArgs {
+    /// The account that is charged [default: `account` of the spec's `slurm_defaults`]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) account: Option<String>,
+    /// The partition whose nodes are asked for [default: the cluster's default, and another where a
+    /// job needs it]
+    #[arg(long, value_name = "PARTITION")]
+    pub(crate) partition: Option<String>,
+    /// One large allocation a stage, many small ones, or what the plan recommends
+    #[arg(long, value_enum, default_value_t = Cut::Auto)]
+    pub(crate) strategy: Cut,
+    /// Nodes that a stage has at once, at most [default: half of the partition for one large
+    /// allocation, all of it for many small ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_nodes: Option<u32>,
+}
+
+impl PlanArgs {
+    /// Whether any of them is there.
+    pub(crate) fn are_given(&self) -> bool {
+        self.account.is_some()
+            || self.partition.is_some()
+            || self.strategy != Cut::Auto
+            || self.max_nodes.is_some()
+    }
+}
+
+/// How allocations are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cut {
+    /// What the plan recommends.
+    Auto,
+    /// One large allocation a stage.
+    One,
+    /// Many small ones.
+    Many,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ExplainArgs {
+    /// The job's name
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    /// The workflow's number [default: the one that runs, else the latest]
+    #[arg(long, value_name = "WORKFLOW", value_parser = workflow_id)]
+    pub(crate) workflow: Option<WorkflowId>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct AllocationsArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// Also those that are over
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct NodesArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ServeArgs {
+    /// The TCP port to listen on [default: the setting `server.port`, else any that is free]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// End after this time without work; 0s: never [default: the setting `server.idle_exit`, else 10m]
+    #[arg(long, value_name = "TIME", value_parser = crate::render::parse_duration_or_zero)]
+    pub(crate) idle_exit: Option<std::time::Duration>,
+    /// Have the server that runs now end first; its workflows go on here
+    #[arg(long)]
+    pub(crate) takeover: bool,
+    /// Have the server that runs now end; what runs in allocations goes on
+    #[arg(long, conflicts_with_all = ["port", "idle_exit", "takeover"])]
+    pub(crate) stop: bool,
+    /// Leave the terminal, and say on standard output whether the server can be reached
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct WorkerArgs {
+    /// The workflow to work for
+    #[arg(long, value_parser = workflow_id)]
+    pub(crate) workflow: WorkflowId,
+    /// Its allocation
+    #[arg(long)]
+    pub(crate) allocation: u32,
+    /// Steps at once, at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel_steps: u32,
+    /// Seconds before the end of the allocation at which Slurm itself ends a step
+    #[arg(long, default_value_t = 60)]
+    pub(crate) headroom: u64,
+    /// Minutes for which to go on without a server while nothing runs
+    #[arg(long, default_value_t = 20)]
+    pub(crate) patience: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlurmCommand {
+    /// Print the batch script of each scheduler of a spec
+    Script(SlurmScriptArgs),
+    /// Plan the allocations of a spec that asks for none, and print the completed spec
+    Generate(SlurmGenerateArgs),
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct SlurmScriptArgs {
+    /// The spec: a YAML or JSON file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct SlurmGenerateArgs {
+    /// The spec: a YAML or JSON file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct DoctorArgs {
+    /// Also start a job of one node, to see whether compute nodes reach this host
+    #[arg(long)]
+    pub(crate) probe: bool,
+    /// The account that the job of --probe is charged to
+    #[arg(long, value_name = "ACCOUNT", requires = "probe")]
+    pub(crate) account: Option<String>,
+    /// Its partition
+    #[arg(long, value_name = "PARTITION", requires = "probe")]
+    pub(crate) partition: Option<String>,
 }
 
 fn workflow_id(text: &str) -> Result<WorkflowId, String> {

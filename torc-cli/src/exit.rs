@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use torc_core::wire::ErrorReport;
 use torc_server::access::AccessError;
+use torc_server::serve::ServeError;
+use torc_server::server_process::StartError;
 use torc_server::session::RunError;
 use torc_server::store::StoreError;
 
@@ -86,6 +88,25 @@ impl From<AccessError> for Failure {
         match error {
             AccessError::Store(error) => error.into(),
             AccessError::Refused(_) => Self::new(Exit::Usage, error),
+            AccessError::NeverRuns(_) => Self::new(Exit::NeverRuns, error),
+            _ => Self::new(Exit::Environment, error),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Access(error) => error.into(),
+            _ => Self::new(Exit::Environment, error),
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Store(error) => error.into(),
             _ => Self::new(Exit::Environment, error),
         }
     }
@@ -97,29 +118,8 @@ impl From<RunError> for Failure {
             RunError::Store(error) => error.into(),
             RunError::NothingLeft(_) => Self::new(Exit::Usage, error),
             RunError::Internal(_) => Self::internal(&error),
-            RunError::MissingFiles(files) => Self::new(
-                Exit::NeverRuns,
-                format!(
-                    "these input files are read by jobs, written by none, and missing:\n  {}",
-                    files.join("\n  ")
-                ),
-            ),
-            RunError::NeverRuns(ref classes) => {
-                let lines: Vec<String> = classes
-                    .iter()
-                    .map(|class| match class.count {
-                        1 => format!("\n  `{}`: {}", class.job, class.reason),
-                        count => {
-                            format!(
-                                "\n  `{}` and {} like it: {}",
-                                class.job,
-                                count - 1,
-                                class.reason
-                            )
-                        }
-                    })
-                    .collect();
-                Self::new(Exit::NeverRuns, format!("{error}:{}", lines.concat()))
+            RunError::MissingFiles(_) | RunError::NeverRuns(_) => {
+                Self::new(Exit::NeverRuns, error.full_text())
             }
             _ => Self::new(Exit::Environment, error),
         }

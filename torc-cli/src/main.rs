@@ -5,8 +5,10 @@ mod args;
 mod commands;
 mod exit;
 mod host;
+mod interrupts;
 mod out;
 mod render;
+mod settings;
 mod spec_file;
 
 use std::process::ExitCode;
@@ -22,11 +24,13 @@ fn main() -> ExitCode {
     }
     let args = args::Args::parse();
     args.color.write_global();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TORC_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let is_served = matches!(args.command, args::Command::Serve(_) | args::Command::Worker(_));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TORC_LOG").unwrap_or_else(|_| {
+        // What runs without a person says in its log what it does.
+        tracing_subscriber::EnvFilter::new(if is_served { "info" } else { "error" })
+    });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    // One thread beside the database's: what runs in parallel are the jobs.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime(&args.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::internal(&error).report(args.format).into(),
     };
@@ -41,5 +45,19 @@ fn main() -> ExitCode {
             Failure::new(Exit::Environment, message).report(args::Format::Table).into()
         }
         _ => exit.into(),
+    }
+}
+
+/// One thread beside the database's, since what runs in parallel are the jobs; a server's connections
+/// have threads of their own.
+fn runtime(command: &args::Command) -> tokio::runtime::Builder {
+    const CONNECTIONS: usize = 2;
+    match command {
+        args::Command::Serve(_) => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(CONNECTIONS);
+            builder
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use torc_core::diagnostics::{Problem, SourceText};
-use torc_core::spec::{Context, Format, Loaded, Rejected, Sources, load};
+use torc_core::plan::Plan;
+use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, Sources, load};
 use torc_core::workflow::Workflow;
 
 use crate::exit::{Exit, Failure};
@@ -18,6 +19,11 @@ pub(crate) struct SpecFile {
     pub(crate) workflow: Option<Arc<Workflow>>,
     /// Errors and warnings, in the order of the text.
     pub(crate) problems: Vec<Problem>,
+    /// Options of sbatch for all schedulers.
+    pub(crate) slurm_defaults: serde_json::Map<String, serde_json::Value>,
+    bytes: Vec<u8>,
+    /// Where the files that it names are looked for.
+    folders: Folders,
 }
 
 struct Folders {
@@ -50,11 +56,24 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let folders = Folders { folders: beside.into_iter().chain(here).collect() };
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
-    let (workflow, problems) = match load(&bytes, Format::from_extension(&name), &context) {
-        Ok(Loaded { workflow, warnings }) => (Some(Arc::new(workflow)), warnings),
-        Err(Rejected { problems }) => (None, problems),
-    };
-    Ok(SpecFile { source, path: (!is_stdin).then_some(absolute), workflow, problems })
+    let (workflow, problems, slurm_defaults) =
+        match load(&bytes, Format::from_extension(&name), &context) {
+            Ok(Loaded { workflow, warnings, slurm_defaults }) => {
+                (Some(Arc::new(workflow)), warnings, slurm_defaults)
+            }
+            Err(Rejected { problems }) => (None, problems, serde_json::Map::new()),
+        };
+    let path = (!is_stdin).then_some(absolute);
+    Ok(SpecFile { source, path, workflow, problems, slurm_defaults, bytes, folders })
+}
+
+/// The text of a spec with what its plan adds.
+pub(crate) fn complete(spec: &SpecFile, plan: &Plan) -> Result<Completed, Failure> {
+    let user = std::env::var("USER").ok();
+    let context = Context { user: user.as_deref(), sources: &spec.folders };
+    let format = Format::from_extension(&spec.source.name);
+    torc_core::spec::complete(&spec.bytes, format, &context, plan)
+        .map_err(|error| Failure::new(Exit::SpecInvalid, error))
 }
 
 fn read_stdin() -> std::io::Result<Vec<u8>> {

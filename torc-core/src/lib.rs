@@ -7,8 +7,10 @@
 
 pub mod diagnostics;
 pub mod engine;
+pub mod governor;
 pub mod ids;
 pub mod placer;
+pub mod plan;
 pub mod resources;
 pub mod spec;
 pub mod time;

@@ -49,6 +49,11 @@ pub struct Request {
     pub runtime: Option<Duration>,
 }
 
+/// CPUs rounded up to whole cores of `threads_per_core` CPUs each.
+pub fn whole_cores(cpus: u32, threads_per_core: u32) -> u32 {
+    cpus.checked_next_multiple_of(threads_per_core.max(1)).unwrap_or(u32::MAX)
+}
+
 impl Request {
     /// Whether the job takes whole nodes, all at once.
     pub fn is_gang(&self) -> bool {

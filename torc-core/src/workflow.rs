@@ -73,6 +73,17 @@ pub struct Header {
     pub plugins: Vec<serde_json::Value>,
 }
 
+impl Header {
+    /// Whether steps are launched by srun, each on the nodes that it was given.
+    pub fn is_slurm_mode(&self) -> bool {
+        match self.execution.mode {
+            ExecutionMode::Slurm => true,
+            ExecutionMode::Auto => self.schedulers.iter().any(|found| found.kind == "slurm"),
+            ExecutionMode::Direct => false,
+        }
+    }
+}
+
 /// The order among jobs of the same priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -325,6 +336,22 @@ pub struct ExecutionConfig {
     pub enforce_runtime: bool,
     /// Steps at once in one allocation.
     pub max_parallel_steps: Option<u32>,
+}
+
+impl ExecutionConfig {
+    /// The signal that asks a job to end, by number, and the time between it and SIGKILL; in an
+    /// allocation of Slurm's in mode slurm as `srun_termination_signal` says.
+    pub fn termination(&self, in_slurm: bool) -> (i32, Duration) {
+        /// SPEC's default.
+        const USUAL_SIGNAL: &str = "TERM@120";
+        let mut chosen = (self.termination_signal, self.sigterm_lead_seconds);
+        if in_slurm {
+            let text = self.srun_termination_signal.as_deref().unwrap_or(USUAL_SIGNAL);
+            // What is stored was checked when it was read.
+            chosen = crate::spec::slurm_signal(text).unwrap_or(chosen);
+        }
+        (chosen.0, Duration::from_secs(chosen.1))
+    }
 }
 
 impl Default for ExecutionConfig {

@@ -3,23 +3,20 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
-    AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL, RestartReport,
-    ServerReport, WorkflowReport,
+    AllocationReport, AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL,
+    RestartReport, ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
 };
 
 use crate::api::Selection;
 use crate::clock::now;
 use crate::driver::find_jobs;
+use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError};
 use crate::stored::StoredView;
@@ -30,8 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often to look for a process that has the database but does not listen; opening the database
 /// waits a while each time.
 const TRIES: u32 = 3;
-/// The longest answer accepted: a million jobs fit.
-const LONGEST_ANSWER: usize = 1 << 30;
 
 /// A state directory could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +35,7 @@ pub enum AccessError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The owner does not answer.
-    #[error("{owner} does not answer on {}: {reason}", .owner.socket.display())]
+    #[error("{owner} does not answer: {reason}")]
     Silent {
         /// Who should.
         owner: Box<Owner>,
@@ -56,6 +51,12 @@ pub enum AccessError {
     /// The owner said no.
     #[error("{0}")]
     Refused(String),
+    /// The owner said that it can never run here.
+    #[error("{0}")]
+    NeverRuns(String),
+    /// Nobody serves the state directory.
+    #[error("no server runs for this state directory; `torc serve` starts one")]
+    NoServer,
 }
 
 /// A way to look at a state directory.
@@ -87,7 +88,10 @@ impl Access {
     }
 
     /// The process that owns the directory, if it answers.
-    async fn live_owner(dir: &StateDir) -> Result<Option<Owner>, AccessError> {
+    ///
+    /// # Errors
+    /// When it is there and cannot be understood.
+    pub async fn live_owner(dir: &StateDir) -> Result<Option<Owner>, AccessError> {
         let Some(owner) = Owner::read(dir.path()) else { return Ok(None) };
         match ask::<ServerReport>(&owner, Method::GET, "/v1/server", Vec::new()).await {
             Ok(report) if report.instance == owner.instance && report.protocol == PROTOCOL => {
@@ -156,6 +160,66 @@ impl Access {
     ) -> Result<Option<AttemptReport>, AccessError> {
         let asked = Selection { id, step: Some(step.to_owned()), ..Selection::default() };
         Ok(self.look("attempts", &asked, |view| view.attempts(0, Some(step))).await?.pop())
+    }
+
+    /// Its allocations, from the wish for each to its end.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn allocations(
+        &self,
+        id: Option<WorkflowId>,
+    ) -> Result<Vec<AllocationReport>, AccessError> {
+        let asked = Selection { id, ..Selection::default() };
+        self.look("allocations", &asked, |view| view.allocations()).await
+    }
+
+    /// Whether a workflow that nobody runs now was submitted to a server; the latest when none is named.
+    ///
+    /// # Errors
+    /// When it cannot be looked at or does not exist.
+    pub async fn was_submitted(
+        dir: &StateDir,
+        id: Option<WorkflowId>,
+    ) -> Result<bool, AccessError> {
+        let mut store = Store::read(dir).await?;
+        let stored = StoredView::load(&mut store, id, "").await?;
+        store.close().await?;
+        Ok(stored.origin.submitter.is_some())
+    }
+
+    /// Gives a workflow to the server of a state directory.
+    ///
+    /// # Errors
+    /// When there is none, or it does not take the workflow.
+    pub async fn submit(
+        dir: &StateDir,
+        request: &SubmitRequest,
+    ) -> Result<SubmitReport, AccessError> {
+        let owner = Self::live_owner(dir).await?.ok_or(AccessError::NoServer)?;
+        ask(&owner, Method::POST, "/v1/submit", to_json(request)).await
+    }
+
+    /// Has the server of a state directory end, and waits until the directory is nobody's. Whether there
+    /// was one.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not end.
+    pub async fn stop_server(dir: &StateDir) -> Result<bool, AccessError> {
+        let Some(owner) = Self::live_owner(dir).await? else { return Ok(false) };
+        ask::<()>(&owner, Method::POST, "/v1/shutdown", Vec::new()).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // Opening waits for the lock by itself, up to a few seconds.
+            match Store::read(dir).await {
+                Ok(store) => {
+                    store.close().await?;
+                    return Ok(true);
+                }
+                Err(StoreError::InUse { .. }) if tokio::time::Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn look<T: DeserializeOwned>(
@@ -258,41 +322,19 @@ async fn ask<T: DeserializeOwned>(
     body: Vec<u8>,
 ) -> Result<T, AccessError> {
     let silent = |reason: String| AccessError::Silent { owner: Box::new(owner.clone()), reason };
-    let exchange = exchange(owner, method, path, body);
+    let exchange = async { Client::reach(owner).await?.request(method, path, body).await };
     let answer = tokio::time::timeout(PATIENCE, exchange)
         .await
         .map_err(|_| silent(format!("no answer within {} s", PATIENCE.as_secs())))?;
-    let (is_success, body) = answer.map_err(|error| silent(error.to_string()))?;
-    if is_success {
+    let (status, body) = answer.map_err(|error| silent(error.to_string()))?;
+    if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));
     }
     match serde_json::from_slice::<ErrorReport>(&body) {
+        Ok(report) if status == StatusCode::UNPROCESSABLE_ENTITY => {
+            Err(AccessError::NeverRuns(report.error))
+        }
         Ok(report) => Err(AccessError::Refused(report.error)),
         Err(error) => Err(silent(error.to_string())),
     }
-}
-
-type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn exchange(
-    owner: &Owner,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<(bool, Bytes), ExchangeError> {
-    let stream = UnixStream::connect(&owner.socket).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "torc")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let is_success = response.status().is_success();
-    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await?.to_bytes();
-    connection.abort();
-    Ok((is_success, body))
 }

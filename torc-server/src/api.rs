@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,6 +21,7 @@ use torc_core::wire::{CancelRequest, ErrorReport, PROTOCOL, ServerReport};
 
 use crate::handle::{Handle, RequestError};
 use crate::state_dir::{Owner, StateDir};
+use crate::view::View;
 
 /// Nobody could reach this process.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +52,11 @@ pub(crate) struct Api {
     socket: PathBuf,
 }
 
+/// Who has the answers: the driver of the one workflow that runs here, or a server with many.
 #[derive(Clone)]
-struct Shared {
-    handle: Handle,
-    workflow: WorkflowId,
-    instance: Arc<str>,
+pub(crate) enum Desk {
+    One { handle: Handle, workflow: WorkflowId, instance: Arc<str> },
+    Many(Arc<crate::serve::Runs>),
 }
 
 /// What a question is about.
@@ -73,26 +74,20 @@ pub(crate) struct Selection {
 }
 
 impl Api {
-    pub(crate) fn listen(
-        dir: &StateDir,
-        handle: Handle,
-        workflow: WorkflowId,
-    ) -> Result<Self, ApiError> {
-        let folder = socket_folder()?;
-        let owner = Owner::this_process(&folder);
+    /// How this process can be found, once it listens.
+    pub(crate) fn owner() -> Result<Owner, ApiError> {
+        Ok(Owner::this_process(&socket_folder()?))
+    }
+
+    /// Begins to answer, and leaves word about it.
+    pub(crate) fn listen(dir: &StateDir, owner: &Owner, router: Router) -> Result<Self, ApiError> {
         let socket = owner.socket.clone();
         let listen_error = |source| ApiError::Listen { path: socket.clone(), source };
-        remove_abandoned(&folder);
+        if let Some(folder) = socket.parent() {
+            remove_abandoned(folder);
+        }
         let listener = UnixListener::bind(&socket).map_err(listen_error)?;
-        dir.announce(&owner).map_err(listen_error)?;
-        let router = Router::new()
-            .route("/v1/server", get(server))
-            .route("/v1/workflow", get(workflow_report))
-            .route("/v1/jobs", get(jobs))
-            .route("/v1/attempts", get(attempts))
-            .route("/v1/cancel", post(cancel))
-            .route("/v1/restart", post(restart))
-            .with_state(Shared { handle, workflow, instance: owner.instance.into() });
+        dir.announce(owner).map_err(listen_error)?;
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the socket of this run failed");
@@ -105,6 +100,23 @@ impl Api {
         self.task.abort();
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// The longest question: a workflow of a million jobs fits.
+pub(crate) const LONGEST_BODY: usize = 1 << 30;
+
+/// The answers that everybody who runs workflows has.
+pub(crate) fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/v1/server", get(server))
+        .route("/v1/workflow", get(workflow_report))
+        .route("/v1/jobs", get(jobs))
+        .route("/v1/attempts", get(attempts))
+        .route("/v1/allocations", get(allocations))
+        .route("/v1/cancel", post(cancel))
+        .route("/v1/restart", post(restart))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(desk)
 }
 
 /// Longest path of a socket in bytes (unix(7)).
@@ -160,58 +172,83 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-async fn server(State(shared): State<Shared>) -> Json<ServerReport> {
+async fn server(State(desk): State<Desk>) -> Json<ServerReport> {
+    let (instance, workflow) = match &desk {
+        Desk::One { instance, workflow, .. } => (instance.to_string(), Some(*workflow)),
+        Desk::Many(runs) => (runs.instance().to_owned(), runs.latest()),
+    };
     Json(ServerReport {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        instance: shared.instance.to_string(),
-        workflow: Some(shared.workflow),
+        instance,
+        workflow,
     })
 }
 
-async fn workflow_report(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
-    answer(shared.handle.workflow(asked.id).await)
+async fn workflow_report(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(desk.look(asked.id, |view| view.workflow()).await)
 }
 
-async fn jobs(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
-    answer(shared.handle.look(asked.id, move |view| view.jobs(asked.job.as_deref())).await)
+async fn jobs(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(desk.look(asked.id, move |view| view.jobs(asked.job.as_deref())).await)
 }
 
-async fn attempts(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
+async fn attempts(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
     let step = asked.step;
-    answer(shared.handle.look(asked.id, move |view| view.attempts(0, step.as_deref())).await)
+    answer(desk.look(asked.id, move |view| view.attempts(0, step.as_deref())).await)
+}
+
+async fn allocations(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(desk.look(asked.id, |view| view.allocations()).await)
 }
 
 async fn cancel(
-    State(shared): State<Shared>,
+    State(desk): State<Desk>,
     Query(asked): Query<Selection>,
     Json(request): Json<CancelRequest>,
 ) -> Response {
-    match shared.only_the_running(asked.id) {
-        Ok(()) => answer(shared.handle.cancel(request).await),
-        refused => answer(refused),
+    answer(match desk {
+        Desk::Many(runs) => runs.cancel(asked.id, request).await,
+        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
+            Ok(()) => handle.cancel(request).await,
+            Err(refused) => Err(refused),
+        },
+    })
+}
+
+async fn restart(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(match desk {
+        Desk::Many(runs) => runs.restart(asked.id).await,
+        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
+            Ok(()) => handle.put_back().await,
+            Err(refused) => Err(refused),
+        },
+    })
+}
+
+/// Only the workflow that runs can be changed.
+fn only(running: WorkflowId, asked: Option<WorkflowId>) -> Result<(), RequestError> {
+    match asked.filter(|asked| *asked != running) {
+        None => Ok(()),
+        asked => Err(RequestError::OtherWorkflow { asked, running }),
     }
 }
 
-async fn restart(State(shared): State<Shared>, Query(asked): Query<Selection>) -> Response {
-    match shared.only_the_running(asked.id) {
-        Ok(()) => answer(shared.handle.put_back().await),
-        refused => answer(refused),
-    }
-}
-
-impl Shared {
-    /// Only the workflow that runs can be changed.
-    fn only_the_running(&self, asked: Option<WorkflowId>) -> Result<(), RequestError> {
-        match asked.filter(|asked| *asked != self.workflow) {
-            None => Ok(()),
-            asked => Err(RequestError::OtherWorkflow { asked, running: self.workflow }),
+impl Desk {
+    async fn look<T: Send + 'static>(
+        &self,
+        id: Option<WorkflowId>,
+        answer: impl FnOnce(&View<'_>) -> T + Clone + Send + 'static,
+    ) -> Result<T, RequestError> {
+        match self {
+            Self::One { handle, .. } => handle.look(id, answer).await,
+            Self::Many(runs) => runs.look(id, answer).await,
         }
     }
 }
 
-fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response {
+pub(crate) fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
         Err(error) => {
@@ -219,6 +256,7 @@ fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response {
                 RequestError::Over => StatusCode::GONE,
                 RequestError::UnknownJob { .. } => StatusCode::NOT_FOUND,
                 RequestError::OtherWorkflow { .. } => StatusCode::CONFLICT,
+                RequestError::Refused(_) => StatusCode::BAD_REQUEST,
                 RequestError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(ErrorReport { error: error.to_string() })).into_response()

@@ -3,17 +3,29 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use torc_core::ids::WorkflowId;
-use torc_core::traits::{StepEvent, StepEvents};
+use torc_core::engine::ActionCommand;
+use torc_core::ids::{AllocationId, StepId, WorkflowId};
+use torc_core::time::Timestamp;
+use torc_core::traits::{AllocationHandle, AllocationState, StepEvent, StepEvents, Usage};
+use torc_core::wire::link::{Hello, ToWorker};
 use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
 use crate::store::StoreError;
 use crate::view::View;
+use crate::workers::WorkerLink;
 
 /// What a driver takes in.
 pub(crate) enum Input {
     /// An executor's report.
-    Step(StepEvent),
+    Step(StepEvent, Option<Acknowledgement>),
+    /// Something about a worker.
+    Worker(WorkerInput),
+    /// Something about an allocation.
+    Allocation(AllocationId, AllocationInput),
+    /// A command of an action ended with this code.
+    CommandEnded(ActionCommand, i32),
+    /// What steps that have ended used, as the scheduler's accounting has it.
+    Accounted(Vec<(StepId, Usage)>),
     /// A question: the workflow asked about, and what to do with the look at it or with the reason
     /// why there is none.
     Look(Option<WorkflowId>, LookFn),
@@ -25,6 +37,53 @@ pub(crate) enum Input {
     Stop,
     /// A wish to do so without waiting for jobs to end gently.
     Kill,
+    /// The server ends; what runs elsewhere goes on, and the next server takes it up.
+    Detach,
+}
+
+/// Who wants to know that the end of a step is durable.
+#[derive(Clone)]
+pub(crate) struct Acknowledgement {
+    pub(crate) link: WorkerLink,
+    pub(crate) step: StepId,
+}
+
+impl Acknowledgement {
+    /// Tells workers that these ends are durable.
+    pub(crate) fn send_all(all: Vec<Self>) {
+        let mut by_link: std::collections::BTreeMap<u64, (WorkerLink, Vec<StepId>)> =
+            std::collections::BTreeMap::new();
+        for one in all {
+            by_link.entry(one.link.id).or_insert((one.link, Vec::new())).1.push(one.step);
+        }
+        for (link, steps) in by_link.into_values() {
+            link.send(ToWorker::Acknowledged(steps));
+        }
+    }
+}
+
+/// Something about a worker.
+pub(crate) enum WorkerInput {
+    /// It has connected.
+    Joined(Box<Hello>, WorkerLink),
+    /// Its allocation ends at another time.
+    EndMoved(AllocationId, Option<Timestamp>),
+    /// A connection, by its number, is gone.
+    Left(AllocationId, u64),
+}
+
+/// Something about an allocation.
+pub(crate) enum AllocationInput {
+    /// The scheduler has taken the request.
+    Submitted(AllocationHandle),
+    /// The scheduler never will.
+    Refused(String),
+    /// Why the request waits.
+    HeldBack(String),
+    /// Nobody was asked for it, and nobody will be.
+    Withdrawn,
+    /// Where it stands. When it is over: the ends that its worker's journal holds.
+    Observed(AllocationState, Vec<StepEvent>),
 }
 
 pub(crate) type LookFn = Box<dyn FnOnce(Result<&View<'_>, RequestError>) + Send>;
@@ -55,6 +114,9 @@ pub enum RequestError {
     /// The workflow asked about could not be read.
     #[error("{0}")]
     Store(String),
+    /// It makes no sense as things stand.
+    #[error("{0}")]
+    Refused(String),
 }
 
 fn hint(nearest: Option<&str>) -> String {
@@ -82,7 +144,17 @@ impl Handle {
     pub(crate) fn step_events(&self) -> Arc<dyn StepEvents> {
         let inbox = self.inbox.clone();
         // A report to a driver that is gone is of no use to anybody.
-        Arc::new(move |event| drop(inbox.send(Input::Step(event))))
+        Arc::new(move |event| drop(inbox.send(Input::Step(event, None))))
+    }
+
+    /// Returns when the driver is gone.
+    pub(crate) async fn closed(&self) {
+        self.inbox.closed().await;
+    }
+
+    /// Tells the driver something. To one that is gone it is of no use.
+    pub(crate) fn tell(&self, input: Input) {
+        let _ = self.inbox.send(input);
     }
 
     /// The workflow as a whole; the one that runs when none is named.
@@ -140,6 +212,11 @@ impl Handle {
     /// Stops the run gently, to go on later. The driver ends once all steps have.
     pub fn stop(&self) {
         let _ = self.inbox.send(Input::Stop);
+    }
+
+    /// Has the driver end once all that is known is durable; what runs in allocations goes on.
+    pub(crate) fn detach(&self) {
+        let _ = self.inbox.send(Input::Detach);
     }
 
     /// Stops the run at once.

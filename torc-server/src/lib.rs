@@ -4,16 +4,29 @@
 //! It performs what the engine decides and knows no rule of its own about jobs.
 
 pub mod access;
+pub mod accountant;
+mod action_command;
+mod admission;
+mod allocator;
 mod api;
+pub mod doctor;
 mod driver;
 pub mod handle;
+mod journal;
+pub mod link;
+mod private_file;
+pub mod serve;
+pub mod server_process;
 pub mod session;
 pub mod state_dir;
 pub mod store;
 mod store_task;
 mod stored;
 pub mod view;
+pub mod worker;
+mod workers;
 
 pub use api::ApiError;
 pub use driver::DriveError;
+pub use private_file::PrivateFileError;
 pub use torc_executors::clock;

@@ -11,16 +11,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase};
 use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
-use torc_core::placer::feasibility;
 use torc_core::resources::{Allocation, NodeInventory};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
+    AllocationEnd, Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
 };
 use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_core::workflow::Workflow;
 
-use crate::api::{Api, ApiError};
+use crate::admission::{check_feasibility, check_inputs};
+use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::handle::Handle;
@@ -28,7 +28,7 @@ use crate::state_dir::StateDir;
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
 use crate::stored::{StoredView, placer_for};
-use crate::view::View;
+use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 /// A state directory that this process owns.
 pub struct Session {
@@ -75,6 +75,34 @@ pub enum RunError {
     /// The loop itself failed.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl RunError {
+    /// All of it, over several lines where there is more to say than fits one.
+    pub fn full_text(&self) -> String {
+        match self {
+            Self::MissingFiles(files) => format!(
+                "these input files are read by jobs, written by none, and missing:\n  {}",
+                files.join("\n  ")
+            ),
+            Self::NeverRuns(classes) => {
+                let lines: Vec<String> = classes
+                    .iter()
+                    .map(|class| match class.count {
+                        1 => format!("\n  `{}`: {}", class.job, class.reason),
+                        count => format!(
+                            "\n  `{}` and {} like it: {}",
+                            class.job,
+                            count - 1,
+                            class.reason
+                        ),
+                    })
+                    .collect();
+                format!("{self}:{}", lines.concat())
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A class of jobs that can never run.
@@ -191,7 +219,7 @@ impl Session {
         let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
         let labels = options.labels.clone();
         let allocation = engine.number_allocation(options.nodes.clone(), labels, options.ends_at);
-        check_feasibility(&engine, &allocation)?;
+        check_feasibility(&engine, std::slice::from_ref(&allocation))?;
         check_inputs(workflow, Path::new(&origin.submission_dir))
     }
 
@@ -227,7 +255,7 @@ impl Session {
         let StoredView { mut engine, origin, next_sequence, .. } = stored;
         let id = engine.id();
         let allocation = engine.number_allocation(options.nodes, options.labels, options.ends_at);
-        check_feasibility(&engine, &allocation)?;
+        check_feasibility(&engine, std::slice::from_ref(&allocation))?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
         let caps =
             [options.max_parallel_jobs, engine.workflow().header.execution.max_parallel_steps];
@@ -243,7 +271,10 @@ impl Session {
         let executor = executor(&context, handle.step_events())?;
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
-        let api = Api::listen(&self.dir, handle.clone(), id)?;
+        let owner = Api::owner()?;
+        let instance = owner.instance.as_str().into();
+        let desk = Desk::One { handle: handle.clone(), workflow: id, instance };
+        let api = Api::listen(&self.dir, &owner, router(desk))?;
         let (notices_in, notices) = mpsc::unbounded_channel();
         let driver = Driver::new(DriverParts {
             engine,
@@ -255,6 +286,7 @@ impl Session {
             inbox: outbox,
             notices: notices_in,
             max_parallel_jobs,
+            served: None,
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {
@@ -305,6 +337,8 @@ impl Running {
             now: now(),
             is_live: false,
             output_dir: &output_dir,
+            observed: &NOTHING_OBSERVED,
+            held_back: &NOTHING_HELD_BACK,
         };
         let failed = engine
             .failed_jobs()
@@ -339,7 +373,12 @@ async fn beginning(
     let ended_at = engine.last_event_at();
     let at = now();
     let gone = engine.live_allocations().map(|allocation| allocation.id);
-    events.extend(gone.map(|allocation| Event::AllocationEnded { at: ended_at, allocation }));
+    events.extend(gone.map(|allocation| Event::AllocationEnded {
+        at: ended_at,
+        allocation,
+        cause: AllocationEnd::Unknown,
+        reason: "torc ended".to_owned(),
+    }));
     if is_resumed {
         events.push(Event::RunResumed { at });
     } else {
@@ -365,36 +404,4 @@ fn end_of(job: JobId, attempt: AttemptId, state: StepState, last_seen: Timestamp
         StepState::Unknown => (last_seen, Outcome::Lost, Usage::default()),
     };
     Some(Event::StepEnded { job, attempt, at, outcome, usage })
-}
-
-fn check_feasibility(engine: &Engine, allocation: &Allocation) -> Result<(), RunError> {
-    let allocations = std::slice::from_ref(allocation);
-    let never: Vec<NeverRuns> = engine
-        .unfinished_classes()
-        .filter_map(|(request, job, count)| {
-            let reason = feasibility(request, allocations, now()).err()?;
-            let job = engine.workflow().jobs[job.index()].name.to_string();
-            Some(NeverRuns { job, count, reason })
-        })
-        .collect();
-    if never.is_empty() { Ok(()) } else { Err(RunError::NeverRuns(never)) }
-}
-
-/// Files that some job reads and none writes must be there.
-fn check_inputs(workflow: &Workflow, submission_dir: &Path) -> Result<(), RunError> {
-    let data = || workflow.jobs.iter().filter_map(|job| job.data.as_deref());
-    let mut wanted = vec![false; workflow.header.files.len()];
-    for file in data().flat_map(|data| &data.input_files) {
-        wanted[*file as usize] = true;
-    }
-    for file in data().flat_map(|data| &data.output_files) {
-        wanted[*file as usize] = false;
-    }
-    let missing: Vec<String> = wanted
-        .iter()
-        .zip(&workflow.header.files)
-        .filter(|(wanted, file)| **wanted && !submission_dir.join(&*file.path).exists())
-        .map(|(_, file)| file.path.to_string())
-        .collect();
-    if missing.is_empty() { Ok(()) } else { Err(RunError::MissingFiles(missing)) }
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use torc_core::wire::PROTOCOL;
 
 use crate::clock::now;
+use crate::link::remote::Remote;
+use crate::private_file::{self, PrivateFileError, WRITABLE_BY_OTHERS};
 use crate::store::StoreError;
 
 /// A state directory. It need not exist.
@@ -46,6 +48,11 @@ impl StateDir {
     /// Where jobs' output goes.
     pub fn job_stdio(&self) -> PathBuf {
         self.path.join("job_stdio")
+    }
+
+    /// What a server in the background says about itself.
+    pub fn server_log(&self) -> PathBuf {
+        self.path.join("server.log")
     }
 
     /// Where executors keep hostfiles and the like; emptied by nobody but them.
@@ -104,29 +111,130 @@ pub struct Owner {
     pub socket: PathBuf,
     /// A name that no other run has: whoever answers on the socket must know it.
     pub instance: String,
+    /// How it is reached from other hosts; `None`: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Box<Remote>>,
+}
+
+/// What was left in a state directory about its owner is not to be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// Others had a hand in it.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// It makes no sense. What it holds is not repeated: a token may be in it.
+    #[error(
+        "{path} is damaged: line {line}, column {column} is unreadable; remove it and start the server again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
+    },
+}
+
+/// The name of this host.
+pub(crate) fn this_host() -> String {
+    nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Owner {
     /// This process, listening on a socket of its own in this folder.
     pub fn this_process(folder: &Path) -> Self {
-        let host = nix::unistd::gethostname()
-            .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned());
+        let host = this_host();
         let pid = std::process::id();
         let began = now().0;
         let instance = format!("{host}-{pid}-{began}");
         let socket = folder.join(format!("{pid}-{began}.sock"));
-        Self { protocol: PROTOCOL, pid, host, socket, instance }
+        Self { protocol: PROTOCOL, pid, host, socket, instance, remote: None }
     }
 
-    /// What was left in this state directory; `None` when nothing was, or nothing of sense.
+    /// What was left in this state directory; `None` when nothing was.
+    ///
+    /// # Errors
+    /// When it is not this user's file, others can write it, or it makes no sense.
+    pub fn find(state_dir: &Path) -> Result<Option<Self>, OwnerError> {
+        let path = StateDir::access_file(state_dir);
+        let Some(text) = private_file::read(&path, WRITABLE_BY_OTHERS)? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(|error| OwnerError::Damaged {
+            path,
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+
+    /// As [`Self::find`]; `None` also for what is not to be believed.
     pub fn read(state_dir: &Path) -> Option<Self> {
-        let text = std::fs::read(StateDir::access_file(state_dir)).ok()?;
-        serde_json::from_slice(&text).ok()
+        Self::find(state_dir).unwrap_or_else(|error| {
+            tracing::debug!(%error, "who owns this state directory is not known");
+            None
+        })
     }
 }
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "another torc (process {} on {})", self.pid, self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::link::identity::Identity;
+
+    fn owner(identity: &Identity) -> Owner {
+        let remote = Remote {
+            addresses: vec!["10.0.0.1:4000".to_owned()],
+            pin: identity.pin(),
+            token: identity.token().clone(),
+        };
+        Owner { remote: Some(Box::new(remote)), ..Owner::this_process(Path::new("/run")) }
+    }
+
+    #[test]
+    fn what_is_announced_is_found_and_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = StateDir::at(folder.path()).expect("a path");
+        assert!(Owner::find(dir.path()).expect("nothing is no error").is_none());
+        let identity = Identity::generate().expect("is made");
+        for owner in [owner(&identity), Owner::this_process(Path::new("/run"))] {
+            dir.announce(&owner).expect("is written");
+            assert_eq!(Owner::find(dir.path()).expect("is believed"), Some(owner));
+            let file = StateDir::access_file(dir.path());
+            assert_eq!(file.metadata().expect("exists").permissions().mode() & 0o7777, 0o600);
+        }
+        dir.withdraw();
+        assert!(Owner::read(dir.path()).is_none());
+    }
+
+    #[test]
+    fn a_token_does_not_show() {
+        let identity = Identity::generate().expect("is made");
+        let shown = format!("{:?} {}", owner(&identity), owner(&identity));
+        assert!(!shown.contains(identity.token().reveal()), "{shown}");
+    }
+
+    #[test]
+    fn what_others_may_have_written_is_not_believed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = StateDir::at(folder.path()).expect("a path");
+        dir.announce(&Owner::this_process(Path::new("/run"))).expect("is written");
+        let file = StateDir::access_file(dir.path());
+        let permissions = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(&file, permissions).expect("is changed");
+        let error = Owner::find(dir.path()).expect_err("is refused");
+        assert!(matches!(error, OwnerError::File(PrivateFileError::Exposed { .. })), "{error}");
+        assert!(Owner::read(dir.path()).is_none());
+        std::fs::remove_file(&file).expect("is removed");
+        std::fs::write(&file, "{\"token\": c0ffee}").expect("is written");
+        let error = Owner::find(dir.path()).expect_err("is damaged").to_string();
+        assert!(error.contains("line 1, column 11") && !error.contains("c0ffee"), "{error}");
     }
 }

@@ -3,14 +3,19 @@
 use tokio::sync::{mpsc, oneshot};
 use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
+use torc_core::workflow::Workflow;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Origin, Store, StoreError};
 use crate::stored::StoredView;
 
 /// The way to the task that owns the store. The store is closed when the last one is gone.
 #[derive(Clone)]
 pub(crate) struct StoreTask {
     commands: mpsc::UnboundedSender<Command>,
+    /// How often the database was taken over, this time included.
+    pub(crate) generation: i64,
+    /// A name that no other database has.
+    pub(crate) key: std::sync::Arc<str>,
 }
 
 /// Events that become durable together.
@@ -22,7 +27,9 @@ pub(crate) struct Commit {
 
 enum Command {
     Append(Commit, oneshot::Sender<(Commit, Result<(), StoreError>)>),
-    Load(WorkflowId, oneshot::Sender<Result<StoredView, StoreError>>),
+    Add(Box<(Workflow, Origin)>, oneshot::Sender<Result<WorkflowId, StoreError>>),
+    Submitted(oneshot::Sender<Result<Vec<WorkflowId>, StoreError>>),
+    Load(Option<WorkflowId>, oneshot::Sender<Result<StoredView, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -30,8 +37,9 @@ impl StoreTask {
     /// Hands a store over. `output_dir` is where torc keeps its files.
     pub(crate) fn spawn(store: Store, output_dir: String) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
+        let (generation, key) = (store.generation(), store.key().into());
         tokio::spawn(serve(store, inbox, output_dir));
-        Self { commands }
+        Self { commands, generation, key }
     }
 
     /// Begins to make events durable. The answer gives them back, so that they can be tried again.
@@ -45,10 +53,31 @@ impl StoreTask {
         done
     }
 
-    /// Reads a workflow; `None`: the task is gone.
-    pub(crate) async fn load(&self, id: WorkflowId) -> Option<Result<StoredView, StoreError>> {
+    /// Reads a workflow, the latest when none is named; `None`: the task is gone.
+    pub(crate) async fn load(
+        &self,
+        id: Option<WorkflowId>,
+    ) -> Option<Result<StoredView, StoreError>> {
         let (reply, done) = oneshot::channel();
         let _ = self.commands.send(Command::Load(id, reply));
+        done.await.ok()
+    }
+
+    /// Stores a new workflow; `None`: the task is gone.
+    pub(crate) async fn add(
+        &self,
+        workflow: Workflow,
+        origin: Origin,
+    ) -> Option<Result<WorkflowId, StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Add(Box::new((workflow, origin)), reply));
+        done.await.ok()
+    }
+
+    /// The workflows that were submitted to a server; `None`: the task is gone.
+    pub(crate) async fn submitted(&self) -> Option<Result<Vec<WorkflowId>, StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Submitted(reply));
         done.await.ok()
     }
 
@@ -73,8 +102,14 @@ async fn serve(
                 let _ = reply.send((commit, result));
             }
             Command::Load(id, reply) => {
-                let loaded = StoredView::load(&mut store, Some(id), &output_dir).await;
+                let loaded = StoredView::load(&mut store, id, &output_dir).await;
                 let _ = reply.send(loaded);
+            }
+            Command::Add(new, reply) => {
+                let _ = reply.send(store.add_workflow(&new.0, &new.1).await);
+            }
+            Command::Submitted(reply) => {
+                let _ = reply.send(store.submitted_ids().await);
             }
             Command::Close(reply) => {
                 let _ = reply.send(store.close().await);

@@ -8,7 +8,7 @@ use torc_core::traits::Placer;
 use torc_core::workflow::Workflow;
 
 use crate::store::{Origin, Store, StoreError, StoredWorkflow};
-use crate::view::View;
+use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 /// A stored workflow, with the engine in the state that its log leads to.
 pub(crate) struct StoredView {
@@ -33,7 +33,15 @@ impl StoredView {
 
     pub(crate) fn view(&self, now: Timestamp) -> View<'_> {
         let output_dir = &self.output_dir;
-        View { engine: &self.engine, planned: &[], now, is_live: false, output_dir }
+        View {
+            engine: &self.engine,
+            planned: &[],
+            now,
+            is_live: false,
+            output_dir,
+            observed: &NOTHING_OBSERVED,
+            held_back: &NOTHING_HELD_BACK,
+        }
     }
 }
 

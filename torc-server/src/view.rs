@@ -1,10 +1,12 @@
 //! A workflow as it can be looked at, live or read from the store.
 
-use torc_core::engine::{Attempt, Engine};
-use torc_core::ids::{JobId, StepId};
+use std::collections::BTreeMap;
+
+use torc_core::engine::{Attempt, Engine, Sight};
+use torc_core::ids::{AllocationId, JobId, StepId};
 use torc_core::time::Timestamp;
-use torc_core::traits::PlannedStart;
-use torc_core::wire::{AttemptReport, JobReport, WorkflowReport};
+use torc_core::traits::{AllocationState, PlannedStart};
+use torc_core::wire::{AllocationReport, AttemptReport, JobReport, WorkflowReport};
 
 /// A look at a workflow at one moment.
 pub struct View<'a> {
@@ -18,12 +20,28 @@ pub struct View<'a> {
     pub is_live: bool,
     /// Where torc keeps its files, absolute.
     pub output_dir: &'a str,
+    /// What the scheduler said last of each allocation.
+    pub observed: &'a BTreeMap<AllocationId, AllocationState>,
+    /// Why requests for allocations have not been submitted.
+    pub held_back: &'a BTreeMap<AllocationId, String>,
 }
+
+/// Nothing that a scheduler said, for a workflow that nobody runs.
+pub(crate) static NOTHING_OBSERVED: BTreeMap<AllocationId, AllocationState> = BTreeMap::new();
+/// No request that waits, likewise.
+pub(crate) static NOTHING_HELD_BACK: BTreeMap<AllocationId, String> = BTreeMap::new();
 
 impl View<'_> {
     /// The workflow as a whole.
     pub fn workflow(&self) -> WorkflowReport {
         self.engine.workflow_report(self.now, self.is_live, self.planned)
+    }
+
+    /// Its allocations, from the wish for each to its end.
+    pub fn allocations(&self) -> Vec<AllocationReport> {
+        let sight =
+            Sight { observed: self.observed, held_back: self.held_back, planned: self.planned };
+        self.engine.allocation_reports(sight)
     }
 
     /// Its jobs in expansion order, or the one with this name.

@@ -88,7 +88,12 @@ fn node() -> NodeInventory {
 }
 
 fn origin() -> Origin {
-    Origin { submission_dir: "/".into(), spec_path: None, submitted_at: Timestamp(1) }
+    Origin {
+        submission_dir: "/".into(),
+        spec_path: None,
+        submitted_at: Timestamp(1),
+        submitter: None,
+    }
 }
 
 async fn begin(

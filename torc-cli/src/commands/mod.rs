@@ -1,13 +1,22 @@
 //! The commands, one file each: typed arguments, one call into a library, a rendering.
 
+mod allocations;
 mod cancel;
+mod config;
+mod doctor;
+mod explain;
 mod jobs;
 mod logs;
+mod nodes;
 mod restart;
 mod results;
 mod run;
+mod serve;
+mod slurm;
 mod status;
+mod submit;
 mod validate;
+mod worker;
 
 use std::collections::HashSet;
 
@@ -33,6 +42,17 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Logs(logs) => logs::execute(logs, &dir).await,
         Command::Cancel(cancel) => cancel::execute(cancel, &dir, args.format).await,
         Command::Restart(restart) => restart::execute(restart, dir, args.format).await,
+        Command::Submit(submit) => submit::execute(submit, dir, args.format).await,
+        Command::Explain(explain) => explain::execute(explain, &dir, args.format).await,
+        Command::Allocations(allocations) => {
+            allocations::execute(allocations, &dir, args.format).await
+        }
+        Command::Nodes(nodes) => nodes::execute(nodes, &dir, args.format).await,
+        Command::Serve(serve) => serve::execute(serve, dir).await,
+        Command::Worker(worker) => worker::execute(worker, dir).await,
+        Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
+        Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
+        Command::Config => config::execute(args.format),
     }
 }
 

@@ -2,12 +2,13 @@
 //! under way, if there is one.
 
 use torc_core::wire::RestartReport;
-use torc_server::access::Access;
+use torc_server::access::{Access, AccessError};
 use torc_server::session::Session;
 use torc_server::state_dir::StateDir;
 use torc_server::store::StoreError;
 
 use crate::args::{Format, RestartArgs};
+use crate::commands::submit;
 use crate::exit::{Exit, Failure};
 use crate::host::Host;
 use crate::out::{errln, outln};
@@ -24,6 +25,12 @@ pub(crate) async fn execute(
     if let Some(report) = Access::restart_live(&dir, args.workflow.workflow).await? {
         return put_back(args, report, format);
     }
+    if Access::was_submitted(&dir, args.workflow.workflow).await? {
+        submit::start_server(&dir).await?;
+        let restarted = Access::restart_live(&dir, args.workflow.workflow).await?;
+        let report = restarted.ok_or(AccessError::NoServer)?;
+        return put_back(args, report, format);
+    }
     let host = Host::new(&args.resources, &dir)?;
     let session = Session::open(dir).await?;
     super::run::drive(session, args.workflow.workflow, host, format).await
@@ -33,12 +40,13 @@ pub(crate) async fn execute(
 fn put_back(args: &RestartArgs, report: RestartReport, format: Format) -> Result<Exit, Failure> {
     match format {
         Format::Json => json(&report),
+        Format::Table if report.is_new_run => {
+            outln!("{} in a new run; `torc status` shows where it stands", jobs(report.put_back));
+        }
         Format::Table => outln!("{} put back into the run under way", jobs(report.put_back)),
     }
     if args.resources.are_given() {
-        errln!(
-            "note: the run under way keeps its resources; the options given here have no effect"
-        );
+        errln!("note: the options that say what of this machine to use have no effect on that run");
     }
     Ok(Exit::Success)
 }

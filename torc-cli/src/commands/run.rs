@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::{Action, ActionKind, Requirements, Workflow};
 use torc_server::clock::now;
@@ -13,6 +12,7 @@ use torc_server::store::Origin;
 use crate::args::{Format, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::host::Host;
+use crate::interrupts::Interrupts;
 use crate::out::errln;
 use crate::render::progress::Progress;
 use crate::render::{diagnostics, json, summary};
@@ -95,50 +95,12 @@ async fn accompany(running: &mut Running) -> Result<bool, Failure> {
     Ok(interrupts_seen > 0)
 }
 
-/// The signals by which a person or a system asks torc to end. What torc was started to ignore, by
-/// nohup or as a background job of a script, it goes on ignoring.
-struct Interrupts([Option<Signal>; 3]);
-
-impl Interrupts {
-    fn listen() -> Result<Self, Failure> {
-        let ignored = ignored_signals();
-        let listen = |kind: SignalKind| {
-            let is_ignored = ignored >> (kind.as_raw_value() - 1) & 1 == 1;
-            let listening = (!is_ignored).then(|| signal(kind)).transpose();
-            listening.map_err(|error| Failure::internal(&error))
-        };
-        Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            () = received(interrupt) => {}
-            () = received(terminate) => {}
-            () = received(hangup) => {}
-        }
-    }
-}
-
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// The signals that this process ignores, bit n - 1 for signal n (proc_pid_status(5), SigIgn).
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn conclude(outcome: &RunOutcome, interrupted: bool, format: Format) -> Result<Exit, Failure> {
+/// Shows how a run ended, and chooses the exit code.
+pub(crate) fn conclude(
+    outcome: &RunOutcome,
+    interrupted: bool,
+    format: Format,
+) -> Result<Exit, Failure> {
     match format {
         Format::Json => json(&outcome.report),
         Format::Table => summary::print(outcome),
@@ -146,18 +108,23 @@ fn conclude(outcome: &RunOutcome, interrupted: bool, format: Format) -> Result<E
     Ok(summary::exit(outcome, interrupted))
 }
 
-fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
+/// The current folder: where jobs run.
+pub(crate) fn submission_dir() -> Result<String, Failure> {
     let here = std::env::current_dir()
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
-    let submission_dir = here.into_os_string().into_string().map_err(|name| {
+    here.into_os_string().into_string().map_err(|name| {
         let name = name.to_string_lossy();
         Failure::new(
             Exit::Environment,
             format!("the name of the current folder is not UTF-8: {name}"),
         )
-    })?;
+    })
+}
+
+fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
+    let submission_dir = submission_dir()?;
     let spec_path = spec.path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    Ok(Origin { submission_dir, spec_path, submitted_at: now() })
+    Ok(Origin { submission_dir, spec_path, submitted_at: now(), submitter: None })
 }
 
 /// The interrupted run of the same spec to go on with, if there is one and that is wished.
@@ -212,6 +179,11 @@ fn say_what_is_different_here(workflow: &Workflow) {
     let schedules = |action: &Action| matches!(action.kind, ActionKind::ScheduleNodes { .. });
     if !header.schedulers.is_empty() || header.actions.iter().any(schedules) {
         errln!("note: this machine stands for every scheduler of the spec; nothing is submitted");
+    }
+    if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
+        errln!(
+            "note: actions of type `run_commands` are run by `torc submit`, not by `torc run` yet"
+        );
     }
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())

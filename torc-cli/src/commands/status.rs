@@ -3,18 +3,22 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use torc_core::wire::{RunState, WorkflowReport};
+use torc_core::traits::AllocationEnd;
+use torc_core::wire::{AllocationReport, AllocationStage, RunState, WorkflowReport};
 use torc_server::access::Access;
 use torc_server::clock::now;
 use torc_server::state_dir::StateDir;
 
 use crate::args::{Format, StatusArgs};
+use crate::commands::allocations;
 use crate::exit::{Exit, Failure};
 use crate::out::{self, Output, outln};
 use crate::render::{bytes, duration_ms, json, local_time, summary, table};
 
 /// How often a watched run is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Allocations said in full; the rest is counted.
+const ALLOCATIONS_SHOWN: usize = 4;
 
 pub(crate) async fn execute(
     args: &StatusArgs,
@@ -23,13 +27,18 @@ pub(crate) async fn execute(
 ) -> Result<Exit, Failure> {
     let clears = args.watch && format == Format::Table && std::io::stdout().is_terminal();
     loop {
-        let report = Access::open(dir).await?.workflow(args.workflow.workflow).await?;
+        let access = Access::open(dir).await?;
+        let report = access.workflow(args.workflow.workflow).await?;
         if clears {
             out::pass_on(b"\x1b[H\x1b[2J");
         }
         match format {
             Format::Json => json(&report),
-            Format::Table => print(&report),
+            Format::Table => {
+                print(&report);
+                print_allocations(&access.allocations(Some(report.id)).await?);
+                print_nodes(&report);
+            }
         }
         out::flush();
         let goes_on = matches!(report.state, RunState::Running | RunState::Stopping);
@@ -69,7 +78,28 @@ fn print(report: &WorkflowReport) {
     if matches!(report.state, RunState::Interrupted | RunState::Incomplete) {
         outln!("  `torc restart {}` goes on from here", report.id);
     }
-    if matches!(report.state, RunState::Running | RunState::Stopping) {
+}
+
+/// The allocations that were asked for, if any were, and how those ended that came to nothing.
+fn print_allocations(all: &[AllocationReport]) {
+    let asked = || all.iter().filter(|allocation| allocation.requested_at.is_some());
+    let open = || asked().filter(|allocation| allocation.stage != AllocationStage::Ended);
+    for allocation in open().take(ALLOCATIONS_SHOWN) {
+        outln!("  {}", allocations::sentence(allocation));
+    }
+    if let Some(more) = open().count().checked_sub(ALLOCATIONS_SHOWN).filter(|more| *more > 0) {
+        outln!("  and {more} more: `torc allocations` lists them");
+    }
+    let failed = |allocation: &&AllocationReport| {
+        allocation.granted_at.is_none() && allocation.cause == Some(AllocationEnd::Failed)
+    };
+    if let Some(last) = asked().rfind(failed) {
+        outln!("  {}", allocations::sentence(last));
+    }
+}
+
+fn print_nodes(report: &WorkflowReport) {
+    if matches!(report.state, RunState::Running | RunState::Stopping) && !report.nodes.is_empty() {
         let rows = report.nodes.iter().map(|node| {
             vec![
                 node.name.clone(),

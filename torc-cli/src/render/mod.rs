@@ -188,6 +188,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, and `0s`.
+pub(crate) fn parse_duration_or_zero(text: &str) -> Result<Duration, String> {
+    match text.parse::<SignedDuration>() {
+        Ok(duration) if duration.is_zero() => Ok(Duration::ZERO),
+        _ => parse_duration(text),
+    }
+}
+
 /// A point in time to come: `18:00` (the next one), a local date and time, or one with its offset.
 pub(crate) fn parse_end_time(text: &str) -> Result<Timestamp, String> {
     let expected =

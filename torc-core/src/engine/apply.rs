@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::ids::{AllocationId, AttemptId, JobId, RunId};
-use crate::resources::{Allocation, Placement};
+use crate::resources::Placement;
 use crate::time::Timestamp;
 use crate::traits::{Delta, Outcome, StepSignal, Usage, WaitingJob};
 
 use super::attempts::{Attempt, AttemptEnd};
 use super::status::{Change, IllegalChange, JobStatus, transition};
 use super::verdict::{Situation, attempt_status, verdict};
-use super::{AllocationBook, Effect, Engine, Event, Phase, PlacementFault};
+use super::{ActionCommand, Effect, EndBook, Engine, Event, Phase, PlacementFault, RequestBook};
 
 /// An event that does not follow from those before it. It was not applied and must not be stored.
 /// From a worker, it is a report that came twice or too late.
@@ -68,14 +68,23 @@ impl Engine {
             Event::RunResumed { at } => self.resume_run(*at)?,
             Event::JobsPutBack { jobs, .. } => self.put_back(jobs)?,
             Event::AllocationGranted { at, allocation } => self.add_allocation(*at, allocation)?,
-            Event::AllocationExpired { allocation, .. } => {
-                effects = self.expire_allocation(*allocation)?;
+            Event::AllocationExpired { at, allocation } => {
+                effects = self.expire_allocation(*at, *allocation)?;
             }
-            Event::AllocationEnded { at, allocation } => self.end_allocation(*at, *allocation)?,
-            Event::NodeStateChanged { node, state, .. } => {
-                self.ledger.set_state(*node, *state);
-                self.deltas.push(Delta::NodeStateChanged { node: *node, state: *state });
+            Event::AllocationRequested { .. }
+            | Event::AllocationSubmitted { .. }
+            | Event::AllocationEndMoved { .. }
+            | Event::AllocationReachable { .. }
+            | Event::AllocationLeaving { .. }
+            | Event::AllocationEnded { .. } => self.apply_to_allocation(event)?,
+            Event::ActionFired { at, action, worker } => {
+                effects = self.fire(*at, *action, *worker)?;
             }
+            Event::ActionCommandEnded { action, worker, command, code, .. } => {
+                let ended = ActionCommand { action: *action, worker: *worker, command: *command };
+                effects = self.end_command(ended, *code)?;
+            }
+            Event::NodeStateChanged { node, state, .. } => self.set_node_state(*node, *state),
             Event::LaunchesCleared { jobs, .. } => self.clear(jobs)?,
             Event::Dispatched { job, attempt, at, placement } => {
                 self.check_dispatch(*job, *attempt, placement)?;
@@ -85,6 +94,9 @@ impl Engine {
             Event::StepEnded { job, attempt, at, outcome, usage } => {
                 self.end_step(*job, *attempt, AttemptReport { at: *at, outcome, usage: *usage })?;
             }
+            Event::StepAccounted { job, run, attempt, usage, .. } => {
+                self.account(*job, *run, *attempt, *usage)?;
+            }
             Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
             Event::StopRequested { .. } => effects = self.stop()?,
             Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
@@ -93,7 +105,32 @@ impl Engine {
         Ok(effects)
     }
 
-    fn wrong_phase(&self) -> Refused {
+    fn apply_to_allocation(&mut self, event: &Event) -> Result<(), Refused> {
+        match event {
+            Event::AllocationRequested { at, allocation, scheduler, action } => {
+                let (at, scheduler, action) = (*at, *scheduler, *action);
+                let request = RequestBook { at, scheduler, action, handle: None };
+                self.request_allocation(*allocation, request)
+            }
+            Event::AllocationSubmitted { allocation, handle, .. } => {
+                self.submit_allocation(*allocation, handle)
+            }
+            Event::AllocationEndMoved { at, allocation, ends_at } => {
+                self.move_end(*allocation, *ends_at, *at)
+            }
+            Event::AllocationReachable { allocation, reachable, .. } => {
+                self.set_reachable(*allocation, *reachable)
+            }
+            Event::AllocationLeaving { at, allocation } => self.leave_allocation(*at, *allocation),
+            Event::AllocationEnded { at, allocation, cause, reason } => {
+                let end = EndBook { at: *at, cause: *cause, reason: reason.clone() };
+                self.end_allocation(*allocation, end)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn wrong_phase(&self) -> Refused {
         Refused::WrongPhase { run: self.run, phase: self.phase }
     }
 
@@ -118,6 +155,7 @@ impl Engine {
         self.run_started_at = Some(at);
         self.paused = Duration::ZERO;
         self.run_ended_at = None;
+        self.reset_actions();
         for job in &jobs {
             self.jobs[job.index()].launches = 0;
         }
@@ -129,6 +167,7 @@ impl Engine {
             return Err(self.wrong_phase());
         }
         let jobs = self.resettable(ranges)?;
+        self.recount_actions();
         self.reset(&jobs)
     }
 
@@ -196,54 +235,6 @@ impl Engine {
         Ok(())
     }
 
-    fn add_allocation(&mut self, at: Timestamp, allocation: &Allocation) -> Result<(), Refused> {
-        let expected = self.number_allocation(Vec::new(), allocation.labels.clone(), None).id;
-        let first_node = self.node_names.len();
-        let numbered = allocation
-            .nodes
-            .iter()
-            .zip(first_node..)
-            .all(|((id, _), index)| id.0 as usize == index);
-        if allocation.id != expected || !numbered {
-            return Err(Refused::WrongAllocation(allocation.id));
-        }
-        self.node_names.extend(allocation.nodes.iter().map(|(_, node)| node.name.clone()));
-        self.ledger.add(allocation);
-        self.deltas.push(Delta::AllocationAdded(allocation.clone()));
-        let book = AllocationBook {
-            allocation: allocation.clone(),
-            granted_at: at,
-            ended_at: None,
-            has_expired: false,
-        };
-        self.allocations.insert(allocation.id, book);
-        Ok(())
-    }
-
-    fn expire_allocation(&mut self, allocation: AllocationId) -> Result<Vec<Effect>, Refused> {
-        let book = self
-            .allocations
-            .get_mut(&allocation)
-            .filter(|book| book.ended_at.is_none())
-            .ok_or(Refused::WrongAllocation(allocation))?;
-        book.has_expired = true;
-        let inside = self.running.iter().filter(|(_, held)| held.allocation == allocation);
-        Ok(inside.map(|(job, _)| self.signal(*job, StepSignal::TimeUp)).collect())
-    }
-
-    fn end_allocation(&mut self, at: Timestamp, allocation: AllocationId) -> Result<(), Refused> {
-        let in_use = self.running.values().any(|placement| placement.allocation == allocation);
-        let book = self
-            .allocations
-            .get_mut(&allocation)
-            .filter(|book| book.ended_at.is_none() && !in_use)
-            .ok_or(Refused::WrongAllocation(allocation))?;
-        book.ended_at = Some(at);
-        self.ledger.remove(allocation);
-        self.deltas.push(Delta::AllocationRemoved(allocation));
-        Ok(())
-    }
-
     /// Whether this launch may be booked.
     pub(super) fn check_dispatch(
         &self,
@@ -263,7 +254,7 @@ impl Engine {
         let serves = self
             .allocations
             .get(&placement.allocation)
-            .is_some_and(|book| book.ended_at.is_none() && book.allocation.serves(request));
+            .is_some_and(|book| book.is_live() && book.allocation.serves(request));
         if !serves {
             return refused(PlacementFault::WrongAllocation(placement.allocation));
         }
@@ -342,6 +333,27 @@ impl Engine {
         self.settle_dependents(job)
     }
 
+    fn account(
+        &mut self,
+        job: JobId,
+        run: RunId,
+        attempt: AttemptId,
+        usage: Usage,
+    ) -> Result<(), Refused> {
+        let latest = self.jobs[self.known(job)?.index()].latest_attempt as usize;
+        let found = self.attempts[..latest]
+            .iter_mut()
+            .rev()
+            .find(|found| (found.job, found.run, found.attempt) == (job, run, attempt));
+        match found.and_then(|found| found.end.as_mut()) {
+            Some(end) => {
+                end.usage = usage;
+                Ok(())
+            }
+            None => Err(Refused::StaleAttempt { job, attempt }),
+        }
+    }
+
     fn cancel(&mut self, jobs: Option<&[JobId]>) -> Result<Vec<Effect>, Refused> {
         let chosen: Vec<JobId> = match jobs {
             Some(jobs) => jobs.iter().map(|job| self.known(*job)).collect::<Result<_, _>>()?,
@@ -384,7 +396,7 @@ impl Engine {
         Ok(())
     }
 
-    fn signal(&self, job: JobId, signal: StepSignal) -> Effect {
+    pub(super) fn signal(&self, job: JobId, signal: StepSignal) -> Effect {
         Effect::Signal { job, attempt: AttemptId(self.jobs[job.index()].launches), signal }
     }
 
@@ -426,6 +438,13 @@ impl Engine {
         let to = transition(from, change).map_err(|source| Refused::Illegal { job, source })?;
         self.jobs[job.index()].status = to;
         self.counts.shift(from, to);
+        let waiting = &mut self.waiting[self.classes.of_job(job).0 as usize];
+        if let Some(count) = waiting.of(from) {
+            *count -= 1;
+        }
+        if let Some(count) = waiting.of(to) {
+            *count += 1;
+        }
         if from == JobStatus::Ready {
             self.end_clearance(job);
         }

@@ -43,6 +43,11 @@ impl Classes {
         &self.members[self.starts[class] as usize..self.starts[class + 1] as usize]
     }
 
+    /// How many jobs each class has.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u32> {
+        self.starts.windows(2).map(|bounds| bounds[1] - bounds[0])
+    }
+
     pub(super) fn of_job(&self, job: JobId) -> ClassId {
         self.of_job[job.index()]
     }

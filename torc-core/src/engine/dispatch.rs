@@ -71,7 +71,7 @@ impl Engine {
 
     /// Whether nothing more happens by itself. To be asked after [`Self::dispatch`].
     pub fn conclusion(&self) -> Option<Conclusion> {
-        if !self.running.is_empty() {
+        if !self.running.is_empty() || self.commands_under_way().next().is_some() {
             return None;
         }
         match self.phase {
@@ -79,6 +79,7 @@ impl Engine {
             Phase::Running if self.counts.ended() as usize == self.jobs.len() => {
                 Some(Conclusion::Complete)
             }
+            Phase::Running if self.may_get_nodes() => None,
             Phase::Running => Some(Conclusion::Stuck),
             Phase::New | Phase::Ended { .. } => None,
         }

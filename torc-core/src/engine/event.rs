@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId};
 use crate::resources::{Allocation, Placement};
 use crate::time::Timestamp;
-use crate::traits::{NodeState, Outcome, StepSignal, Usage};
+use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Usage};
 
 /// Something that happened to a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,12 +37,51 @@ pub enum Event {
         /// The jobs.
         jobs: Vec<(JobId, JobId)>,
     },
-    /// Nodes were granted.
+    /// An allocation is wanted. Its scheduler is asked for it once, under a key made of its number.
+    AllocationRequested {
+        /// When.
+        at: Timestamp,
+        /// The number it will have.
+        allocation: AllocationId,
+        /// Index into the workflow's schedulers.
+        scheduler: u32,
+        /// Index of the action that wants it.
+        action: Option<u32>,
+    },
+    /// The scheduler took the request.
+    AllocationSubmitted {
+        /// When.
+        at: Timestamp,
+        /// The allocation.
+        allocation: AllocationId,
+        /// The scheduler's name for it.
+        handle: AllocationHandle,
+    },
+    /// Nodes were granted: to a request, or without one where they are simply there.
     AllocationGranted {
         /// When.
         at: Timestamp,
         /// The allocation.
         allocation: Allocation,
+    },
+    /// An allocation ends at another time than was known.
+    AllocationEndMoved {
+        /// When this became known.
+        at: Timestamp,
+        /// The allocation.
+        allocation: AllocationId,
+        /// Its end; `None`: it does not end.
+        ends_at: Option<Timestamp>,
+    },
+    /// The worker of an allocation can be talked to from now on, or not. What runs there goes on;
+    /// nothing new starts meanwhile.
+    AllocationReachable {
+        /// When.
+        at: Timestamp,
+        /// The allocation.
+        allocation: AllocationId,
+        /// Whether it can.
+        reachable: bool,
     },
     /// An allocation's time is up: what runs there was asked to end.
     AllocationExpired {
@@ -51,12 +90,48 @@ pub enum Event {
         /// The allocation.
         allocation: AllocationId,
     },
-    /// An allocation's nodes are gone.
+    /// An allocation is to be given back: nothing more starts there.
+    AllocationLeaving {
+        /// When.
+        at: Timestamp,
+        /// The allocation.
+        allocation: AllocationId,
+    },
+    /// An allocation's nodes are gone, or its request came to nothing.
     AllocationEnded {
         /// When.
         at: Timestamp,
         /// The allocation.
         allocation: AllocationId,
+        /// How, as far as the scheduler tells.
+        #[serde(default)]
+        cause: AllocationEnd,
+        /// In the scheduler's words, or torc's own.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The moment of an action has come. What its kind wants follows: requests for allocations, or
+    /// its commands.
+    ActionFired {
+        /// When.
+        at: Timestamp,
+        /// Index into the workflow's actions.
+        action: u32,
+        /// The worker on whose node commands are run; `None`: the server's host.
+        worker: Option<AllocationId>,
+    },
+    /// A command of an action ended. The next one follows after code 0.
+    ActionCommandEnded {
+        /// When.
+        at: Timestamp,
+        /// Index into the workflow's actions.
+        action: u32,
+        /// The worker it was for.
+        worker: Option<AllocationId>,
+        /// Index of the command.
+        command: u32,
+        /// 0 to 255; 128 + n after signal n.
+        code: i32,
     },
     /// A node was found good or bad for new work.
     NodeStateChanged {
@@ -127,6 +202,19 @@ pub enum Event {
         #[serde(rename = "u")]
         usage: Usage,
     },
+    /// What a launch that has ended used, as was found out later.
+    StepAccounted {
+        /// When this became known.
+        at: Timestamp,
+        /// The job.
+        job: JobId,
+        /// The run.
+        run: RunId,
+        /// The launch.
+        attempt: AttemptId,
+        /// What it used.
+        usage: Usage,
+    },
     /// Somebody wished these jobs ended; all of them when none is named.
     CancelRequested {
         /// When.
@@ -155,14 +243,22 @@ impl Event {
             Self::RunStarted { at, .. }
             | Self::RunResumed { at }
             | Self::JobsPutBack { at, .. }
+            | Self::AllocationRequested { at, .. }
+            | Self::AllocationSubmitted { at, .. }
             | Self::AllocationGranted { at, .. }
+            | Self::AllocationEndMoved { at, .. }
+            | Self::AllocationReachable { at, .. }
+            | Self::AllocationLeaving { at, .. }
             | Self::AllocationExpired { at, .. }
             | Self::AllocationEnded { at, .. }
+            | Self::ActionFired { at, .. }
+            | Self::ActionCommandEnded { at, .. }
             | Self::NodeStateChanged { at, .. }
             | Self::LaunchesCleared { at, .. }
             | Self::Dispatched { at, .. }
             | Self::StepStarted { at, .. }
             | Self::StepEnded { at, .. }
+            | Self::StepAccounted { at, .. }
             | Self::CancelRequested { at, .. }
             | Self::StopRequested { at }
             | Self::RunEnded { at, .. } => *at,
@@ -182,4 +278,17 @@ pub enum Effect {
         /// What to send.
         signal: StepSignal,
     },
+    /// Run a command of an action, and say how it ended.
+    RunCommand(ActionCommand),
+}
+
+/// A command of an action. Run at least once: a crash may come between its end and the record of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActionCommand {
+    /// Index into the workflow's actions.
+    pub action: u32,
+    /// The worker on whose node it is run; `None`: the server's host.
+    pub worker: Option<AllocationId>,
+    /// Index into the action's commands.
+    pub command: u32,
 }

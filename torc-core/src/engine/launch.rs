@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::ids::{AttemptId, JobId, RunId, StepId};
 use crate::resources::{MemoryRequest, Placement};
@@ -43,6 +42,7 @@ impl Engine {
         let needs = &header.requirements[definition.requirements as usize];
         let execution = &header.execution;
         let id = self.step_id(job, attempt);
+        let termination = execution.termination(self.is_in_slurm(placement.allocation));
         let memory = match needs.memory {
             MemoryRequest::Bytes(bytes) if execution.limit_resources => Some(bytes),
             _ => None,
@@ -69,8 +69,8 @@ impl Engine {
             limits: StepLimits {
                 memory,
                 runtime: needs.runtime.filter(|_| execution.enforce_runtime),
-                termination_signal: execution.termination_signal,
-                termination_lead: Duration::from_secs(execution.sigterm_lead_seconds),
+                termination_signal: termination.0,
+                termination_lead: termination.1,
             },
             expected_files: definition.data.as_ref().map_or_else(Vec::new, |data| {
                 let path = |file: &u32| header.files[*file as usize].path.clone();

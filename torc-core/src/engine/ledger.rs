@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::ids::{AllocationId, JobId, NodeId};
-use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request};
+use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request, whole_cores};
 use crate::traits::NodeState;
 
 /// Why a start that a placer chose is refused. Always an error in the placer.
@@ -42,10 +42,22 @@ struct NodeAccount {
     allocation: AllocationId,
     inventory: NodeInventory,
     state: NodeState,
+    /// The worker that starts steps there can be talked to.
+    is_reachable: bool,
     core_owner: Vec<Option<JobId>>,
     gpu_owner: Vec<Option<JobId>>,
     memory_free: u64,
     steps: u32,
+}
+
+impl NodeAccount {
+    /// Where nobody can start anything, what runs goes on.
+    fn effective_state(&self) -> NodeState {
+        match self.state {
+            NodeState::Up if !self.is_reachable => NodeState::Draining,
+            state => state,
+        }
+    }
 }
 
 /// Who holds what.
@@ -61,6 +73,7 @@ impl Ledger {
                 allocation: allocation.id,
                 inventory: inventory.clone(),
                 state: NodeState::Up,
+                is_reachable: true,
                 core_owner: vec![None; inventory.cores.len()],
                 gpu_owner: vec![None; inventory.gpus.len()],
                 memory_free: inventory.memory,
@@ -74,18 +87,26 @@ impl Ledger {
         self.nodes.retain(|_, account| account.allocation != allocation);
     }
 
-    pub(super) fn set_state(&mut self, node: NodeId, state: NodeState) {
-        if let Some(account) = self.nodes.get_mut(&node) {
-            account.state = state;
-        }
+    /// What the node is good for from now on.
+    pub(super) fn set_state(&mut self, node: NodeId, state: NodeState) -> NodeState {
+        let Some(account) = self.nodes.get_mut(&node) else { return state };
+        account.state = state;
+        account.effective_state()
+    }
+
+    /// What the node is good for from now on.
+    pub(super) fn set_reachable(&mut self, node: NodeId, is_reachable: bool) -> NodeState {
+        let Some(account) = self.nodes.get_mut(&node) else { return NodeState::Down };
+        account.is_reachable = is_reachable;
+        account.effective_state()
     }
 
     pub(super) fn states(&self) -> Vec<(NodeId, NodeState)> {
         let mut states: Vec<_> = self
             .nodes
             .iter()
-            .filter(|(_, account)| account.state != NodeState::Up)
-            .map(|(node, account)| (*node, account.state))
+            .map(|(node, account)| (*node, account.effective_state()))
+            .filter(|(_, state)| *state != NodeState::Up)
             .collect();
         states.sort_unstable_by_key(|(node, _)| *node);
         states
@@ -95,11 +116,30 @@ impl Ledger {
         self.nodes.get(&node).map(|account| &account.inventory)
     }
 
+    /// What a node is good for.
+    pub(super) fn state(&self, node: NodeId) -> Option<NodeState> {
+        self.nodes.get(&node).map(NodeAccount::effective_state)
+    }
+
     /// Cores in use on a node.
     pub(super) fn cores_used(&self, node: NodeId) -> usize {
         self.nodes
             .get(&node)
             .map_or(0, |account| account.core_owner.iter().filter(|owner| owner.is_some()).count())
+    }
+
+    /// Memory in use on a node.
+    pub(super) fn memory_used(&self, node: NodeId) -> u64 {
+        self.nodes
+            .get(&node)
+            .map_or(0, |account| account.inventory.memory.saturating_sub(account.memory_free))
+    }
+
+    /// GPUs in use on a node.
+    pub(super) fn gpus_used(&self, node: NodeId) -> usize {
+        self.nodes
+            .get(&node)
+            .map_or(0, |account| account.gpu_owner.iter().filter(|owner| owner.is_some()).count())
     }
 
     /// Steps that hold a share of a node.
@@ -136,7 +176,8 @@ impl Ledger {
         let account = self
             .nodes
             .get(&node)
-            .filter(|account| account.allocation == allocation && account.state == NodeState::Up)
+            .filter(|account| account.allocation == allocation)
+            .filter(|account| account.effective_state() == NodeState::Up)
             .ok_or(PlacementFault::UnusableNode(node))?;
         if !are_free(&account.core_owner, &share.cores)
             || !are_free(&account.gpu_owner, &share.gpus)
@@ -149,7 +190,8 @@ impl Ledger {
         let enough = if request.is_gang() {
             share.cores.len() == inventory.cores.len() && share.gpus.len() == inventory.gpus.len()
         } else {
-            share.gpus.len() == request.gpus as usize && share.cores.len() == request.cpus as usize
+            let cpus = whole_cores(request.cpus, inventory.threads_per_core);
+            share.gpus.len() == request.gpus as usize && share.cores.len() == cpus as usize
         };
         let fits = share.cores.len() >= request.cpus as usize
             && share.gpus.len() >= request.gpus as usize

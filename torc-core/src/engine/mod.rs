@@ -6,6 +6,9 @@
 //! to it, in order, so that a replay equals the live state; and a job's status changes only in
 //! [`transition`].
 
+mod actions;
+mod allocation_report;
+mod allocations;
 mod apply;
 mod attempts;
 mod classes;
@@ -26,17 +29,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use actions::Firing;
+pub use allocation_report::Sight;
+pub use allocations::{AllocationBook, EndBook, RequestBook};
 pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
 pub use dispatch::{Conclusion, Dispatch};
-pub use event::{Effect, Event};
+pub use event::{ActionCommand, Effect, Event};
 pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use status::{Change, IllegalChange, JobStatus, transition};
 pub use verdict::return_code;
 
 use crate::ids::{AllocationId, AttemptId, ClassId, JobId, NodeId, RunId, WorkflowId};
-use crate::resources::{Allocation, NodeInventory, Placement, Request};
+use crate::resources::{Placement, Request};
 use crate::time::Timestamp;
 use crate::traits::{Delta, Placer, RunningStep, Snapshot, Waiting, WaitingJob};
 use crate::workflow::Workflow;
@@ -51,6 +57,10 @@ pub struct Engine {
     paces: Vec<clearance::ClassPace>,
     /// Classes of which a job has ended since launches were last cleared.
     changed_paces: Vec<ClassId>,
+    /// How many jobs of each class wait, at the index of the class's number.
+    waiting: Vec<WaitingCount>,
+    /// At the index of the action.
+    actions: Vec<actions::ActionBook>,
     jobs: Vec<JobState>,
     counts: StatusCounts,
     phase: Phase,
@@ -113,6 +123,25 @@ impl StatusCounts {
     }
 }
 
+/// Jobs of a class that have neither begun nor ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct WaitingCount {
+    /// They wait for nodes.
+    ready: u32,
+    /// They wait for other jobs, or for a run.
+    blocked: u32,
+}
+
+impl WaitingCount {
+    fn of(&mut self, status: JobStatus) -> Option<&mut u32> {
+        match status {
+            JobStatus::Ready => Some(&mut self.ready),
+            JobStatus::Uninitialized | JobStatus::Blocked => Some(&mut self.blocked),
+            _ => None,
+        }
+    }
+}
+
 /// What changes about a job while it runs. Small: there are a hundred thousand of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct JobState {
@@ -128,15 +157,6 @@ struct JobState {
     waits_for: u32,
     /// One more than the index of its latest attempt, over all runs; 0: none.
     latest_attempt: u32,
-}
-
-#[derive(Debug)]
-struct AllocationBook {
-    allocation: Allocation,
-    granted_at: Timestamp,
-    ended_at: Option<Timestamp>,
-    /// What runs there was told that time is up.
-    has_expired: bool,
 }
 
 impl Engine {
@@ -159,7 +179,9 @@ impl Engine {
             id,
             dependents: graph::Dependents::of(&workflow.jobs),
             jobs: vec![JobState::default(); workflow.jobs.len()],
+            actions: vec![actions::ActionBook::default(); workflow.header.actions.len()],
             workflow,
+            waiting: classes.sizes().map(|blocked| WaitingCount { ready: 0, blocked }).collect(),
             paces: vec![clearance::ClassPace::default(); classes.requests().len()],
             changed_paces: Vec::new(),
             classes,
@@ -271,7 +293,7 @@ impl Engine {
 
     /// The node of this name in an allocation that has not ended.
     pub fn find_node(&self, allocation: AllocationId, name: &str) -> Option<NodeId> {
-        let book = self.allocations.get(&allocation).filter(|book| book.ended_at.is_none())?;
+        let book = self.allocations.get(&allocation).filter(|book| book.is_live())?;
         let nodes = &book.allocation.nodes;
         nodes.iter().find(|(_, node)| &*node.name == name).map(|(id, _)| *id)
     }
@@ -300,44 +322,6 @@ impl Engine {
         jobs.filter(move |(job, _)| wanted(job.status)).map(|(_, index)| JobId::from_index(index))
     }
 
-    /// The allocations that have not ended.
-    pub fn live_allocations(&self) -> impl Iterator<Item = &Allocation> {
-        self.allocations
-            .values()
-            .filter(|book| book.ended_at.is_none())
-            .map(|book| &book.allocation)
-    }
-
-    /// The allocations whose end has come, without anything there having been told.
-    pub fn newly_expired(&self, now: Timestamp) -> impl Iterator<Item = AllocationId> {
-        self.allocations
-            .values()
-            .filter(move |book| {
-                book.ended_at.is_none()
-                    && !book.has_expired
-                    && book.allocation.ends_at.is_some_and(|ends_at| ends_at <= now)
-            })
-            .map(|book| book.allocation.id)
-    }
-
-    /// An allocation of these nodes with the numbers that it and its nodes will have.
-    pub fn number_allocation(
-        &self,
-        nodes: Vec<NodeInventory>,
-        labels: Arc<[Box<str>]>,
-        ends_at: Option<Timestamp>,
-    ) -> Allocation {
-        let last = self.allocations.last_key_value().map_or(0, |(id, _)| id.0);
-        let first_node = u32::try_from(self.node_names.len()).unwrap_or(u32::MAX);
-        Allocation {
-            id: AllocationId(last + 1),
-            scheduler: None,
-            labels,
-            ends_at,
-            nodes: (first_node..).map(NodeId).zip(nodes).collect(),
-        }
-    }
-
     /// Why a job that is ready has not started. Answers for the state of the latest
     /// [`Self::dispatch`].
     pub fn waiting(&self, job: JobId, now: Timestamp) -> Option<Waiting> {
@@ -351,7 +335,7 @@ impl Engine {
         };
         Snapshot {
             classes: self.classes.requests().to_vec(),
-            allocations: self.live_allocations().cloned().collect(),
+            allocations: self.effective_allocations(),
             node_states: self.ledger.states(),
             running: self
                 .running

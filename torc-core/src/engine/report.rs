@@ -76,8 +76,9 @@ impl Engine {
     fn available_cpu_ms(&self, until: Timestamp) -> u64 {
         let run_start = self.run_started_at.unwrap_or(until);
         let of_book = |book: &super::AllocationBook| {
-            let from = book.granted_at.max(run_start);
-            let to = book.ended_at.unwrap_or(until).min(until);
+            let Some(granted_at) = book.granted_at else { return 0 };
+            let from = granted_at.max(run_start);
+            let to = book.end.as_ref().map_or(until, |end| end.at).min(until);
             let cpus: u64 =
                 book.allocation.nodes.iter().map(|(_, node)| u64::from(node.cpus())).sum();
             to.0.saturating_sub(from.0).saturating_mul(cpus)

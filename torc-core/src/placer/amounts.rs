@@ -4,19 +4,24 @@
 //! long enough, else the lowest free ids. Does not know: jobs or nodes. Invariant: an id is handed
 //! out only while it is free.
 
-use crate::resources::{NodeInventory, Request};
+use crate::resources::{NodeInventory, Request, whole_cores};
 
 /// GPUs, CPUs and bytes of memory. The derived order (GPUs, then CPUs, then memory) is the order in
 /// which waste hurts, and so the order of best fit.
+///
+/// `grain` is of a node's total alone, and 0 everywhere else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Amounts {
     pub(super) gpus: u32,
     pub(super) cpus: u32,
     pub(super) memory: u64,
+    /// CPUs that are given together.
+    pub(super) grain: u32,
 }
 
 impl Amounts {
-    pub(super) const MAX: Self = Self { gpus: u32::MAX, cpus: u32::MAX, memory: u64::MAX };
+    pub(super) const MAX: Self =
+        Self { gpus: u32::MAX, cpus: u32::MAX, memory: u64::MAX, grain: 0 };
 
     /// What a node has. Ids are 16 bits wide, so what lies beyond 65,536 cores is left unused.
     pub(super) fn of(inventory: &NodeInventory) -> Self {
@@ -25,15 +30,22 @@ impl Amounts {
             gpus: inventory.gpu_count().min(IDS),
             cpus: inventory.cpus().min(IDS),
             memory: inventory.memory,
+            grain: inventory.threads_per_core,
         }
+    }
+
+    /// What is free on a node that has this in all.
+    pub(super) fn all_free(self) -> Self {
+        Self { grain: 0, ..self }
     }
 
     /// What a job counts for on a node that has `total`.
     pub(super) fn needed(request: &Request, total: Self) -> Self {
         Self {
             gpus: request.gpus,
-            cpus: request.cpus,
+            cpus: whole_cores(request.cpus, total.grain),
             memory: request.memory_on(total.cpus, total.memory),
+            grain: 0,
         }
     }
 
@@ -46,6 +58,7 @@ impl Amounts {
             gpus: self.gpus.saturating_add(other.gpus),
             cpus: self.cpus.saturating_add(other.cpus),
             memory: self.memory.saturating_add(other.memory),
+            grain: self.grain,
         }
     }
 
@@ -54,6 +67,7 @@ impl Amounts {
             gpus: self.gpus.saturating_sub(other.gpus),
             cpus: self.cpus.saturating_sub(other.cpus),
             memory: self.memory.saturating_sub(other.memory),
+            grain: self.grain,
         }
     }
 
@@ -62,6 +76,7 @@ impl Amounts {
             gpus: self.gpus.saturating_mul(count),
             cpus: self.cpus.saturating_mul(count),
             memory: self.memory.saturating_mul(u64::from(count)),
+            grain: self.grain,
         }
     }
 
@@ -71,6 +86,7 @@ impl Amounts {
             gpus: self.gpus.min(other.gpus),
             cpus: self.cpus.min(other.cpus),
             memory: self.memory.min(other.memory),
+            grain: self.grain,
         }
     }
 
@@ -80,6 +96,7 @@ impl Amounts {
             gpus: self.gpus.max(other.gpus),
             cpus: self.cpus.max(other.cpus),
             memory: self.memory.max(other.memory),
+            grain: self.grain,
         }
     }
 }

@@ -81,7 +81,8 @@ impl FreeIndex {
     fn emptiest_with(&self, gpus: u32, wanted: &Wanted<impl Fn(&Entry) -> bool>) -> Option<Entry> {
         let mut below = Amounts { gpus, ..Amounts::MAX };
         while below.cpus >= wanted.lowest.cpus {
-            let from = (Amounts { gpus, cpus: wanted.lowest.cpus, memory: 0 }, NodeId(0), 0);
+            let from =
+                (Amounts { gpus, cpus: wanted.lowest.cpus, ..Amounts::default() }, NodeId(0), 0);
             let to = (below, NodeId(u32::MAX), u32::MAX);
             let &(free, ..) = self.0.range(from..=to).next_back()?;
             if free.memory >= wanted.lowest.memory {
@@ -94,7 +95,7 @@ impl FreeIndex {
                 (Some(memory), _) if free.memory > wanted.lowest.memory => {
                     Amounts { memory, ..free }
                 }
-                (_, Some(cpus)) => Amounts { gpus, cpus, memory: u64::MAX },
+                (_, Some(cpus)) => Amounts { gpus, cpus, ..Amounts::MAX },
                 (_, None) => return None,
             };
         }

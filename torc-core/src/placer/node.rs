@@ -26,6 +26,7 @@ impl StepHere {
             gpus: count(&self.share.gpus),
             cpus: count(&self.share.cores),
             memory: self.share.memory,
+            grain: 0,
         }
     }
 }
@@ -63,7 +64,7 @@ impl Node {
             site,
             position,
             total,
-            free: total,
+            free: total.all_free(),
             steps: Vec::new(),
             jobs: Vec::new(),
             idle_at: Timestamp::default(),

@@ -67,7 +67,7 @@ impl Least {
             MemoryRequest::Bytes(bytes) => bytes,
             MemoryRequest::ShareOfCpus => 0,
         };
-        let single = Amounts { gpus: request.gpus, cpus: request.cpus, memory };
+        let single = Amounts { gpus: request.gpus, cpus: request.cpus, memory, grain: 0 };
         Self { single, single_runtime: runtime, ..common }
     }
 

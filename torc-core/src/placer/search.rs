@@ -106,7 +106,7 @@ fn lowest(request: &Request, group: &Group) -> Amounts {
             .min()
             .unwrap_or(0),
     };
-    Amounts { gpus: request.gpus, cpus: request.cpus, memory }
+    Amounts { gpus: request.gpus, cpus: request.cpus, memory, grain: 0 }
 }
 
 /// The nodes on which a gang would start now, in node order: of one allocation, where they waste

@@ -134,7 +134,7 @@ impl Converter<'_, '_> {
     }
 }
 
-fn read_number(text: &str) -> Value {
+pub(crate) fn read_number(text: &str) -> Value {
     match text.parse() {
         Ok(number) => Value::Int(number),
         Err(_) => Value::Float(text.parse().unwrap_or(f64::INFINITY)),

@@ -5,24 +5,33 @@
 //! all it finds. Nothing here reads a file: a [`Sources`] is asked. A format only makes the tree;
 //! nothing after it knows which one it was.
 
+mod completion;
 mod decode;
 mod json;
+mod launchers;
 mod lower;
 mod model;
 mod parameters;
 mod problems;
+mod slurm_settings;
 mod table;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod tree_checks;
-mod units;
+pub(crate) mod units;
 mod variables;
+mod write;
 mod yaml;
 
+pub use completion::{Completed, CompletionError, complete};
+use lower::Lowered;
 use problems::Problems;
+use serde_json::{Map, Value as Json};
+pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};
+pub(crate) use units::{slurm_signal, walltime};
 
 use crate::diagnostics::{Problem, Severity, Span};
 use crate::workflow::Workflow;
@@ -71,6 +80,9 @@ pub struct Context<'a> {
 pub struct Loaded {
     /// The workflow.
     pub workflow: Workflow,
+    /// The spec's `slurm_defaults`, as long options of sbatch. The workflow has them in its Slurm
+    /// schedulers; planned ones need them, too.
+    pub slurm_defaults: Map<String, Json>,
     /// What is legal, but probably not meant or not done, in the order of the source.
     pub warnings: Vec<Problem>,
 }
@@ -94,10 +106,7 @@ pub fn load(
     format: Option<Format>,
     context: &Context<'_>,
 ) -> Result<Loaded, Rejected> {
-    let source = match std::str::from_utf8(source_bytes) {
-        Ok(source) => source,
-        Err(error) => return Err(not_utf8(error.valid_up_to())),
-    };
+    let source = as_text(source_bytes)?;
     match format {
         Some(format) => load_as(source, format, context),
         None => load_as(source, Format::Yaml, context).or_else(|as_yaml| {
@@ -111,6 +120,10 @@ pub fn load(
     }
 }
 
+fn as_text(source: &[u8]) -> Result<&str, Rejected> {
+    std::str::from_utf8(source).map_err(|error| not_utf8(error.valid_up_to()))
+}
+
 const BOM: char = '\u{feff}';
 
 fn is_syntax(problem: &Problem) -> bool {
@@ -119,20 +132,18 @@ fn is_syntax(problem: &Problem) -> bool {
 
 fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded, Rejected> {
     let problems = Problems::new(source);
-    let workflow = workflow(source, format, context, &problems);
+    let loaded = tree(source, format, &problems).and_then(|root| lowered(root, context, &problems));
     let problems = problems.finish();
-    match workflow {
-        Some(workflow) => Ok(Loaded { workflow, warnings: problems }),
+    match loaded {
+        Some((Lowered { workflow, .. }, slurm_defaults)) => {
+            Ok(Loaded { workflow, slurm_defaults, warnings: problems })
+        }
         None => Err(Rejected { problems }),
     }
 }
 
-fn workflow(
-    source: &str,
-    format: Format,
-    context: &Context<'_>,
-    problems: &Problems<'_>,
-) -> Option<Workflow> {
+/// The tree of a text, as it is written.
+fn tree(source: &str, format: Format, problems: &Problems<'_>) -> Option<Node> {
     if let Some(at) = source.find('\0') {
         problems.push(nul_byte(at));
         return None;
@@ -143,16 +154,25 @@ fn workflow(
         Format::Yaml => yaml::parse(text, offset, problems),
         Format::Json => json::parse(text, offset, problems),
     };
-    let mut root = match root {
+    match root {
         Some(Node { value: Value::Null, .. }) | None if !problems.failed() => {
             problems.push(empty());
-            return None;
+            None
         }
-        root => root?,
-    };
+        root => root,
+    }
+}
+
+/// The workflow of a tree, with its `slurm_defaults`.
+fn lowered(
+    mut root: Node,
+    context: &Context<'_>,
+    problems: &Problems<'_>,
+) -> Option<(Lowered, Map<String, Json>)> {
     variables::apply(&mut root, problems);
-    let document = model::read(root, context.user, problems)?;
-    lower::lower(document, context.sources, problems)
+    let mut document = model::read(root, context.user, problems)?;
+    let slurm_defaults = std::mem::take(&mut document.slurm_defaults);
+    Some((lower::lower(document, context.sources, problems)?, slurm_defaults))
 }
 
 fn empty() -> Problem {

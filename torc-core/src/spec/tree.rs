@@ -81,6 +81,25 @@ impl Node {
         }
     }
 
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Map(entries) => {
+                entries.iter_mut().find(|(name, _)| &*name.value == key).map(|(_, node)| node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives a map an entry, in the place of one of that key if there is one.
+    pub(crate) fn set(&mut self, key: &str, node: Self) {
+        if let Some(known) = self.get_mut(key) {
+            *known = node;
+        } else if let Value::Map(entries) = &mut self.value {
+            entries.push((Spanned::new(key.into(), Span::default()), node));
+        }
+    }
+
     /// How much it costs to hold a copy: its nodes, and its text in units of 64 bytes.
     pub(crate) fn weight(&self) -> usize {
         match &self.value {

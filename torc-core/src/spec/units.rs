@@ -152,6 +152,24 @@ pub(crate) fn walltime(text: &str) -> Result<Duration, Malformed> {
     }
 }
 
+/// A duration as Slurm writes walltimes: `HH:MM:SS` or `D-HH:MM:SS`. A part of a second counts as one.
+pub(crate) fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if days == 0 { clock } else { format!("{days}-{clock}") }
+}
+
+/// Bytes as a spec writes them, exactly: `64g`, `1536m`.
+pub(crate) fn written_memory(bytes: u64) -> String {
+    let units = [(40, 't'), (30, 'g'), (20, 'm'), (10, 'k')];
+    let unit = units.iter().find(|(bits, _)| bytes >= 1 << bits && bytes.is_multiple_of(1 << bits));
+    match unit {
+        Some((bits, letter)) => format!("{}{letter}", bytes >> bits),
+        None => bytes.to_string(),
+    }
+}
+
 /// The number of a signal from `SIGTERM`, `TERM` or `15`; the names and numbers are those of
 /// signal(7) on Linux that make sense as a request to end.
 pub(crate) fn signal(text: &str) -> Result<i32, Malformed> {
@@ -173,6 +191,23 @@ pub(crate) fn signal(text: &str) -> Result<i32, Malformed> {
         Some(number) => Ok(number),
         None => malformed("there is no such signal", "write a signal such as `SIGTERM` or `15`"),
     }
+}
+
+/// A signal as srun's `--signal` has it: the signal, and the seconds before the end at which it is
+/// sent; 60 when none are said (srun(1)).
+pub(crate) fn slurm_signal(text: &str) -> Result<(i32, u64), Malformed> {
+    const USUAL_SECONDS: u64 = 60;
+    const MOST_SECONDS: u64 = 65_535;
+    let help = "write a signal and seconds such as `TERM@120`";
+    let (name, seconds) = match text.split_once('@') {
+        None => (text, USUAL_SECONDS),
+        Some((name, seconds)) => match seconds.parse() {
+            Ok(seconds) if seconds <= MOST_SECONDS => (name, seconds),
+            _ => return malformed("the time before the end is not 0 to 65535 seconds", help),
+        },
+    };
+    let number = signal(name.strip_prefix("R:").unwrap_or(name))?;
+    Ok((number, seconds))
 }
 
 #[cfg(test)]
@@ -238,6 +273,24 @@ mod tests {
         {
             assert!(walltime(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let check = |seconds: u64, text: &str| {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!(clock(duration), text);
+            assert_eq!(walltime(text), Ok(duration));
+        };
+        check(1, "00:00:01");
+        check(7_800, "02:10:00");
+        check(86_399, "23:59:59");
+        check(93_784, "1-02:03:04");
+        assert_eq!(clock(Duration::from_millis(59_001)), "00:01:00");
+        for bytes in [1, 1000, 1024, 1536 << 20, 64 << 30, 3 << 40, u64::MAX] {
+            assert_eq!(memory(&written_memory(bytes)), Ok(bytes));
+        }
+        assert_eq!(written_memory(1536 << 20), "1536m");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::resources::NodeInventory;
 use crate::time::Timestamp;
 
 /// A source of allocations: Slurm, this host, or a site's own.
@@ -95,12 +96,29 @@ pub struct AllocationRequest {
 pub struct NodeShape {
     /// CPUs.
     pub cpus: u32,
+    /// How many of them share a core, which only one job gets.
+    pub threads_per_core: u32,
     /// Bytes of memory.
     pub memory: u64,
     /// GPUs.
     pub gpus: u32,
     /// Nodes of this kind.
     pub count: u32,
+}
+
+impl NodeShape {
+    /// What a node of this kind would offer if all of it were granted.
+    pub fn inventory(&self, name: &str) -> NodeInventory {
+        // A placement names a core, or a GPU, with 16 bits.
+        let named = |count: u32| 0..count.min(u32::from(u16::MAX));
+        NodeInventory {
+            name: name.into(),
+            cores: named(self.cpus).collect(),
+            threads_per_core: self.threads_per_core,
+            memory: self.memory,
+            gpus: named(self.gpus).map(|gpu| gpu.to_string().into()).collect(),
+        }
+    }
 }
 
 /// What is known about the nodes of a source.
@@ -142,12 +160,20 @@ pub enum AllocationState {
         /// The source's own words.
         reason: String,
     },
+    /// The source has it, but says something about it that torc does not know, such as a state of a
+    /// release to come. Nothing follows from that, least of all that it has ended.
+    Unclear {
+        /// The source's own words.
+        words: String,
+    },
     /// The source knows nothing of it: it never was, or has been forgotten since it ended.
     Unknown,
 }
 
 /// How an allocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum AllocationEnd {
     /// Its command exited with 0.
@@ -165,6 +191,7 @@ pub enum AllocationEnd {
     /// Its command used too much memory.
     OutOfMemory,
     /// Nobody knows.
+    #[default]
     Unknown,
 }
 

@@ -1,189 +1,125 @@
-//! What steps have used, from Slurm's accounting (sacct(1)).
+//! What sacct is asked about jobs that the queue has forgotten, and its answers.
 //!
-//! Asked for later, in batches, never on the way from one step to the next: the accounting may lag by
-//! minutes, or not be there at all. What it does not say is not known; that is no error.
+//! Pure. Accounting may be late, or not kept at all; it is asked only for what nobody else can tell, and
+//! it never says that something lives.
 
-use std::collections::HashMap;
+use super::duration::parse_moment;
+use super::queue::{SeenJob, has_mark};
+use super::records::{FIELD, Garbled};
+use super::states::{self, JobWords};
 
-use torc_core::ids::StepId;
-use torc_core::traits::Usage;
-
-use super::command::{Call, CommandError, Programs};
-
-const FIELDS: &str = "JobID,JobName,State,TotalCPU,MaxRSS";
-
-/// Slurm's accounting.
-#[derive(Clone, Debug)]
-pub struct Accounting {
-    programs: Programs,
+/// sacct's arguments for where these jobs stand.
+pub(super) fn ask_states(ids: &[u64]) -> Vec<String> {
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    ask("JobIDRaw,State,Start,End,Reason", format!("--jobs={}", ids.join(",")))
 }
 
-/// What the accounting says about a step that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepUsage {
-    /// How it ended, in Slurm's words: `COMPLETED`, `OUT_OF_MEMORY`.
-    pub state: String,
-    /// Processor time of all its processes, and the largest memory of one of its tasks.
-    pub usage: Usage,
+/// How far back the accounting is searched for a mark: far longer than a crash goes unnoticed.
+const DAYS_SEARCHED: u32 = 30;
+
+/// sacct's arguments for the marks of the jobs of the user with this number.
+pub(super) fn ask_marks(user: u32) -> Vec<String> {
+    let mut args = ask("JobIDRaw,Comment,SubmitLine", format!("--user={user}"));
+    args.push(format!("--starttime=now-{DAYS_SEARCHED}days"));
+    args
 }
 
-impl Accounting {
-    /// The accounting that these programs ask.
-    pub fn new(programs: Programs) -> Self {
-        Self { programs }
-    }
+fn ask(fields: &str, which: String) -> Vec<String> {
+    // Allocations only: a step says nothing about its allocation.
+    let common = ["--noheader", "--parsable2", "--allocations"].map(str::to_owned);
+    let named = [format!("--delimiter={FIELD}"), format!("--format={fields}"), which];
+    common.into_iter().chain(named).collect()
+}
 
-    /// What these steps of a Slurm job used, as far as it is known by now. Empty where nothing is
-    /// accounted.
-    ///
-    /// # Errors
-    /// When sacct cannot be run now; ask again.
-    pub async fn usage(
-        &self,
-        job: &str,
-        steps: &[StepId],
-    ) -> Result<HashMap<StepId, StepUsage>, CommandError> {
-        let args = ["--noheader", "--parsable2", "--duplicates", "--jobs", job, "--format", FIELDS];
-        let answer = match self.programs.run(Call::new("sacct", args)).await {
-            Err(error) if is_not_accounted(&error) => return Ok(HashMap::new()),
-            answer => answer?,
+/// sacct's answer about where jobs stand.
+///
+/// # Errors
+/// When it is garbled.
+pub(super) fn read_states(answer: &str) -> Result<Vec<SeenJob>, Garbled> {
+    let mut found = Vec::new();
+    for line in answer.lines().filter(|line| !line.trim().is_empty()) {
+        let fields: Vec<&str> = line.split(FIELD).collect();
+        let [id, state, start, end, reason] = fields[..] else {
+            return Err(Garbled::new("sacct", line));
         };
-        let mut found = parse(answer.text()?);
-        found.retain(|step, _| steps.contains(step));
-        Ok(found)
+        let words = JobWords { state, reason, start: parse_moment(start), end: parse_moment(end) };
+        let id = id.parse().map_err(|_| Garbled::new("sacct", id))?;
+        found.push(SeenJob { id, state: states::read_from_accounting(&words) });
     }
+    Ok(found)
 }
 
-fn is_not_accounted(error: &CommandError) -> bool {
-    error.stderr().is_some_and(|words| words.contains("accounting storage is disabled"))
-}
-
-/// The steps that have ended. When an allocation loses a node, its steps that run are recorded once for
-/// the time before and once for the time after.
-fn parse(text: &str) -> HashMap<StepId, StepUsage> {
-    let mut found: HashMap<StepId, StepUsage> = HashMap::new();
-    for line in text.lines() {
-        let Some((step, entry)) = read(line) else { continue };
-        match found.get_mut(&step) {
-            Some(known) => {
-                known.usage.cpu_ms = known.usage.cpu_ms.saturating_add(entry.usage.cpu_ms);
-                known.usage.peak_memory = known.usage.peak_memory.max(entry.usage.peak_memory);
-                known.state = entry.state;
-            }
-            None => {
-                found.insert(step, entry);
-            }
-        }
-    }
-    found.retain(|_, entry| !matches!(entry.state.as_str(), "RUNNING" | "PENDING" | "SUSPENDED"));
-    found
-}
-
-/// `41.7|wf1_j2_r1_a1|COMPLETED|00:00.012|1234K`.
-fn read(line: &str) -> Option<(StepId, StepUsage)> {
-    let mut fields = line.split('|');
-    let mut next = || fields.next();
-    let (id, name, state, cpu, memory) = (next()?, next()?, next()?, next()?, next()?);
-    if !id.contains('.') {
-        return None;
-    }
-    let usage = Usage {
-        cpu_ms: milliseconds(cpu).unwrap_or_default(),
-        peak_memory: bytes(memory).filter(|&bytes| bytes > 0),
-    };
-    Some((name.parse().ok()?, StepUsage { state: state.to_owned(), usage }))
-}
-
-/// `[D-[HH:]]MM:SS[.mmm]`.
-fn milliseconds(text: &str) -> Option<u64> {
-    let (days, rest) = text.split_once('-').unwrap_or(("0", text));
-    let (clock, fraction) = rest.split_once('.').unwrap_or((rest, ""));
-    let mut seconds = days.parse::<u64>().ok()?.checked_mul(24 * 3600)?;
-    let parts: Vec<u64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    if parts.is_empty() || parts.len() > 3 {
-        return None;
-    }
-    let clock =
-        parts.iter().try_fold(0_u64, |sum, part| sum.checked_mul(60)?.checked_add(*part))?;
-    seconds = seconds.checked_add(clock)?;
-    let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
-    seconds.checked_mul(1000)?.checked_add(digits.parse().ok()?)
-}
-
-/// `1234K`, `1.50M`; without a unit bytes.
-fn bytes(text: &str) -> Option<u64> {
-    let (number, power) = match text.char_indices().next_back()? {
-        (end, 'K') => (&text[..end], 1),
-        (end, 'M') => (&text[..end], 2),
-        (end, 'G') => (&text[..end], 3),
-        (end, 'T') => (&text[..end], 4),
-        _ => (text, 0),
-    };
-    let unit = 1024_u64.pow(power);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let thousandths: String = fraction.chars().chain("000".chars()).take(3).collect();
-    let rest = unit / 1000 * thousandths.parse::<u64>().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(rest)
+/// The job with this mark, from sacct's answer about marks. A line without fields goes on the command of
+/// some other submission, which had line breaks.
+pub(super) fn read_marked(answer: &str, key: &str) -> Option<u64> {
+    let records = answer.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(FIELD).collect();
+        let [id, comment, submission] = fields[..] else { return None };
+        (has_mark(comment, key) || has_mark(submission, key)).then(|| id.parse().ok()).flatten()
+    });
+    records.min()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use torc_core::traits::{AllocationEnd, AllocationState};
+
     use super::*;
 
-    const ANSWER: &str = "43|f.sh|RESIZING|00:00.014|
-43.batch|batch|RESIZING|00:00:00|
-43.0|wf1_j1_r1_a1|COMPLETED|00:01.250|2048K
-43.3|wf1_j2_r1_a1|RESIZING|01:00:00|1.50G
-43.4|wf1_j3_r1_a1|OUT_OF_MEMORY|1-00:00:01|
-43.5|bash|COMPLETED|00:01|1K
-43|f.sh|COMPLETED|00:00.001|
-43.3|wf1_j2_r1_a1|CANCELLED by 0|00:00.500|1M
-43.6|wf1_j4_r1_a1|RUNNING|00:00:00|
-43.7|wf1_j5_r1_a1|FAILED|what|ever
-";
-
     #[test]
-    fn steps_are_found_by_name() {
-        let found = parse(ANSWER);
-        let check = |name: &str, state: &str, cpu_ms, peak_memory| {
-            let expected =
-                StepUsage { state: state.to_owned(), usage: Usage { cpu_ms, peak_memory } };
-            assert_eq!(found.get(&name.parse().expect("a step")), Some(&expected), "{name}");
-        };
-        assert_eq!(found.len(), 4);
-        check("wf1_j1_r1_a1", "COMPLETED", 1250, Some(2 << 20));
-        check(
-            "wf1_j2_r1_a1",
-            "CANCELLED by 0",
-            3_600_500,
-            Some((1 << 30) + (1 << 30) / 1000 * 500),
+    fn questions_do_not_depend_on_a_users_settings() {
+        let shown = |args: Vec<String>| args.join(" ").replace(FIELD, "|");
+        assert_eq!(
+            shown(ask_states(&[7, 8])),
+            "--noheader --parsable2 --allocations --delimiter=| --format=JobIDRaw,State,Start,End,Reason --jobs=7,8"
         );
-        check("wf1_j3_r1_a1", "OUT_OF_MEMORY", 86_401_000, None);
-        check("wf1_j5_r1_a1", "FAILED", 0, None);
+        assert_eq!(
+            shown(ask_marks(1000)),
+            "--noheader --parsable2 --allocations --delimiter=| --format=JobIDRaw,Comment,SubmitLine --user=1000 --starttime=now-30days"
+        );
     }
 
     #[test]
-    fn times_and_sizes_are_read() {
-        let check = |text: &str, expected: Option<u64>| {
-            assert_eq!(milliseconds(text), expected, "{text}");
-        };
-        check("00:00.004", Some(4));
-        check("2-03:04:05.5", Some(((2 * 24 + 3) * 3600 + 4 * 60 + 5) * 1000 + 500));
-        check("", None);
-        check("1:2:3:4", None);
-        check("99999999999999999999:00", None);
-        assert_eq!(bytes("0"), Some(0));
-        assert_eq!(bytes("17"), Some(17));
-        assert_eq!(bytes("3T"), Some(3 << 40));
-        assert_eq!(bytes(""), None);
-        assert_eq!(bytes("é"), None);
+    fn the_accounting_finds_marks_in_lines_of_submission() {
+        let text = "1||sbatch --parsable\n2||srun python -c x=1\nprint(x)\n3||sbatch --parsable --comment=k-3\n4|k-4|sbatch x\n5||sbatch --comment=own words k-5 --parsable\n"
+            .replace('|', &FIELD.to_string());
+        let check = |key: &str, expected| assert_eq!(read_marked(&text, key), expected);
+        check("k-3", Some(3));
+        check("k-4", Some(4));
+        check("k-5", Some(5));
+        check("k", None);
+        check("print(x)", None);
     }
 
-    proptest::proptest! {
+    #[test]
+    fn the_accounting_tells_only_of_ends() {
+        let text = "5|CANCELLED by 0|1|2|None\n6|RUNNING|1|Unknown|None\n7|NODE_FAIL|1|2|None\n"
+            .replace('|', &FIELD.to_string());
+        let seen = read_states(&text).unwrap();
+        let ended =
+            |cause, reason: &str| AllocationState::Ended { cause, reason: reason.to_owned() };
+        let expected = [
+            (5, ended(AllocationEnd::Cancelled, "CANCELLED by 0")),
+            (6, AllocationState::Unknown),
+            (7, ended(AllocationEnd::NodeFailed, "NODE_FAIL")),
+        ];
+        assert_eq!(seen, expected.map(|(id, state)| SeenJob { id, state }));
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        assert!(read_states("sacct: hello\n").is_err());
+        assert!(read_states("x\u{1f}FAILED\u{1f}1\u{1f}2\u{1f}None\n").is_err());
+    }
+
+    proptest! {
         #[test]
-        fn no_words_make_it_panic(text in "\\PC*", line in "[0-9.]{0,5}\\|wf1_j1_r1_a1\\|[A-Z]*\\|[0-9:.-]*\\|[0-9.]*[KMGT]?") {
-            parse(&text);
-            parse(&line);
+        fn no_words_make_it_panic(text in "\\PC*", fields in "[0-9a-zA-Z:\u{1f}\n\\-]{0,60}") {
+            for text in [text, fields] {
+                let _ = read_states(&text);
+                let _ = read_marked(&text, "k");
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Slurm: what launches steps inside an allocation.
+//! Slurm: where allocations come from, and what launches steps inside one.
 //!
-//! One worker on the first node starts every step with srun, as a child of a keeper. What srun says, not
-//! its exit code, is the evidence of how a step ended; Slurm's other programs are asked in batches, off
-//! the path from one step's end to the next one's start.
+//! Everything that Slurm is asked or told goes through its client programs, in batches, with deadlines;
+//! what is said and what is answered is rendered and read by pure functions. The scheduler keeps no
+//! books: what it says is what Slurm said just now. Inside an allocation, one worker on the first node
+//! starts every step with srun, as a child of a keeper; what srun says, not its exit code, is the
+//! evidence of how a step ended.
 
 mod accounting;
 mod allocation;
@@ -17,8 +19,17 @@ pub mod hostlist;
 mod inventory;
 mod launcher;
 mod nodes;
+mod options;
 mod outcome;
+mod partitions;
+mod position;
+mod queue;
+mod records;
+mod refusals;
+mod scheduler;
+pub mod script;
 mod service;
+pub mod settings;
 pub mod show;
 mod sights;
 pub mod states;
@@ -26,10 +37,15 @@ mod steps;
 mod stop;
 mod task;
 mod terms;
+mod usage;
 pub mod version;
 
-pub use accounting::{Accounting, StepUsage};
 pub use allocation::{AllocationError, SlurmAllocation};
 pub use command::{Answer, Call, CommandError, Programs};
 pub use executor::{SlurmConfig, SlurmExecutor, SlurmStartError};
 pub use launcher::SrunLauncher;
+pub use partitions::{NodeKind, Partition};
+pub use position::QueuePosition;
+pub use scheduler::SlurmScheduler;
+pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
+pub use usage::{Accounting, StepUsage};

@@ -37,7 +37,7 @@ pub fn read(job: &JobWords<'_>) -> AllocationState {
             Some(cause) => AllocationState::Ended { cause, reason: full_words(job) },
             // REVOKED is one of these: a sibling in another cluster of a federation has taken over, and
             // what becomes of it is not said here.
-            None => AllocationState::Unknown,
+            None => AllocationState::Unclear { words: full_words(job) },
         },
     }
 }
@@ -166,9 +166,13 @@ mod tests {
 
     #[test]
     fn unknown_words_say_nothing() {
-        for state in ["REVOKED", "UPDATE_DB", "HIBERNATED", "", " ", "running", "42", "RUNNINGX"] {
-            check(state, "None", &AllocationState::Unknown);
-        }
+        let unclear = |words: &str| AllocationState::Unclear { words: words.to_owned() };
+        check("REVOKED", "None", &unclear("REVOKED"));
+        check("UPDATE_DB", "None", &unclear("UPDATE_DB"));
+        check("HIBERNATED", "Winter", &unclear("HIBERNATED: Winter"));
+        check("", "None", &unclear(""));
+        check("running", "None", &unclear("running"));
+        check("RUNNINGX", "None", &unclear("RUNNINGX"));
     }
 
     #[test]

@@ -1,9 +1,21 @@
 //! Whether there is a cluster, and how a test gets an allocation of it.
 
 use std::io::Write;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
-use crate::site::{Test, Where};
+use crate::site::{Test, Where, appears};
+
+/// Names the folder through which a test inside talks to its submitter.
+const FOLDER: &str = "TORC_TEST_FOLDER";
+
+/// In that folder: the node that is to die, and that it has.
+const DOOMED: &str = "doomed";
+const DEAD: &str = "dead";
+
+/// And that the test passed.
+const PASSED: &str = "passed";
 
 /// What this program is called with inside an allocation, before the name of a test.
 const INSIDE: &str = "__inside";
@@ -23,6 +35,7 @@ pub(crate) fn run_inside_if_asked(suites: &[(&str, &[Test])]) -> Option<ExitCode
         let name = wanted.strip_prefix(&format!("{suite}::"));
         if let Some(test) = tests.iter().find(|test| Some(test.name) == name) {
             (test.run)();
+            std::fs::write(folder().join(PASSED), "").expect("can be told");
             return Some(ExitCode::SUCCESS);
         }
     }
@@ -52,7 +65,7 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
     let script = "#!/bin/bash\nexec \"$@\"\n";
     let file = folder.path().join("script");
     std::fs::write(&file, script).map_err(|error| error.to_string())?;
-    let submitted = Command::new("sbatch")
+    let mut submitted = Command::new("sbatch")
         .args(["--wait", "--exclusive", "--mem=0", "--no-kill", "--no-requeue", "--time=10"])
         .args([format!("--nodes={nodes}"), format!("--partition={partition}")])
         .args([format!("--output={}", output.display()), format!("--job-name=test-{}", test.name)])
@@ -60,13 +73,62 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
         .arg(&file)
         .arg(program)
         .args([INSIDE, name])
-        .output()
+        .env(FOLDER, folder.path())
+        .stdout(Stdio::null())
+        .spawn()
         .map_err(|error| error.to_string())?;
-    if submitted.status.success() {
+    let (status, doomed) = attend(&mut submitted, folder.path());
+    if let Some(node) = doomed {
+        harness("revive-node", &node);
+    }
+    // sbatch's word alone is none: a job that Slurm has forgotten has not failed.
+    if status.success() && folder.path().join(PASSED).exists() {
         return Ok(());
     }
     let said = std::fs::read_to_string(&output).unwrap_or_default();
-    Err(format!("{}\n{said}", String::from_utf8_lossy(&submitted.stderr)))
+    Err(format!("the batch job failed ({status}):\n{said}"))
+}
+
+/// Waits for a batch job, and lets a node die if it asks for that. From outside: what is started inside
+/// of a job ends with it.
+fn attend(submitted: &mut Child, folder: &Path) -> (ExitStatus, Option<String>) {
+    let mut doomed = None;
+    loop {
+        if let Some(status) = submitted.try_wait().expect("sbatch can be waited for") {
+            return (status, doomed);
+        }
+        if doomed.is_none()
+            && let Ok(node) = std::fs::read_to_string(folder.join(DOOMED))
+            && let Some(node) = node.strip_suffix('\n')
+        {
+            harness("fail-node", node);
+            doomed = Some(node.to_owned());
+            std::fs::write(folder.join(DEAD), "\n").expect("can be told");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn harness(script: &str, node: &str) {
+    let done = Command::new(scripts().join(script)).arg(node).output();
+    let done = done.expect("the script runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script} {node}: {said}");
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slurm")
+}
+
+/// Where a test inside talks to its submitter.
+fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).expect("a submitter").into()
+}
+
+/// Lets a node die; returns when it is dead.
+pub(crate) async fn fail(node: &str) {
+    std::fs::write(folder().join(DOOMED), format!("{node}\n")).expect("can be asked for");
+    appears(&folder().join(DEAD)).await;
 }
 
 /// Says why there is no such partition.

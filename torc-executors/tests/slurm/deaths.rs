@@ -1,13 +1,12 @@
 //! What is left when something that watches dies, and when the allocation itself ends.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use torc_core::traits::{NodeState, Outcome, StepEvent};
 
-use crate::cluster::not_run_here;
+use crate::cluster::fail;
 use crate::site::{Site, Test, Where, appears, run, step_id, steps_left};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -210,27 +209,7 @@ fn the_end_of_the_allocation() {
     });
 }
 
-/// A script of the project's own cluster, if it is that.
-fn harness(script: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slurm").join(script);
-    file.exists().then_some(file)
-}
-
-/// Brings a node back, whatever becomes of the test.
-struct Revive(PathBuf, String);
-
-impl Drop for Revive {
-    fn drop(&mut self) {
-        let revived = Command::new(&self.0).arg(&self.1).status();
-        assert!(revived.is_ok_and(|status| status.success()), "{} stays dead", self.1);
-    }
-}
-
 fn a_node_that_dies() {
-    let (Some(fail), Some(revive)) = (harness("fail-node"), harness("revive-node")) else {
-        not_run_here("torc-executors deaths: no tests/slurm/fail-node, so no node dies");
-        return;
-    };
     run(async {
         let mut site = Site::new().await;
         // The first node is the batch script's, and survives.
@@ -243,9 +222,7 @@ fn a_node_that_dies() {
         for file in ["ready1", "ready20", "ready21"] {
             appears(&site.path(file)).await;
         }
-        let _revive = Revive(revive, doomed.clone());
-        let failed = Command::new(fail).arg(&doomed).status().expect("the script runs");
-        assert!(failed.success());
+        fail(&doomed).await;
         // Slurm does not know it yet: srun cannot reach the node, or finds it gone.
         let mut step = site.step(3, "true");
         step.nodes = vec![site.share(2, 1)];

@@ -34,6 +34,7 @@ impl Driver {
         let is_due = !self.held.is_empty()
             || self.conclusion.is_some()
             || self.failure.is_some()
+            || self.is_detached
             || self.flush_at.is_some_and(|at| at <= Instant::now());
         if self.commit.is_some() || !has_work || !is_due {
             return;

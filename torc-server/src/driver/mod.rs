@@ -7,6 +7,9 @@
 
 mod commits;
 mod performance;
+mod requests;
+mod served;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,17 +18,23 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use torc_core::diagnostics::nearest;
-use torc_core::engine::{Conclusion, Effect, Engine, Event, JobStatus, LaunchContext, Phase};
-use torc_core::ids::{AttemptId, JobId};
+use torc_core::engine::{
+    ActionCommand, Conclusion, Engine, Event, JobStatus, LaunchContext, Phase,
+};
+use torc_core::ids::{AllocationId, AttemptId, JobId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
+use torc_core::traits::{
+    AllocationHandle, Executor, ExecutorError, PlannedStart, StepEvent, StepSignal,
+};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::clock::now;
-use crate::handle::{Input, RequestError};
+use crate::handle::{Acknowledgement, Input, RequestError};
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
+use crate::workers::WorkerLink;
 use commits::{CommitState, CommitUnderWay};
+pub(crate) use served::{Served, Surroundings};
 
 /// How long an event that nothing waits for may stay in memory. Short beside any job that a person
 /// would miss, long beside a commit.
@@ -77,6 +86,10 @@ pub(crate) struct Driver {
     /// Nothing can be launched any more.
     failure: Option<ExecutorError>,
     conclusion: Option<Conclusion>,
+    /// The server ends, and the run goes on without it.
+    is_detached: bool,
+    /// A server drives it, and gets nodes from schedulers; `None`: it has its nodes.
+    served: Option<Served>,
 }
 
 /// What a driver is made of.
@@ -91,6 +104,7 @@ pub(crate) struct DriverParts {
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
     pub(crate) notices: mpsc::UnboundedSender<String>,
     pub(crate) max_parallel_jobs: usize,
+    pub(crate) served: Option<Served>,
 }
 
 /// What is to be done once the events that led to it are durable.
@@ -102,6 +116,23 @@ struct Held {
     restarts: Vec<(RestartReply, Result<RestartReport, RequestError>)>,
     /// Launches that these events clear. Nothing waits for them.
     clearances: Vec<(JobId, AttemptId)>,
+    /// Workers to be taken in.
+    welcomes: Vec<(AllocationId, WorkerLink)>,
+    /// Steps that their workers are to end.
+    strangers: Vec<(AllocationId, StepId)>,
+    acknowledgements: Vec<Acknowledgement>,
+    /// Steps that have ended, and what their scheduler calls their allocation.
+    accountable: Vec<(AllocationHandle, StepId)>,
+    /// Commands of actions to be run.
+    commands: Vec<ActionCommand>,
+    /// Allocations to be asked for.
+    wishes: Vec<AllocationId>,
+    /// Allocations that are not wanted any more.
+    cancellations: Vec<(WorkflowId, AllocationId)>,
+    /// Wishes that are of no use now.
+    withdrawals: Vec<AllocationId>,
+    /// Workers to be told to leave.
+    leaves: Vec<AllocationId>,
 }
 
 type RestartReply = oneshot::Sender<Result<RestartReport, RequestError>>;
@@ -113,6 +144,14 @@ impl Held {
             && self.launches.is_empty()
             && self.cancels.is_empty()
             && self.restarts.is_empty()
+            && self.welcomes.is_empty()
+            && self.strangers.is_empty()
+            && self.acknowledgements.is_empty()
+            && self.commands.is_empty()
+            && self.wishes.is_empty()
+            && self.cancellations.is_empty()
+            && self.withdrawals.is_empty()
+            && self.leaves.is_empty()
     }
 }
 
@@ -143,12 +182,16 @@ impl Driver {
             cleared: HashSet::new(),
             failure: None,
             conclusion: None,
+            is_detached: false,
+            served: parts.served,
         }
     }
 
-    /// Drives the run to where nothing more happens by itself, and closes the store.
+    /// Drives the run to where nothing more happens by itself, and closes the store if nobody else
+    /// uses it.
     pub(crate) async fn drive(mut self) -> Result<(Engine, Conclusion), DriveError> {
         let mut inputs = Vec::new();
+        self.take_up();
         loop {
             let launches = self.decide(&mut inputs, now());
             self.launch(launches).await;
@@ -158,8 +201,15 @@ impl Driver {
                     self.store.close().await?;
                     return Err(failure.into());
                 }
-                if let Some(conclusion) = self.conclusion {
-                    self.store.close().await?;
+                if self.is_detached {
+                    return Ok((self.engine, Conclusion::Stopped));
+                }
+                if let Some(conclusion) = self.conclusion
+                    && self.has_let_go()
+                {
+                    if self.served.is_none() {
+                        self.store.close().await?;
+                    }
                     return Ok((self.engine, conclusion));
                 }
             }
@@ -175,14 +225,15 @@ impl Driver {
 
     /// Waits for something to happen.
     async fn wait(&mut self, inputs: &mut Vec<Input>) -> Woken {
+        let decide_at = self.engine.next_expiry().into_iter().chain(self.mind_at()).min();
         let (writing, retry_at) = match self.commit.as_mut().map(|commit| &mut commit.state) {
             Some(CommitState::Writing(done)) => (Some(done), None),
             Some(CommitState::Waiting { until, .. }) => (None, Some(*until)),
             None => (None, None),
         };
         let flush_at = self.flush_at.filter(|_| writing.is_none() && retry_at.is_none());
-        let allocation_end = next_allocation_end(&self.engine);
-        let wake_at = [flush_at, retry_at, allocation_end].into_iter().flatten().min();
+        let decide_at = decide_at.map(|at| Instant::now() + at.since(now()));
+        let wake_at = [flush_at, retry_at, decide_at].into_iter().flatten().min();
         let time = async {
             match wake_at {
                 Some(at) => sleep_until(at).await,
@@ -211,7 +262,18 @@ impl Driver {
     fn decide(&mut self, inputs: &mut Vec<Input>, now: Timestamp) -> Vec<Event> {
         for input in inputs.drain(..) {
             match input {
-                Input::Step(report) => self.take_report(report),
+                Input::Step(report, None) => self.take_report(report),
+                Input::Step(report, Some(wanted)) => self.take_step(report, Some(&wanted.link)),
+                Input::Worker(input) => self.take_worker(input, now),
+                Input::Allocation(allocation, input) => {
+                    self.take_allocation(allocation, input, now);
+                }
+                Input::CommandEnded(ended, code) => {
+                    let ActionCommand { action, worker, command } = ended;
+                    let at = now;
+                    self.apply(Event::ActionCommandEnded { at, action, worker, command, code });
+                }
+                Input::Accounted(figures) => self.account(figures, now),
                 Input::Look(id, look) => self.look(id, look),
                 Input::Cancel(request, reply) => {
                     let report = self.cancel(&request, now);
@@ -220,6 +282,10 @@ impl Driver {
                 Input::PutBack(reply) => {
                     let report = self.put_back(now);
                     self.held.restarts.push((reply, report));
+                }
+                Input::Detach => {
+                    self.is_detached = true;
+                    self.flush_at = Some(Instant::now());
                 }
                 Input::Stop => self.apply(Event::StopRequested { at: now }),
                 Input::Kill => {
@@ -234,8 +300,10 @@ impl Driver {
         for allocation in expired {
             self.apply(Event::AllocationExpired { at: now, allocation });
         }
+        self.act(now);
         let launches = self.dispatch(now);
         self.conclude(now);
+        self.mind_allocations(now);
         if !self.pending.is_empty() && self.flush_at.is_none() {
             self.flush_at = Some(Instant::now() + FLUSH_AFTER);
         }
@@ -260,7 +328,11 @@ impl Driver {
                 _ => false,
             });
         self.held.launches.extend(held);
-        if let Some(event) = self.engine.clear_ahead(now) {
+        // A worker goes on when its server dies: then nobody could say which of the cleared launches
+        // had taken place.
+        if self.served.is_none()
+            && let Some(event) = self.engine.clear_ahead(now)
+        {
             self.held.clearances.extend(clearances(&self.engine, &event));
             self.pending.push(event);
         }
@@ -284,10 +356,7 @@ impl Driver {
     fn apply(&mut self, event: Event) {
         match self.engine.apply(&event) {
             Ok(effects) => {
-                let signals = effects.into_iter().map(|effect| match effect {
-                    Effect::Signal { job, attempt, signal } => (job, attempt, signal),
-                });
-                self.held.signals.extend(signals);
+                self.hold_effects(effects);
                 self.pending.push(event);
             }
             Err(refused) => tracing::debug!(%refused, "an event came too late"),
@@ -345,7 +414,7 @@ impl Driver {
         if put_back > 0 {
             self.apply(Event::JobsPutBack { at: now, jobs });
         }
-        Ok(RestartReport { put_back })
+        Ok(RestartReport { put_back, is_new_run: false })
     }
 }
 
@@ -354,14 +423,6 @@ fn clearances(engine: &Engine, event: &Event) -> Vec<(JobId, AttemptId)> {
     let Event::LaunchesCleared { jobs, .. } = event else { return Vec::new() };
     let each = jobs.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId);
     each.map(|job| (job, engine.next_attempt(job))).collect()
-}
-
-/// When the next allocation's time is up.
-fn next_allocation_end(engine: &Engine) -> Option<Instant> {
-    let now = now();
-    let ends = engine.live_allocations().filter_map(|allocation| allocation.ends_at);
-    let next = ends.filter(|ends_at| *ends_at > now).min()?;
-    Some(Instant::now() + next.since(now))
 }
 
 /// The jobs with these names.

@@ -4,14 +4,17 @@ use tokio::time::Instant;
 use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
 use torc_core::traits::ExecutorError;
+use torc_core::wire::link::ToWorker;
 
 use super::{Driver, Held};
 use crate::clock::now;
-use crate::handle::{LookFn, RequestError};
-use crate::view::View;
+use crate::handle::{Acknowledgement, LookFn, RequestError};
+use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 impl Driver {
     pub(super) async fn perform(&mut self, held: Held) {
+        self.welcome(held.welcomes);
+        self.end_strangers(&held.strangers);
         self.launch(held.launches).await;
         for (job, attempt, signal) in held.signals {
             let signaled = self.executor.signal(self.engine.step_id(job, attempt), signal).await;
@@ -23,6 +26,28 @@ impl Driver {
         }
         for (reply, report) in held.restarts {
             let _ = reply.send(report);
+        }
+        Acknowledgement::send_all(held.acknowledgements);
+        for command in held.commands {
+            self.run_command(command);
+        }
+        for allocation in held.wishes {
+            self.wish(allocation);
+        }
+        let Some(served) = &self.served else { return };
+        if let Some(accountant) = &served.around.accountant {
+            held.accountable.into_iter().for_each(|(handle, step)| accountant.ended(handle, step));
+        }
+        for allocation in held.withdrawals {
+            served.around.allocator.withdraw((self.engine.id(), allocation));
+        }
+        for who in held.cancellations {
+            served.around.allocator.cancel(who);
+        }
+        for allocation in held.leaves {
+            if let Some(link) = served.around.workers.get(allocation) {
+                link.send(ToWorker::Leave { reason: "nothing is left to run here".to_owned() });
+            }
         }
     }
 
@@ -56,11 +81,16 @@ impl Driver {
                 now: now(),
                 is_live: true,
                 output_dir: &self.context.output_dir,
+                observed: self.served.as_ref().map_or(&NOTHING_OBSERVED, |served| &served.observed),
+                held_back: self
+                    .served
+                    .as_ref()
+                    .map_or(&NOTHING_HELD_BACK, |served| &served.held_back),
             })),
             Some(id) => {
                 let store = self.store.clone();
                 tokio::spawn(async move {
-                    match store.load(id).await {
+                    match store.load(Some(id)).await {
                         Some(Ok(stored)) => look(Ok(&stored.view(now()))),
                         Some(Err(error)) => look(Err(error.into())),
                         None => look(Err(RequestError::Over)),

@@ -31,6 +31,7 @@ pub struct Store {
     path: PathBuf,
     /// `None`: opened to read.
     generation: Option<i64>,
+    key: String,
 }
 
 /// Where a workflow came from.
@@ -42,6 +43,17 @@ pub struct Origin {
     pub spec_path: Option<String>,
     /// When.
     pub submitted_at: Timestamp,
+    /// What it was submitted with to a server; `None`: it is run where it was typed.
+    pub submitter: Option<Submitter>,
+}
+
+/// What the allocations, jobs and commands of a workflow start from, when a server runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitter {
+    /// The environment, less the variables of an allocation it may have been submitted from.
+    pub env: Vec<(String, String)>,
+    /// The file mode creation mask.
+    pub umask: u32,
 }
 
 /// A workflow with all that happened to it.
@@ -74,13 +86,16 @@ impl Store {
         let generation = self.generation;
         let mut transaction = sqlx::Connection::begin(&mut self.connection).await.map_err(error)?;
         let inserted = sqlx::query(
-            "INSERT INTO workflow (submitted_at, submission_dir, spec_path, header)
-             SELECT ?, ?, ?, ? WHERE (SELECT generation FROM owner) = ?",
+            "INSERT INTO workflow
+                 (submitted_at, submission_dir, spec_path, header, environment, umask)
+             SELECT ?, ?, ?, ?, ?, ? WHERE (SELECT generation FROM owner) = ?",
         )
         .bind(i64::try_from(origin.submitted_at.0).unwrap_or(i64::MAX))
         .bind(&origin.submission_dir)
         .bind(&origin.spec_path)
         .bind(to_json(&workflow.header))
+        .bind(origin.submitter.as_ref().map(|submitter| to_json(&submitter.env)))
+        .bind(origin.submitter.as_ref().map(|submitter| submitter.umask))
         .bind(generation)
         .execute(&mut *transaction)
         .await
@@ -129,12 +144,34 @@ impl Store {
         }
     }
 
+    /// How often the database was taken over, this time included; 0 when it is only read.
+    pub fn generation(&self) -> i64 {
+        self.generation.unwrap_or(0)
+    }
+
+    /// A name that no other database has.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The numbers of the workflows that were submitted to a server, ascending.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn submitted_ids(&mut self) -> Result<Vec<WorkflowId>, StoreError> {
+        self.ids("SELECT id FROM workflow WHERE environment IS NOT NULL ORDER BY id").await
+    }
+
     /// The numbers of all workflows, ascending.
     ///
     /// # Errors
     /// When they cannot be read.
     pub async fn workflow_ids(&mut self) -> Result<Vec<WorkflowId>, StoreError> {
-        let rows = sqlx::query("SELECT id FROM workflow ORDER BY id")
+        self.ids("SELECT id FROM workflow ORDER BY id").await
+    }
+
+    async fn ids(&mut self, query: &'static str) -> Result<Vec<WorkflowId>, StoreError> {
+        let rows = sqlx::query(query)
             .fetch_all(&mut self.connection)
             .await
             .map_err(|source| classify(&self.path, source))?;
@@ -183,7 +220,8 @@ impl Store {
         let path = &self.path;
         let error = |source| classify(path, source);
         let row = sqlx::query(
-            "SELECT submitted_at, submission_dir, spec_path, header FROM workflow WHERE id = ?",
+            "SELECT submitted_at, submission_dir, spec_path, header, environment, umask
+             FROM workflow WHERE id = ?",
         )
         .bind(id.0)
         .fetch_one(&mut self.connection)
@@ -194,7 +232,15 @@ impl Store {
             submitted_at: Timestamp(u64::try_from(submitted_at).unwrap_or(0)),
             submission_dir: row.try_get(1).map_err(error)?,
             spec_path: row.try_get(2).map_err(error)?,
+            submitter: None,
         };
+        let env: Option<&str> = row.try_get(4).map_err(error)?;
+        let umask: Option<u32> = row.try_get(5).map_err(error)?;
+        let submitter = match (env, umask) {
+            (Some(env), Some(umask)) => Some(Submitter { env: from_json(path, env)?, umask }),
+            _ => None,
+        };
+        let origin = Origin { submitter, ..origin };
         let header: &str = row.try_get(3).map_err(error)?;
         Ok((origin, from_json(path, header)?))
     }

@@ -33,12 +33,16 @@ impl Store {
         create(dir.path(), &path)?;
         let mut connection = connect(&path, false).await?;
         migrate(&mut connection, &path, &MIGRATIONS).await?;
-        let row = sqlx::query("UPDATE owner SET generation = generation + 1 RETURNING generation")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(|source| classify(&path, source))?;
-        let generation = row.try_get(0).map_err(|source| classify(&path, source))?;
-        Ok(Self { connection, path, generation: Some(generation) })
+        let error = |source| classify(&path, source);
+        let row = sqlx::query(
+            "UPDATE owner SET generation = generation + 1 RETURNING generation, store_key",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(error)?;
+        let generation = row.try_get(0).map_err(error)?;
+        let key = row.try_get(1).map_err(error)?;
+        Ok(Self { connection, path, generation: Some(generation), key })
     }
 
     /// Opens a database that nobody owns, to read it.
@@ -57,8 +61,15 @@ impl Store {
             return Err(StoreError::NotWritable { path, reason });
         }
         let mut connection = connect(&path, !writable).await?;
-        check_version(&mut connection, &path, &MIGRATIONS).await?;
-        Ok(Self { connection, path, generation: None })
+        let found = check_version(&mut connection, &path, &MIGRATIONS).await?;
+        if found < newest(&MIGRATIONS) {
+            if !writable {
+                let reason = "an older torc wrote it, and it must be brought up to date".to_owned();
+                return Err(StoreError::NotWritable { path, reason });
+            }
+            migrate(&mut connection, &path, &MIGRATIONS).await?;
+        }
+        Ok(Self { connection, path, generation: None, key: String::new() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Scenarios and properties of the engine, without a runtime and without a clock.
 
+mod allocations;
 mod faults;
 mod properties;
 mod scenarios;
@@ -130,11 +131,42 @@ impl Run {
     ) -> Self {
         let engine = Engine::new(WorkflowId(1), Arc::new(workflow), placer);
         let mut run = Self { engine, log: Vec::new(), now: Timestamp(1_000) };
-        let all = run.engine.unfinished_jobs();
-        run.apply(run.engine.next_run(run.now, all));
+        run.start();
         let allocation = run.engine.number_allocation(nodes, Arc::from([]), None);
         run.apply(Event::AllocationGranted { at: run.now, allocation });
         run
+    }
+
+    /// Begins the first run of a workflow that has to ask for nodes.
+    pub(super) fn begin_without_nodes(workflow: Workflow) -> Self {
+        let engine = Engine::new(WorkflowId(1), Arc::new(workflow), placer());
+        let mut run = Self { engine, log: Vec::new(), now: Timestamp(1_000_000) };
+        run.start();
+        run
+    }
+
+    /// Begins the next run.
+    pub(super) fn start(&mut self) {
+        let jobs = self.engine.unfinished_jobs();
+        self.apply(self.engine.next_run(self.now, jobs));
+    }
+
+    /// Fires the actions whose moment has come, and says what happened.
+    pub(super) fn act(&mut self) -> (Vec<String>, Vec<Effect>) {
+        let (events, effects) = self.engine.fire_actions(self.now);
+        let words = events.iter().map(|event| match event {
+            Event::ActionFired { action, worker: None, .. } => format!("action {action}"),
+            Event::ActionFired { action, worker: Some(worker), .. } => {
+                format!("action {action} for {worker}")
+            }
+            Event::AllocationRequested { allocation, scheduler, .. } => {
+                format!("allocation {allocation} of scheduler {scheduler}")
+            }
+            other => panic!("{other:?}"),
+        });
+        let words = words.collect();
+        self.log.extend(events);
+        (words, effects)
     }
 
     pub(super) fn apply(&mut self, event: Event) -> Vec<Effect> {

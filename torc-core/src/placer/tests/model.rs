@@ -33,6 +33,8 @@ pub(super) struct Model {
     pub(super) running: BTreeMap<JobId, RunningStep>,
     pub(super) waiting: BTreeMap<JobId, ClassId>,
     pub(super) planned: Option<PlannedStart>,
+    /// Of the nodes of allocations to come.
+    pub(super) threads_per_core: u32,
     /// Nodes or allocations changed since the last plan.
     is_disturbed: bool,
     next_job: u32,
@@ -76,6 +78,7 @@ impl Model {
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             planned: None,
+            threads_per_core: 1,
             is_disturbed: false,
             next_job: 1,
             next_node: 0,
@@ -107,7 +110,7 @@ impl Model {
             let inventory = NodeInventory {
                 name: format!("node{node}").into(),
                 cores: (0..cpus).collect(),
-                threads_per_core: 1,
+                threads_per_core: self.threads_per_core,
                 memory: gib * GIB,
                 gpus: (0..gpus).map(|gpu| gpu.to_string().into()).collect(),
             };
@@ -489,7 +492,8 @@ impl Model {
 
 fn need(request: &Request, inventory: &NodeInventory) -> Free {
     let memory = request.memory_on(inventory.cpus(), inventory.memory);
-    [u64::from(request.gpus), u64::from(request.cpus), memory]
+    let cores = request.cpus.div_ceil(inventory.threads_per_core);
+    [u64::from(request.gpus), u64::from(cores * inventory.threads_per_core), memory]
 }
 
 fn covers(free: Free, need: Free) -> bool {

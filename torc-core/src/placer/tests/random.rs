@@ -115,6 +115,7 @@ impl Model {
                 let ends_at = walltime.map(|seconds| self.now + Duration::from_secs(seconds));
                 let scheduler = [None, Some("a"), Some("b")][usize::from(kind) % 3];
                 let labels: &[&str] = if kind == 5 { &["w", "x"] } else { &[] };
+                self.threads_per_core = 1 + u32::from(kind % 2);
                 self.allocate_for(scheduler, labels, &nodes, ends_at);
             }
             Event::Deallocate(index) => {

@@ -31,6 +31,21 @@ fn gang(nodes: u32) -> Request {
 }
 
 #[test]
+fn where_only_whole_cores_are_given_single_cpus_are_rounded_up() {
+    let mut model = in_order();
+    model.threads_per_core = 2;
+    model.allocate(&[(16, 16, 0)], None);
+    let single: Vec<_> = model.submit_many(9, &request(1));
+    assert_eq!(model.plan(), single[..8]);
+    assert_eq!(model.placement(single[7]).shares[0].cores, [14, 15].into());
+    model.end(single[0]);
+    model.end(single[1]);
+    let odd = model.submit(&Request { priority: 1, ..request(3) });
+    assert_eq!(model.plan(), [odd]);
+    assert_eq!(model.placement(odd).shares[0].cores, [0, 1, 2, 3].into());
+}
+
+#[test]
 fn three_nodes_of_8_cpus_and_jobs_of_5() {
     let mut model = nodes_of_8(3);
     let jobs = model.submit_many(4, &request(5));

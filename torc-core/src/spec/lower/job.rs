@@ -46,12 +46,12 @@ impl Scope<'_, '_> {
     }
 }
 
-/// Expands the jobs and resolves all they refer to.
+/// Expands the jobs and resolves all they refer to. Beside them, how many jobs each item stands for.
 pub(crate) fn lower(
     items: Vec<JobItem>,
     expansion: &Expansion<'_, '_>,
     scope: &Scope<'_, '_>,
-) -> Expanded<Job> {
+) -> (Expanded<Job>, Vec<u32>) {
     let mut names = Names::new("job", "spec::unknown-job");
     let mut expanded = Vec::with_capacity(items.len());
     for mut item in items {
@@ -70,6 +70,8 @@ pub(crate) fn lower(
         }
         expanded.push((item, all));
     }
+    let counts =
+        expanded.iter().map(|(_, all)| u32::try_from(all.count()).unwrap_or(u32::MAX)).collect();
     let mut builder = Builder {
         scope,
         names: &names,
@@ -86,7 +88,7 @@ pub(crate) fn lower(
     }
     let mut jobs = builder.jobs;
     graph::add_implied(&mut jobs, scope, &names);
-    Expanded { items: jobs, names }
+    (Expanded { items: jobs, names }, counts)
 }
 
 /// What the jobs before this one had: equal things are shared.

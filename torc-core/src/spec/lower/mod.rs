@@ -4,6 +4,7 @@
 //! Reports everything it finds; a workflow comes out only when nothing is wrong.
 
 mod action;
+mod advice;
 mod cycle;
 mod data;
 mod graph;
@@ -23,12 +24,19 @@ use crate::workflow::{Requirements, Workflow};
 use item::{Expansion, SharedTable};
 use names::Names;
 
+/// A workflow, and where its jobs come from.
+pub(crate) struct Lowered {
+    pub(crate) workflow: Workflow,
+    /// How many jobs each entry of `jobs` stands for, in their order.
+    pub(crate) jobs_of_items: Vec<u32>,
+}
+
 /// Makes a workflow of a spec. `None` when a problem went to `problems`.
 pub(crate) fn lower(
     document: Document,
     sources: &dyn Sources,
     problems: &Problems<'_>,
-) -> Option<Workflow> {
+) -> Option<Lowered> {
     let Document { mut header, requirements, failure_handlers, schedulers, .. } = document;
     let mut requirement_names = Names::new("resource requirement", "spec::unknown-requirements");
     header.requirements.push(Requirements::reserved_default());
@@ -70,7 +78,10 @@ pub(crate) fn lower(
         user_data: (&user_data.names, &header.user_data),
         problems,
     };
-    let mut jobs = job::lower(document.jobs, &expansion, &scope);
+    if document.is_slurm_mode {
+        advice::check_commands(&document.jobs, problems);
+    }
+    let (mut jobs, jobs_of_items) = job::lower(document.jobs, &expansion, &scope);
     if jobs.items.len() < jobs.names.all().len() {
         // It was given up as too large, and that was reported.
         return None;
@@ -86,9 +97,17 @@ pub(crate) fn lower(
         schedulers: &header.schedulers,
         is_slurm_mode: document.is_slurm_mode,
     };
+    let actions: Vec<Span> = document.actions.iter().map(advice::place_of).collect();
     header.actions = action::lower(document.actions, &targets, problems);
     cycle::check(&jobs, problems);
-    (!problems.failed()).then_some(Workflow { header, jobs: jobs.items })
+    if problems.failed() {
+        return None;
+    }
+    let places =
+        advice::Places { jobs: &jobs.names, schedulers: &scheduler_names, actions: &actions };
+    advice::check(&header, &jobs.items, &places, problems);
+    let workflow = Workflow { header, jobs: jobs.items };
+    Some(Lowered { workflow, jobs_of_items })
 }
 
 /// Expanded items with their names.

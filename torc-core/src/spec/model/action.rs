@@ -132,7 +132,6 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
             if let Some(extra) = scheduler.or(scheduler_type) {
                 misplaced(problems, extra.span, "schedule_nodes");
             }
-            problems.not_run("an action of type `run_commands`", NOT_RUN, kind.span);
             Some(ActionWork::RunCommands(commands))
         }
         Kind::ScheduleNodes => {
@@ -152,8 +151,6 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
         }
     }
 }
-
-const NOT_RUN: &str = "is not run by this release of torc";
 
 fn misplaced(problems: &Problems<'_>, span: Span, of: &str) {
     let message = format!("this action has fields that belong to `action_type: {of}`");

@@ -155,7 +155,12 @@ fn slurm_only(
     const USUAL_SIGNAL: &str = "TERM@120";
     if let Some(text) = fields.text("srun_termination_signal", USUAL_SIGNAL) {
         mode.check(OF, "srun_termination_signal", text.span, &*text.value == USUAL_SIGNAL);
-        config.srun_termination_signal = Some(text.value.into());
+        match units::slurm_signal(&text.value) {
+            Ok(_) => config.srun_termination_signal = Some(text.value.into()),
+            Err(error) => {
+                mode.problems.push(super::malformed("spec::bad-signal", text.span, error));
+            }
+        }
     }
     if let Some(flag) = fields.flag("enable_cpu_bind") {
         mode.check(OF, "enable_cpu_bind", flag.span, !flag.value);

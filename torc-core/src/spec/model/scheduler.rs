@@ -1,13 +1,14 @@
 //! `slurm_schedulers`, `slurm_defaults` and `schedulers`: where allocations come from.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
 use super::{Key, Node, Spanned, Text, Value, malformed, text_or_whole};
-use crate::diagnostics::Problem;
+use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::{Fields, wrong_type};
-use crate::spec::problems::Problems;
+use crate::spec::problems::{Problems, excerpt};
 use crate::spec::units;
 use crate::workflow::SchedulerSettings;
 
@@ -38,8 +39,14 @@ const FORBIDDEN_DEFAULTS: [&str; 8] =
 pub(super) fn defaults(fields: &mut Fields<'_, '_>) -> Map<String, Json> {
     let problems = fields.problems();
     let mut options = Map::new();
+    let mut first_places: HashMap<String, Span> = HashMap::new();
     for (key, node) in fields.map("slurm_defaults") {
         let option = key.value.trim_start_matches("--").replace('_', "-");
+        if let Some(first) = first_places.get(&option) {
+            problems.push(in_two_spellings(&key, &option, problems.line(*first)));
+            continue;
+        }
+        first_places.insert(option.clone(), key.span);
         if FORBIDDEN_DEFAULTS.contains(&&*option) {
             let message = format!("`slurm_defaults` cannot set `{}`", key.value);
             problems.push(
@@ -60,6 +67,17 @@ pub(super) fn defaults(fields: &mut Fields<'_, '_>) -> Map<String, Json> {
         }
     }
     options
+}
+
+fn in_two_spellings(second: &Key, option: &str, first_line: usize) -> Problem {
+    let message = format!(
+        "`slurm_defaults` has the option `{}` twice: `{}` is another spelling of it",
+        excerpt(option),
+        excerpt(&second.value)
+    );
+    Problem::error("spec::duplicate-key", message)
+        .at(second.span, "for the second time")
+        .help(format!("the first is on line {first_line}; keep one"))
 }
 
 /// Reads one entry of `slurm_schedulers`.

@@ -1,6 +1,6 @@
 //! The top level of a spec.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::{
     ActionItem, DataItem, FileItem, JobItem, Key, Node, Spanned, StdioOverride, Text, Value,
@@ -64,6 +64,8 @@ pub(crate) struct Document {
     pub(crate) jobs: Vec<JobItem>,
     pub(crate) actions: Vec<ActionItem>,
     pub(crate) stdio_overrides: Vec<StdioOverride>,
+    /// Long options of sbatch for every Slurm scheduler.
+    pub(crate) slurm_defaults: Map<String, Json>,
     /// Whether steps are executed in Slurm mode, as far as the spec tells.
     pub(crate) is_slurm_mode: bool,
 }
@@ -104,6 +106,7 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         jobs: each(&mut fields, "jobs", item::job),
         actions: each(&mut fields, "actions", action::action),
         stdio_overrides,
+        slurm_defaults: defaults,
         is_slurm_mode,
         header: header(&mut fields, name, user, execution),
     };

@@ -1,10 +1,13 @@
 //! Tests of whole specs.
 
+mod documents;
 mod expansion;
 mod formats;
 mod properties;
 mod rules;
+mod slurm;
 mod warnings;
+mod writing;
 
 use super::{Context, Format, Loaded, Rejected, Sources, load};
 use crate::diagnostics::Problem;

@@ -188,7 +188,8 @@ fn requirements_are_possible() {
 #[test]
 fn slurm_schedulers_are_complete() {
     check_rest("slurm_schedulers: [{name: s}]", "missing-field name");
-    check_rest("slurm_schedulers: [{name: s}]\nslurm_defaults: {account: p}", "");
+    let account_by_default = "slurm_schedulers: [{name: s}]\nslurm_defaults: {account: p}";
+    check_rest(account_by_default, "nothing-scheduled s");
     check_rest("slurm_schedulers: [{name: s, account: p, walltime: 10:00}]", "bad-walltime 10:00");
     check_rest("slurm_schedulers: [{name: s, account: p, nodes: 0}]", "out-of-range 0");
     check_rest(
@@ -197,7 +198,7 @@ fn slurm_schedulers_are_complete() {
     );
     check_rest("slurm_config: {}", "slurm-config slurm_config");
     check_rest("schedulers: [{name: s, type: slurm}]", "unknown-value slurm");
-    check_rest("schedulers: [{name: s, type: local, anything: [1]}]", "");
+    check_rest("schedulers: [{name: s, type: local, anything: [1]}]", "nothing-scheduled s");
     check_rest(
         "slurm_schedulers: [{name: s, account: p}]\nschedulers: [{name: s, type: local}]",
         "duplicate-name s",

@@ -19,10 +19,6 @@ fn what_this_release_does_not_do_is_said() {
         "failure_handlers: [{name: h, rules: [{exit_codes: [1], recovery_script: x}]}]",
         "not-run-here x",
     );
-    check_rest(
-        "actions: [{trigger_type: on_worker_start, action_type: run_commands, commands: [x]}]",
-        "not-run-here run_commands",
-    );
 }
 
 #[test]

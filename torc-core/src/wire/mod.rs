@@ -3,14 +3,16 @@
 //! These shapes are a contract with users' scripts: fields are added, never renamed or removed.
 //! Times are milliseconds since 1970-01-01T00:00:00Z, sizes are bytes, durations say their unit.
 
+pub mod link;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::JobStatus;
-use crate::ids::{AttemptId, JobId, RunId, WorkflowId};
+use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
 use crate::time::Timestamp;
-use crate::traits::{Outcome, Waiting};
+use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome, Waiting};
 
 /// The major version of these shapes. Both sides of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -116,6 +118,135 @@ pub struct NodeReport {
     pub jobs: u32,
 }
 
+/// An allocation, from the wish for it to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocationReport {
+    /// The workflow that it serves.
+    pub workflow: WorkflowId,
+    /// Its number within the workflow.
+    pub id: AllocationId,
+    /// The scheduler of the spec that it comes from; `None`: the nodes were simply there.
+    pub scheduler: Option<String>,
+    /// The scheduler's name for it: a Slurm job id.
+    pub handle: Option<String>,
+    /// Where it stands.
+    pub stage: AllocationStage,
+    /// What the scheduler said last.
+    pub observed: Option<AllocationState>,
+    /// Why it has not been submitted, why it waits, or how it ended.
+    pub reason: String,
+    /// Nodes that it has, or asks for.
+    pub num_nodes: u32,
+    /// When it was wished for.
+    pub requested_at: Option<Timestamp>,
+    /// When its nodes were granted.
+    pub granted_at: Option<Timestamp>,
+    /// When its time is up.
+    pub ends_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended, if it has.
+    pub cause: Option<AllocationEnd>,
+    /// Its nodes, in node order, while it has them.
+    pub nodes: Vec<AllocatedNodeReport>,
+}
+
+/// Where an allocation stands, as torc sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocationStage {
+    /// It is wished for, and nobody has been asked yet.
+    Requested,
+    /// It waits in the scheduler's queue, or its nodes are being made ready.
+    Submitted,
+    /// Its worker runs steps.
+    Active,
+    /// It has nodes, but its worker cannot be talked to; what runs there goes on.
+    Unreachable,
+    /// Nothing more starts there: it is to be given back, or its time is up.
+    Closing,
+    /// It is over.
+    Ended,
+}
+
+impl AllocationStage {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Submitted => "submitted",
+            Self::Active => "active",
+            Self::Unreachable => "unreachable",
+            Self::Closing => "closing",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A node of an allocation, and what is on it now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AllocatedNodeReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it may be given new work.
+    pub state: NodeState,
+    /// Its CPUs.
+    pub cpus: u32,
+    /// CPUs that jobs hold.
+    pub cpus_used: u32,
+    /// Its memory.
+    pub memory: u64,
+    /// Memory that jobs hold.
+    pub memory_used: u64,
+    /// Its GPUs.
+    pub gpus: u32,
+    /// GPUs that jobs hold.
+    pub gpus_used: u32,
+    /// The jobs on it.
+    pub jobs: Vec<JobOnNode>,
+    /// The job that it is held for.
+    pub held_for: Option<String>,
+    /// Until when.
+    pub held_until: Option<Timestamp>,
+}
+
+/// What one job holds on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOnNode {
+    /// Its name.
+    pub job: String,
+    /// CPUs.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// GPUs.
+    pub gpus: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A workflow to be stored and run by the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubmitRequest {
+    /// The workflow.
+    pub workflow: crate::workflow::Workflow,
+    /// The folder it was submitted in, absolute: its jobs' working folder.
+    pub submission_dir: String,
+    /// The spec's file, absolute; `None`: standard input.
+    pub spec_path: Option<String>,
+    /// The environment that its allocations, jobs and commands start from.
+    pub env: Vec<(String, String)>,
+    /// The file mode creation mask of its files.
+    pub umask: u32,
+}
+
+/// The number that a submitted workflow has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitReport {
+    /// The workflow.
+    pub workflow: WorkflowId,
+}
+
 /// The promised start of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedReport {
@@ -215,8 +346,11 @@ pub struct CancelReport {
 /// What became of a wish to run again what did not complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartReport {
-    /// Jobs that were put back into the run under way.
+    /// Jobs that run again.
     pub put_back: u32,
+    /// They do so in a new run; else in the one under way.
+    #[serde(default)]
+    pub is_new_run: bool,
 }
 
 /// Why the server did not do what was asked.

@@ -1,0 +1,18 @@
+/* Each rank says who and where it is, and what all ranks add up to. */
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+	int rank, size, sum;
+	const char *node = getenv("SLURMD_NODENAME");
+
+	MPI_Init(&argc, &argv);
+	MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+	MPI_Comm_size(MPI_COMM_WORLD, &size);
+	MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+	printf("rank %d of %d on %s sum %d\n", rank, size, node ? node : "?", sum);
+	MPI_Finalize();
+	return 0;
+}

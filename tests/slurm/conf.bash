@@ -1,0 +1,109 @@
+# The configuration of the cluster: each function prints one file. Sourced by `up` after lib.bash.
+
+# ports: slurmctld, slurmdbd, then one for each node's slurmd, counted from $port.
+slurm_conf() {
+    local host n=0 node
+    host=$(hostname -s)
+    cat <<END
+ClusterName=torc
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$port
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CryptoType=crypto/munge
+AuthInfo=socket=$run/munge.socket
+StateSaveLocation=$cluster/state
+SlurmdSpoolDir=$cluster/spool/%n
+SlurmctldPidFile=$run/slurmctld.pid
+SlurmdPidFile=$run/slurmd.%n.pid
+SlurmctldLogFile=$log/slurmctld.log
+SlurmdLogFile=$log/slurmd.%n.log
+SlurmctldDebug=info
+SlurmdDebug=info
+
+# Nodes may claim more than the machine has.
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu
+SwitchType=switch/none
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+$(memory_limits)
+
+# What waits starts within about a second.
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=100000,bf_interval=1,bf_yield_interval=500000
+CompleteWait=0
+KillWait=3
+# Jobs that have ended stay known for a while, as on a real cluster, then only sacct knows them.
+MinJobAge=120
+# A dead node is noticed after this many seconds; shorter would make a busy machine look dead.
+SlurmdTimeout=15
+SlurmctldTimeout=30
+MessageTimeout=20
+InactiveLimit=0
+ReturnToService=2
+
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$((port + 1))
+AccountingStoragePass=$run/munge.socket
+AccountingStorageEnforce=associations,limits,qos
+AccountingStorageTRES=gres/gpu
+
+END
+    for node in "${main_nodes[@]}"; do
+        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++)) CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=32768 Gres=gpu:2"
+    done
+    for node in "${thread_nodes[@]}"; do
+        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++)) CPUs=16 Sockets=1 CoresPerSocket=8 ThreadsPerCore=2 RealMemory=32768"
+    done
+    local IFS=,
+    echo "PartitionName=main Nodes=${main_nodes[*]} Default=YES MaxTime=1-00:00:00 DefaultTime=00:30:00 State=UP"
+    echo "PartitionName=threads Nodes=${thread_nodes[*]} MaxTime=12:00:00 DefaultTime=00:30:00 State=UP"
+}
+
+# Out-of-memory kills by the kernel where the machine's control groups allow it, by sampling otherwise.
+memory_limits() {
+    case $cgroups in
+    none) printf '%s\n' TaskPlugin=task/none JobAcctGatherParams=OverMemoryKill ;;
+    *) echo TaskPlugin=task/cgroup ;;
+    esac
+}
+
+cgroup_conf() {
+    case $cgroups in
+    v1) echo CgroupPlugin=cgroup/v1 ;;
+    v2) printf '%s\n' CgroupPlugin=cgroup/v2 IgnoreSystemd=yes ;;
+    none) echo CgroupPlugin=disabled ;;
+    esac
+    echo ConstrainRAMSpace=yes
+}
+
+# Empty files stand for the GPUs' devices. Jobs are told their numbers, and there is nothing to open.
+gres_conf() {
+    local IFS=,
+    echo "NodeName=${main_nodes[*]} Name=gpu File=$cluster/dev/gpu[0-1]"
+}
+
+# The database has no port: its socket in our folder lets root in, and nobody else.
+slurmdbd_conf() {
+    cat <<END
+AuthType=auth/munge
+AuthInfo=socket=$run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort=$((port + 1))
+SlurmUser=root
+PidFile=$run/slurmdbd.pid
+LogFile=$log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm
+END
+}

@@ -1,0 +1,199 @@
+//! What goes wrong on a real Slurm costs what it must, and nothing else.
+
+use std::fs;
+
+use serde_json::Value;
+use torc_tests::{Cluster, ClusterPlace};
+
+fn handle(allocation: &Value) -> String {
+    allocation["handle"].as_str().expect("Slurm has it").to_owned()
+}
+
+fn outcome(attempt: &Value) -> &str {
+    attempt["outcome"]["outcome"].as_str().unwrap_or("none")
+}
+
+/// Waits until so many jobs run.
+fn until_running(place: &ClusterPlace<'_>, count: u64) {
+    place.until("the start of the jobs", || {
+        let status = place.place.torc(&["status", "--format", "json"]);
+        // At first nobody knows the workflow.
+        let report: Value = serde_json::from_str(&status.stdout).ok()?;
+        (report["counts"]["running"].as_u64() == Some(count)).then_some(())
+    });
+}
+
+fn held(allocations: u32, nodes: u32, jobs: &str) -> String {
+    format!(
+        "name: w
+slurm_schedulers: [{{name: cpu, account: science, nodes: {nodes}, walltime: '00:20:00'}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu, \
+num_allocations: {allocations}}}]
+execution_config: {{srun_termination_signal: TERM@5, sigkill_headroom_seconds: 10}}
+compute_node_wait_for_new_jobs_seconds: 5
+resource_requirements:
+- {{name: whole, num_cpus: 8, memory: 1g, runtime: PT5M}}
+- {{name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5M}}
+jobs:
+{jobs}"
+    )
+}
+
+/// Jobs that wait until the file `go` is there.
+const EIGHT: &str = "- {name: 'j{i}', command: 'echo $TORC_JOB_NAME >> ran; until test -e go; do sleep 0.2; done', \
+                     resource_requirements: whole, parameters: {i: '1:8'}}";
+
+#[test]
+fn a_cancelled_allocation_gives_its_jobs_to_the_others() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&held(4, 1, EIGHT));
+    let waiting = place.start_and_wait();
+    until_running(&place, 4);
+    let victim = place.allocations()[1].clone();
+    cluster.slurm("scancel", &[&handle(&victim)]).expect(0);
+    place.until("the end of the cancelled allocation", || {
+        let allocation = &place.allocations()[1];
+        (allocation["stage"] == "ended").then_some(())
+    });
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("8 completed");
+    let attempts = place.place.results();
+    assert_eq!(attempts.len(), 9, "one was lost, and ran again");
+    let lost: Vec<&Value> = attempts.iter().filter(|one| outcome(one) != "exited").collect();
+    assert_eq!((lost.len(), outcome(lost[0])), (1, "lost"));
+    assert_eq!(place.allocations()[1]["cause"], "cancelled");
+}
+
+#[test]
+fn a_dead_node_takes_what_runs_on_it_and_the_rest_goes_on() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "- {name: 'j{i}', command: 'until test -e go; do sleep 0.2; done', \
+                resource_requirements: whole, parameters: {i: '1:2'}}
+- {name: wide, command: 'until test -e go; do sleep 0.2; done', resource_requirements: wide, priority: 1}";
+    let place = cluster.place(&held(1, 4, jobs));
+    let waiting = place.start_and_wait();
+    until_running(&place, 3);
+    let wide = place.place.attempts("wide")[0].clone();
+    // Not the first node of the allocation: losing that ends it.
+    let victim = wide["nodes"][1].as_str().expect("a name").to_owned();
+    let first = place.allocations()[0]["nodes"][0]["name"].as_str().expect("a name").to_owned();
+    assert_ne!(victim, first);
+    cluster.script("fail-node", &[&victim]);
+    let down = place.until("the node's failure to be seen", || {
+        let nodes = place.place.json(&["nodes"]);
+        let down = nodes.as_array()?.iter().find(|node| node["state"] == "down")?.clone();
+        Some(down)
+    });
+    assert_eq!(down["name"], victim.as_str());
+    place.place.write("go", "");
+    let ended = waiting.wait();
+    cluster.script("revive-node", &[&victim]);
+    ended.expect(0).says("3 completed");
+    let attempts = place.place.attempts("wide");
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(outcome(&attempts[0]), "node_failed");
+    let again = attempts[1]["nodes"].as_array().expect("a list");
+    assert!(!again.iter().any(|node| *node == victim.as_str()), "it is not used again");
+    assert_eq!(place.place.attempts("j1").len(), 1, "the others went on");
+}
+
+#[test]
+fn a_killed_server_takes_its_worker_back() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&held(1, 4, EIGHT));
+    place.submit();
+    until_running(&place, 4);
+    place.kill_server();
+    place.place.write("go", "");
+    // What runs ends while nobody is there.
+    let journal = place.place.join("torc_output/journal/wf1_al1.jsonl");
+    place.until("four ends in the journal", || {
+        let lines = fs::read_to_string(&journal).ok()?.lines().count();
+        (lines == 4).then_some(())
+    });
+    let serving = place.place.start(&["serve", "--idle-exit", "0s"]);
+    place.until("the end of the workflow", || {
+        let report = place.place.json(&["status"]);
+        (report["state"] == "ended").then_some(())
+    });
+    let mut ran = place.place.lines("ran");
+    ran.sort();
+    assert_eq!(ran, ["j1", "j2", "j3", "j4", "j5", "j6", "j7", "j8"], "each ran once");
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    serving.wait().expect(0);
+}
+
+#[test]
+fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&held(2, 1, EIGHT));
+    let waiting = place.start_and_wait();
+    until_running(&place, 2);
+    let listed = std::process::Command::new("pgrep")
+        .args([
+            "-f",
+            "--",
+            &format!(
+                "--output-dir {} --workflow 1 --allocation 1 ",
+                place.place.join("torc_output").display()
+            ),
+        ])
+        .output()
+        .expect("pgrep starts");
+    let pids = String::from_utf8_lossy(&listed.stdout);
+    for pid in pids.lines() {
+        let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a process id"));
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    assert!(!pids.is_empty(), "the worker was there");
+    place.until("the end of its allocation", || {
+        (place.allocations()[0]["stage"] == "ended").then_some(())
+    });
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("8 completed");
+    let lost = place.place.results().iter().filter(|one| outcome(one) == "lost").count();
+    assert_eq!(lost, 1);
+}
+
+#[test]
+fn detaching_leaves_the_run_alone_and_cancel_ends_it() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&held(1, 1, EIGHT));
+    let mut waiting = place.start_and_wait();
+    waiting.wait_until_it_says("1 running");
+    waiting.signal(nix::sys::signal::Signal::SIGINT);
+    waiting.wait().expect(130).says("detached");
+    assert_eq!(place.place.json(&["status"])["state"], "running");
+    let report = place.place.json(&["cancel"]);
+    assert_eq!((report["canceled"].as_u64(), report["signaled"].as_u64()), (Some(7), Some(1)));
+    place.until("the end of the workflow", || {
+        (place.place.json(&["status"])["state"] == "ended").then_some(())
+    });
+    let job = handle(&place.allocations()[0]);
+    place.until("the end of the allocation", || {
+        let squeue = cluster.slurm("squeue", &["--noheader", "--jobs", &job]);
+        squeue.stdout.trim().is_empty().then_some(())
+    });
+}
+
+#[test]
+fn explanations_name_what_stands_in_the_way() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "- {name: 'j{i}', command: 'until test -e go; do sleep 0.2; done', \
+                resource_requirements: whole, parameters: {i: '1:3'}, priority: 2}
+- {name: wide, command: 'true', resource_requirements: wide, priority: 1}
+- {name: last, command: 'true', resource_requirements: whole, depends_on: [wide]}";
+    let place = cluster.place(&held(1, 4, jobs));
+    let waiting = place.start_and_wait();
+    until_running(&place, 3);
+    let wide = place.place.torc(&["explain", "wide"]).expect(0);
+    wide.says("it waits for 1 more idle nodes").says("planned start in").says("held for it");
+    wide.says("allocation 1").says("is active");
+    place.place.torc(&["explain", "last"]).expect(0).says("it waits for wide");
+    let nodes = place.place.torc(&["nodes"]).expect(0);
+    nodes.says("wide until").says("8/8");
+    place.place.torc(&["allocations"]).expect(0).says("active").says("node1 ");
+    place.place.write("go", "");
+    waiting.wait().expect(0);
+    place.place.torc(&["explain", "wide"]).expect(0).says("is completed");
+}

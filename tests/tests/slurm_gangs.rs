@@ -1,0 +1,137 @@
+//! Jobs on several nodes of a real Slurm.
+
+use std::process::Command;
+
+use serde_json::Value;
+use torc_tests::{Cluster, ClusterPlace, checkout};
+
+fn nodes(attempt: &Value) -> Vec<&str> {
+    let nodes = attempt["nodes"].as_array().expect("a list");
+    nodes.iter().map(|node| node.as_str().expect("a name")).collect()
+}
+
+fn moment(attempt: &Value, field: &str) -> u64 {
+    attempt[field].as_u64().unwrap_or_else(|| panic!("no {field} in {attempt}"))
+}
+
+/// Compiles the MPI program into the place.
+fn compile(place: &ClusterPlace<'_>) {
+    let compiled = Command::new("mpicc.mpich")
+        .arg("-o")
+        .arg(place.place.join("allreduce"))
+        .arg(checkout().join("tests/slurm/allreduce.c"))
+        .status()
+        .expect("mpicc.mpich starts");
+    assert!(compiled.success());
+}
+
+#[test]
+fn an_mpi_job_has_its_ranks_on_exactly_its_nodes() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:10:00'}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+resource_requirements:
+- {name: one, num_cpus: 8, num_nodes: 4, memory: 1g, runtime: PT1M, ntasks_per_node: 1, mpi: pmi2}
+- {name: two, num_cpus: 8, num_nodes: 4, memory: 1g, runtime: PT1M, ntasks_per_node: 2, mpi: pmi2}
+- {name: half, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT1M, ntasks_per_node: 2, mpi: pmi2}
+jobs:
+- {name: one, command: ./allreduce, resource_requirements: one}
+- {name: two, command: ./allreduce, resource_requirements: two, depends_on: [one]}
+- {name: half, command: './allreduce; echo $SLURM_JOB_NODELIST $SLURM_JOB_NUM_NODES $TORC_NODELIST', \
+resource_requirements: half, depends_on: [two]}",
+    );
+    compile(&place);
+    place.submit_and_wait().expect(0).says("3 completed");
+    for (job, ranks, width) in [("one", 4, 4), ("two", 8, 4), ("half", 4, 2)] {
+        let attempt = &place.place.attempts(job)[0];
+        assert_eq!(nodes(attempt).len(), width);
+        let output = std::fs::read_to_string(attempt["stdout"].as_str().expect("a path"))
+            .expect("it has output");
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains("rank")).collect();
+        assert_eq!(lines.len(), ranks, "{output}");
+        for node in nodes(attempt) {
+            let here = lines.iter().filter(|line| line.contains(node)).count();
+            assert_eq!(here, ranks / width, "{output}");
+        }
+    }
+    let half = &place.place.attempts("half")[0];
+    let output = place.place.output("wf1_j3_r1_a1.o");
+    let own: Vec<&str> = output.lines().filter(|line| !line.contains("rank")).collect();
+    let list = nodes(half).join(",");
+    assert!(
+        !own.is_empty() && own.iter().all(|line| line.ends_with(&format!(" 2 {list}"))),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_gang_starts_as_promised_beside_small_jobs_and_alone_on_its_nodes() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:20:00'}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+resource_requirements:
+- {name: small, num_cpus: 4, memory: 1g, runtime: PT2S}
+- {name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5S}
+jobs:
+- {name: 's{i:02d}', command: 'sleep 1', resource_requirements: small, parameters: {i: '1:60'}}
+- {name: seed, command: 'true', resource_requirements: small, priority: 1}
+- {name: wide, command: 'sleep 2', resource_requirements: wide, depends_on: [seed]}",
+    );
+    place.submit_and_wait().expect(0).says("62 completed");
+    let attempts = place.place.results();
+    let wide = attempts.iter().find(|attempt| attempt["job"] == "wide").expect("it ran");
+    let (from, to) = (moment(wide, "started_at"), moment(wide, "ended_at"));
+    let mine = nodes(wide);
+    let during = |attempt: &&Value| {
+        attempt["job"] != "wide"
+            && moment(attempt, "started_at") < to
+            && moment(attempt, "ended_at") > from
+    };
+    let beside: Vec<&Value> = attempts.iter().filter(during).collect();
+    assert!(beside.iter().all(|attempt| !mine.contains(&nodes(attempt)[0])), "it is alone");
+    assert!(!beside.is_empty(), "the other nodes keep working");
+    let after = |attempt: &&Value| moment(attempt, "started_at") >= to;
+    let after = attempts.iter().filter(after).count();
+    assert!(after >= 10, "it did not wait for all small jobs: {after} came after it");
+}
+
+#[test]
+fn a_stage_gets_its_own_allocation_when_its_jobs_are_ready() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers:
+- {name: prep, account: science, nodes: 2, walltime: '00:10:00'}
+- {name: train, account: science, nodes: 4, walltime: '00:10:00'}
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: prep}
+- {trigger_type: on_jobs_ready, jobs: [train], action_type: schedule_nodes, scheduler: train}
+compute_node_wait_for_new_jobs_seconds: 1
+resource_requirements:
+- {name: part, num_cpus: 4, memory: 1g, runtime: PT1M}
+- {name: all, num_cpus: 8, num_nodes: 4, memory: 1g, runtime: PT1M}
+jobs:
+- {name: 'prep{i}', command: 'true', resource_requirements: part, scheduler: prep, parameters: {i: '1:6'}}
+- {name: train, command: 'echo $SLURM_NNODES', resource_requirements: all, scheduler: train, \
+depends_on_regexes: ['^prep']}",
+    );
+    place.submit_and_wait().expect(0).says("7 completed");
+    let allocations = place.allocations();
+    let widths: Vec<u64> =
+        allocations.iter().map(|one| one["num_nodes"].as_u64().expect("a number")).collect();
+    assert_eq!(widths, [2, 4]);
+    let last_prep = place
+        .place
+        .results()
+        .iter()
+        .filter(|attempt| attempt["job"] != "train")
+        .map(|attempt| moment(attempt, "ended_at"))
+        .max()
+        .expect("they ran");
+    assert!(moment(&allocations[1], "requested_at") >= last_prep, "not before its jobs were ready");
+    assert_eq!(nodes(&place.place.attempts("train")[0]).len(), 4);
+}

@@ -1,0 +1,202 @@
+//! Workflows on a real Slurm: jobs on nodes as their authors expect.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use torc_tests::{Cluster, ClusterPlace};
+
+/// A spec with one scheduler `cpu` of so many nodes and an action that asks for it.
+fn spec(nodes: u32, rest: &str) -> String {
+    format!(
+        "name: w
+slurm_schedulers: [{{name: cpu, account: science, nodes: {nodes}, walltime: '00:20:00'}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}}]
+execution_config: {{srun_termination_signal: TERM@5, sigkill_headroom_seconds: 10}}
+{rest}"
+    )
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+/// The largest number of attempts that ran at once on one node, and the nodes there were.
+fn at_once(place: &ClusterPlace<'_>) -> (usize, usize) {
+    let mut by_node: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    for attempt in place.place.results() {
+        let span = (number(&attempt, "started_at"), number(&attempt, "ended_at"));
+        for node in attempt["nodes"].as_array().expect("a list") {
+            by_node.entry(node.as_str().expect("a name").to_owned()).or_default().push(span);
+        }
+    }
+    let most = |spans: &Vec<(u64, u64)>| {
+        let at =
+            |moment: u64| spans.iter().filter(move |(from, to)| (*from..*to).contains(&moment));
+        spans.iter().map(|(from, _)| at(*from).count()).max().unwrap_or(0)
+    };
+    (by_node.values().map(most).max().unwrap_or(0), by_node.len())
+}
+
+#[test]
+fn a_hundred_jobs_of_a_whole_node_run_four_at_a_time() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        4,
+        "resource_requirements: [{name: whole, num_cpus: 8, memory: 1g, runtime: PT1M}]
+jobs:
+- {name: 'j{i:03d}', command: 'echo $SLURMD_NODENAME $SLURM_CPUS_ON_NODE $SLURM_STEP_NODELIST', \
+resource_requirements: whole, parameters: {i: '1:100'}}",
+    ));
+    place.submit_and_wait().expect(0).says("100 completed");
+    assert_eq!(at_once(&place), (1, 4));
+    for attempt in place.place.results() {
+        let output = std::fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        let node = attempt["nodes"][0].as_str().expect("a node");
+        assert_eq!(output.trim(), format!("{node} 8 {node}"), "{attempt}");
+    }
+    let job = text(&place.allocations()[0], "handle").to_owned();
+    let steps = cluster.accounting(&job, "JobName,State,NodeList,NNodes");
+    let steps: Vec<_> = steps.iter().filter(|step| step[0].starts_with("wf1_j")).collect();
+    assert_eq!(steps.len(), 100, "one step a job");
+    assert!(steps.iter().all(|step| step[1] == "COMPLETED" && step[3] == "1"), "{steps:?}");
+}
+
+#[test]
+fn jobs_of_5_cpus_on_nodes_of_8_run_one_at_a_time_a_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        2,
+        "resource_requirements: [{name: five, num_cpus: 5, memory: 1g, runtime: PT1M}]
+jobs:
+- {name: 'j{i}', command: 'sleep 0.3', resource_requirements: five, parameters: {i: '1:20'}}",
+    ));
+    place.submit_and_wait().expect(0).says("20 completed");
+    assert_eq!(at_once(&place), (1, 2), "sums over nodes would start three");
+}
+
+#[test]
+fn memory_and_gpus_are_held_per_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        &spec(
+            2,
+            "resource_requirements:
+- {name: gpu, num_cpus: 1, num_gpus: 1, memory: 100m, runtime: PT1M}
+- {name: none, num_cpus: 1, memory: 100m, runtime: PT1M}
+jobs:
+- {name: 'g{i}', command: 'echo gpus=$CUDA_VISIBLE_DEVICES; sleep 1', resource_requirements: gpu, \
+parameters: {i: '1:6'}}
+- {name: plain, command: 'echo gpus=$CUDA_VISIBLE_DEVICES', resource_requirements: none}",
+        )
+        .replace("nodes: 2,", "nodes: 2, gres: 'gpu:2',"),
+    );
+    place.submit_and_wait().expect(0).says("7 completed");
+    let (most, nodes) = at_once(&place);
+    assert!(most <= 3 && nodes == 2, "two GPUs and one job without, at most: {most} on {nodes}");
+    for attempt in place.place.results() {
+        let output = std::fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        let gpus = output.trim().strip_prefix("gpus=").expect("it says");
+        let is_plain = text(&attempt, "job") == "plain";
+        let count = gpus.split(',').filter(|id| !id.is_empty() && *id != "NoDevFiles").count();
+        assert_eq!(count, usize::from(!is_plain), "{output}");
+    }
+}
+
+#[test]
+fn a_job_over_its_memory_is_ended_by_the_evidence_of_its_step() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        1,
+        "resource_requirements: [{name: small, num_cpus: 1, memory: 50m, runtime: PT1M}]
+jobs:
+- {name: greedy, command: 'python3 -c \"print(len(b''x'' * (400 << 20)))\"', \
+resource_requirements: small}
+- {name: fails, command: 'exit 137', resource_requirements: small}",
+    ));
+    place.submit_and_wait().expect(1);
+    let greedy = &place.place.attempts("greedy")[0];
+    assert_eq!((greedy["return_code"].as_i64(), text(greedy, "status")), (Some(137), "failed"));
+    assert_eq!(greedy["outcome"]["outcome"], "out_of_memory", "{greedy}");
+    let fails = &place.place.attempts("fails")[0];
+    assert_eq!(fails["outcome"]["outcome"], "exited", "the same code by itself: {fails}");
+}
+
+#[test]
+fn threads_of_a_core_are_given_together() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        &spec(
+            1,
+            "resource_requirements: [{name: one, num_cpus: 1, memory: 10m, runtime: PT1M}]
+jobs:
+- {name: 'j{i}', command: 'sleep 1', resource_requirements: one, parameters: {i: '1:16'}}",
+        )
+        .replace("nodes: 1,", "nodes: 1, partition: threads,"),
+    );
+    place.submit_and_wait().expect(0).says("16 completed");
+    assert_eq!(at_once(&place), (8, 1), "8 cores of two threads each");
+}
+
+#[test]
+fn a_poisoned_environment_reaches_jobs_and_disturbs_nothing() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        2,
+        "env: {SLURM_MEM_PER_CPU: '1', SLURM_TRES_PER_TASK: 'cpu:7', SLURM_CPU_BIND: 'quiet,mask_cpu:0x1', \
+SLURM_NTASKS: '13', MINE: 'stays'}
+resource_requirements:
+- {name: one, num_cpus: 3, memory: 100m, runtime: PT1M}
+- {name: wide, num_cpus: 8, num_nodes: 2, memory: 100m, runtime: PT1M}
+jobs:
+- {name: one, command: 'echo $MINE $SLURM_CPUS_ON_NODE', resource_requirements: one}
+- {name: wide, command: 'echo $MINE $SLURM_PROCID', resource_requirements: wide}",
+    ));
+    let poison = ["SLURM_MEM_PER_CPU", "SLURM_TRES_PER_TASK", "SLURM_CPU_BIND", "SLURM_NTASKS"];
+    place.place.set_env(poison.map(|name| (name.to_owned(), "1".to_owned())));
+    place.submit_and_wait().expect(0).says("2 completed");
+    assert_eq!(place.place.output("wf1_j1_r1_a1.o").trim(), "stays 3");
+    let mut ranks: Vec<String> =
+        place.place.output("wf1_j2_r1_a1.o").lines().map(str::to_owned).collect();
+    ranks.sort();
+    assert_eq!(ranks, ["stays 0", "stays 1"]);
+}
+
+#[test]
+fn a_runtime_equal_to_the_walltime_starts() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        1,
+        "resource_requirements: [{name: long, num_cpus: 1, memory: 10m, runtime: PT20M}]
+jobs: [{name: a, command: 'true', resource_requirements: long}]",
+    ));
+    place.submit_and_wait().expect(0).says("1 completed");
+}
+
+#[test]
+fn a_time_limit_asks_first_and_terminates() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        &spec(
+            1,
+            "resource_requirements: [{name: short, num_cpus: 1, memory: 10m, runtime: PT3S}]
+jobs:
+- {name: stubborn, command: 'trap \"echo asked\" TERM; while true; do sleep 0.1; done', \
+resource_requirements: short}
+- {name: gentle, command: 'trap \"echo asked; exit 0\" TERM; while true; do sleep 0.1; done', \
+resource_requirements: short}",
+        )
+        .replace("execution_config: {", "execution_config: {enforce_runtime: true, "),
+    );
+    place.submit_and_wait().expect(1);
+    let stubborn = &place.place.attempts("stubborn")[0];
+    assert_eq!(
+        (stubborn["return_code"].as_i64(), text(stubborn, "status")),
+        (Some(152), "terminated")
+    );
+    assert!(place.place.output("wf1_j1_r1_a1.o").contains("asked"));
+    assert_eq!(text(&place.place.attempts("gentle")[0], "status"), "completed");
+}

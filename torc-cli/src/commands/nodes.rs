@@ -1,0 +1,87 @@
+//! `torc nodes`: what runs on each node with how many CPUs, memory and GPUs, and what is held for which
+//! job until when.
+
+use serde::Serialize;
+use torc_core::traits::NodeState;
+use torc_core::wire::{AllocatedNodeReport, AllocationReport};
+use torc_server::access::Access;
+use torc_server::state_dir::StateDir;
+
+use crate::args::{Format, NodesArgs};
+use crate::exit::{Exit, Failure};
+use crate::out::outln;
+use crate::render::{bytes, json, local_time, table};
+
+/// Jobs named in one row; the rest is counted.
+const JOBS_SHOWN: usize = 4;
+
+#[derive(Serialize)]
+struct NodeOfAllocation<'a> {
+    allocation: u32,
+    #[serde(flatten)]
+    node: &'a AllocatedNodeReport,
+}
+
+pub(crate) async fn execute(
+    args: &NodesArgs,
+    dir: &StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let allocations = Access::open(dir).await?.allocations(args.workflow.workflow).await?;
+    let nodes: Vec<NodeOfAllocation<'_>> = allocations.iter().flat_map(of).collect();
+    match format {
+        Format::Json => json(&nodes),
+        Format::Table if nodes.is_empty() => {
+            outln!("the workflow has no nodes now; `torc allocations` says why");
+        }
+        Format::Table => print(&nodes),
+    }
+    Ok(Exit::Success)
+}
+
+fn of(allocation: &AllocationReport) -> impl Iterator<Item = NodeOfAllocation<'_>> {
+    let id = allocation.id.0;
+    allocation.nodes.iter().map(move |node| NodeOfAllocation { allocation: id, node })
+}
+
+fn print(nodes: &[NodeOfAllocation<'_>]) {
+    let rows = nodes.iter().map(|NodeOfAllocation { allocation, node }| {
+        vec![
+            node.name.clone(),
+            allocation.to_string(),
+            match node.state {
+                NodeState::Up => "up",
+                NodeState::Draining => "draining",
+                NodeState::Down => "down",
+            }
+            .to_owned(),
+            format!("{}/{}", node.cpus_used, node.cpus),
+            format!("{}/{}", bytes(node.memory_used), bytes(node.memory)),
+            format!("{}/{}", node.gpus_used, node.gpus),
+            jobs(node),
+            held(node),
+        ]
+    });
+    table(&["node", "allocation", "state", "cpus", "memory", "gpus", "jobs", "held for"], rows);
+}
+
+fn jobs(node: &AllocatedNodeReport) -> String {
+    let mut words: Vec<String> = node
+        .jobs
+        .iter()
+        .take(JOBS_SHOWN)
+        .map(|job| format!("{} ({} cpu)", job.job, job.cpus))
+        .collect();
+    if let Some(more) = node.jobs.len().checked_sub(JOBS_SHOWN).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
+}
+
+fn held(node: &AllocatedNodeReport) -> String {
+    let Some(job) = &node.held_for else { return String::new() };
+    match node.held_until {
+        Some(until) => format!("{job} until {}", local_time(until)),
+        None => job.clone(),
+    }
+}

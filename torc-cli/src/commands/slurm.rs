@@ -1,0 +1,221 @@
+//! `torc slurm`: the batch scripts of a spec, and the allocations planned for one that asks for none.
+
+use torc_core::plan::{self, PartitionShape, Plan, PlanOptions, Strategy};
+use torc_core::traits::{AllocationRequest, NodeShape, SchedulerError};
+use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
+use torc_executors::slurm::{Partition, SlurmScheduler, script};
+use torc_server::state_dir::StateDir;
+
+use crate::args::{Cut, Format, PlanArgs, SlurmCommand, SlurmGenerateArgs, SlurmScriptArgs};
+use crate::commands::{run, serve};
+use crate::exit::{Exit, Failure};
+use crate::out::{errln, outln, pass_on};
+use crate::render::{diagnostics, json};
+use crate::settings::Settings;
+use crate::spec_file::{self, SpecFile};
+
+pub(crate) async fn execute(
+    command: &SlurmCommand,
+    dir: &StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    match command {
+        SlurmCommand::Script(args) => script(args, dir, format),
+        SlurmCommand::Generate(args) => generate(args, format).await,
+    }
+}
+
+fn script(args: &SlurmScriptArgs, dir: &StateDir, format: Format) -> Result<Exit, Failure> {
+    let spec = spec_file::read(&args.spec)?;
+    print_scripts(valid(&spec, format)?, dir)
+}
+
+async fn generate(args: &SlurmGenerateArgs, format: Format) -> Result<Exit, Failure> {
+    let spec = spec_file::read(&args.spec)?;
+    let workflow = valid(&spec, format)?;
+    let plan = plan(workflow, &spec, &args.plan).await?;
+    if format == Format::Json {
+        json(&plan);
+        return Ok(Exit::Success);
+    }
+    errln!("{plan}");
+    refuse_never(&plan)?;
+    let completed = spec_file::complete(&spec, &plan)?;
+    for name in &completed.unpinned {
+        errln!("note: the jobs of `{name}` belong to several schedulers, so none is named there");
+    }
+    pass_on(completed.text.as_bytes());
+    Ok(Exit::Success)
+}
+
+/// The workflow of a spec, after its problems were shown.
+fn valid(spec: &SpecFile, format: Format) -> Result<&Workflow, Failure> {
+    diagnostics::print(&spec.source, &spec.problems);
+    spec.workflow.as_deref().ok_or_else(|| {
+        if format == Format::Json {
+            json(&diagnostics::listing(&spec.source, &spec.problems));
+        }
+        Failure::silent(Exit::SpecInvalid)
+    })
+}
+
+/// The workflow with allocations planned for it, if it asks for none and an account is named. What
+/// looks like totals where values are per node is said on the way.
+///
+/// # Errors
+/// When the cluster cannot be asked, or the workflow cannot be planned.
+pub(crate) async fn plan_if_needed(
+    workflow: &Workflow,
+    spec: &SpecFile,
+    args: &PlanArgs,
+) -> Result<Option<Workflow>, Failure> {
+    let asks = |kind: &ActionKind| matches!(kind, ActionKind::ScheduleNodes { .. });
+    let is_planned = workflow.header.actions.iter().any(|action| asks(&action.kind));
+    match (is_planned, args.are_given()) {
+        (true, false) => {
+            // What the cluster has is only good to know here; the server checks what can never run.
+            if let Ok(partitions) = partitions().await {
+                warn_of_totals(workflow, spec, &partitions);
+            }
+            Ok(None)
+        }
+        (true, true) => Err(Failure::new(
+            Exit::Usage,
+            "the spec asks for its allocations itself; leave the options of planning out, or remove \
+             its `schedule_nodes` actions to have them planned",
+        )),
+        (false, _) => {
+            let plan = plan(workflow, spec, args).await?;
+            errln!("{plan}");
+            refuse_never(&plan)?;
+            Ok(Some(plan::complete(workflow, &plan)))
+        }
+    }
+}
+
+async fn plan(workflow: &Workflow, spec: &SpecFile, args: &PlanArgs) -> Result<Plan, Failure> {
+    let partitions = partitions().await?;
+    warn_of_totals(workflow, spec, &partitions);
+    let options = PlanOptions {
+        account: args.account.clone(),
+        partition: args.partition.clone(),
+        strategy: match args.strategy {
+            Cut::Auto => Strategy::Auto,
+            Cut::One => Strategy::One,
+            Cut::Many => Strategy::Many,
+        },
+        max_nodes: args.max_nodes,
+        slurm_defaults: spec.slurm_defaults.clone(),
+    };
+    plan::plan(workflow, &partitions, &options).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Says which requests look like totals over nodes, where values are per node.
+fn warn_of_totals(workflow: &Workflow, spec: &SpecFile, partitions: &[PartitionShape]) {
+    let shapes: Vec<NodeShape> =
+        partitions.iter().flat_map(|partition| partition.nodes.iter().cloned()).collect();
+    diagnostics::print(&spec.source, &plan::totals(workflow, &shapes));
+}
+
+/// The partitions of this cluster that take requests.
+async fn partitions() -> Result<Vec<PartitionShape>, Failure> {
+    let scheduler = SlurmScheduler::new(serve::programs(&Settings::load()?));
+    let partitions = scheduler.partitions().await.map_err(|error: SchedulerError| {
+        Failure::new(Exit::Environment, format!("{error}; `torc doctor` says what is missing"))
+    })?;
+    let usable = partitions.into_iter().filter(Partition::takes_requests);
+    Ok(usable
+        .map(|partition| PartitionShape {
+            max_walltime: partition.time_limit.finite(),
+            max_nodes: partition.max_nodes,
+            is_default: partition.is_default,
+            nodes: partition.kinds.into_iter().map(|kind| kind.shape).collect(),
+            name: partition.name,
+        })
+        .collect())
+}
+
+fn refuse_never(plan: &Plan) -> Result<(), Failure> {
+    if plan.never.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = plan
+        .never
+        .iter()
+        .map(|never| match never.jobs.len() {
+            1 => format!("\n  `{}`: {}", never.example, never.reason),
+            count => format!("\n  `{}` and {} like it: {}", never.example, count - 1, never.reason),
+        })
+        .collect();
+    let count: usize = plan.never.iter().map(|never| never.jobs.len()).sum();
+    let jobs = crate::render::jobs(u32::try_from(count).unwrap_or(u32::MAX));
+    Err(Failure::new(Exit::NeverRuns, format!("{jobs} can never run here:{}", lines.concat())))
+}
+
+/// Prints the batch script of each scheduler, as it would be given to sbatch.
+///
+/// # Errors
+/// When a scheduler cannot be written as a script.
+pub(crate) fn print_scripts(workflow: &Workflow, dir: &StateDir) -> Result<Exit, Failure> {
+    let header = &workflow.header;
+    let slurm = header.schedulers.iter().filter(|settings| settings.kind == "slurm");
+    let mut is_first = true;
+    for settings in slurm {
+        if !std::mem::take(&mut is_first) {
+            outln!("");
+        }
+        let request = request(settings, dir)?;
+        let text =
+            script::preview(&request).map_err(|error| Failure::new(Exit::SpecInvalid, error))?;
+        outln!("# scheduler `{}`: {}", settings.name, wanted(workflow, settings));
+        outln!("{}", text.trim_end());
+    }
+    if is_first {
+        errln!("the spec has no Slurm scheduler, so there is no script");
+    }
+    Ok(Exit::Success)
+}
+
+/// How many allocations of a scheduler actions ask for.
+fn wanted(workflow: &Workflow, settings: &SchedulerSettings) -> String {
+    let header = &workflow.header;
+    let count: u32 = header
+        .actions
+        .iter()
+        .filter_map(|action| match action.kind {
+            ActionKind::ScheduleNodes { scheduler, num_allocations, .. }
+                if header.schedulers[scheduler as usize].name == settings.name =>
+            {
+                Some(num_allocations)
+            }
+            _ => None,
+        })
+        .sum();
+    match count {
+        0 => "no action asks for it".to_owned(),
+        1 => "asked for once".to_owned(),
+        count => format!("asked for {count} times"),
+    }
+}
+
+/// What a server would ask for. Numbers that are not given yet stand as W and A.
+fn request(settings: &SchedulerSettings, dir: &StateDir) -> Result<AllocationRequest, Failure> {
+    let output_dir = dir.path().to_string_lossy().into_owned();
+    let program = std::env::current_exe().map_err(|error| Failure::internal(&error))?;
+    let words = ["worker", "--output-dir", &output_dir, "--workflow", "W", "--allocation", "A"];
+    let command = std::iter::once(program.to_string_lossy().into_owned())
+        .chain(words.map(str::to_owned))
+        .collect();
+    Ok(AllocationRequest {
+        name: "torc_wfW_alA".to_owned(),
+        nodes: settings.nodes(),
+        walltime: Some(settings.walltime()),
+        settings: settings.settings.clone(),
+        command,
+        working_dir: run::submission_dir()?,
+        output: format!("{output_dir}/job_stdio/allocation_wfW_alA.log"),
+        env: Vec::new(),
+        umask: None,
+        after: None,
+    })
+}

@@ -1,0 +1,177 @@
+//! `torc submit`: a spec from file to a server that gets nodes from Slurm for it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use torc_core::engine::{Conclusion, JobStatus};
+use torc_core::ids::WorkflowId;
+use torc_core::wire::{
+    AllocationStage, AttemptReport, RunState, SubmitReport, SubmitRequest, WorkflowReport,
+};
+use torc_core::workflow::Workflow;
+use torc_server::access::Access;
+use torc_server::server_process;
+use torc_server::session::RunOutcome;
+use torc_server::state_dir::StateDir;
+
+use crate::args::{Format, SubmitArgs};
+use crate::commands::run;
+use crate::commands::slurm;
+use crate::exit::{Exit, Failure};
+use crate::interrupts::Interrupts;
+use crate::out::{errln, outln};
+use crate::render::{diagnostics, jobs, json};
+use crate::spec_file;
+
+/// How often a run that is followed is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) async fn execute(
+    args: &SubmitArgs,
+    dir: StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let spec = spec_file::read(&args.spec)?;
+    diagnostics::print(&spec.source, &spec.problems);
+    let Some(workflow) = spec.workflow.as_deref() else {
+        if format == Format::Json {
+            json(&diagnostics::listing(&spec.source, &spec.problems));
+        }
+        return Err(Failure::silent(Exit::SpecInvalid));
+    };
+    let planned = slurm::plan_if_needed(workflow, &spec, &args.plan).await?;
+    let workflow = planned.as_ref().unwrap_or(workflow);
+    if args.dry_run {
+        return slurm::print_scripts(workflow, &dir);
+    }
+    let request = request(workflow.clone(), spec.path.as_deref())?;
+    start_server(&dir).await?;
+    let SubmitReport { workflow: id } = Access::submit(&dir, &request).await?;
+    if !args.wait {
+        match format {
+            Format::Json => json(&SubmitReport { workflow: id }),
+            Format::Table => outln!("workflow {id} submitted; `torc status` shows where it stands"),
+        }
+        return Ok(Exit::Success);
+    }
+    errln!("workflow {id} submitted; Ctrl-C detaches, and the run goes on");
+    follow(&dir, id, format).await
+}
+
+/// Makes sure that a server serves a state directory.
+pub(crate) async fn start_server(dir: &StateDir) -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Exit::Environment, format!("where torc itself lies is not known: {error}"))
+    })?;
+    if server_process::ensure_running(dir, &program).await? {
+        errln!("started a server for {}", dir.path().display());
+    }
+    Ok(())
+}
+
+/// The workflow with where it comes from, and what its jobs start from.
+fn request(workflow: Workflow, spec_path: Option<&Path>) -> Result<SubmitRequest, Failure> {
+    let is_of_allocation = |name: &str| name.starts_with("SLURM_") || name.starts_with("SBATCH_");
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Ok(SubmitRequest {
+        workflow,
+        submission_dir: run::submission_dir()?,
+        spec_path: spec_path.map(|path| path.to_string_lossy().into_owned()),
+        env: std::env::vars_os()
+            .filter_map(text)
+            .filter(|(name, _)| !is_of_allocation(name))
+            .collect(),
+        umask: umask(),
+    })
+}
+
+/// This process's file mode creation mask, from proc_pid_status(5).
+fn umask() -> u32 {
+    const USUAL: u32 = 0o022;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(USUAL)
+}
+
+/// Shows a run until it ends, or until somebody does not want to see it any more.
+async fn follow(dir: &StateDir, id: WorkflowId, format: Format) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let mut last_line = String::new();
+    loop {
+        let access = Access::open(dir).await?;
+        let report = access.workflow(Some(id)).await?;
+        if !matches!(report.state, RunState::Running | RunState::Stopping) {
+            return conclude(&access, report, format).await;
+        }
+        let line = line(&access, &report).await?;
+        if line != last_line {
+            errln!("{line}");
+            last_line = line;
+        }
+        drop(access);
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = interrupts.next() => {
+                errln!(
+                    "detached: workflow {id} goes on; `torc status {id}` shows it, `torc cancel {id}` \
+                     ends it"
+                );
+                return Ok(Exit::Interrupted);
+            }
+        }
+    }
+}
+
+async fn line(access: &Access, report: &WorkflowReport) -> Result<String, Failure> {
+    let of = |status| report.counts.get(&status).copied().unwrap_or(0);
+    let ended: u32 =
+        report.counts.iter().filter(|(status, _)| status.has_ended()).map(|(_, count)| count).sum();
+    let running = of(JobStatus::Running) + of(JobStatus::Pending);
+    let mut parts = vec![format!("{ended} of {} ended, {running} running", jobs(report.jobs))];
+    let failed = of(JobStatus::Failed) + of(JobStatus::Terminated);
+    if failed > 0 {
+        parts.push(format!("{failed} failed"));
+    }
+    let allocations = access.allocations(Some(report.id)).await?;
+    let count = |wanted: &[AllocationStage]| {
+        allocations.iter().filter(|one| wanted.contains(&one.stage)).count()
+    };
+    let waiting = count(&[AllocationStage::Requested, AllocationStage::Submitted]);
+    let active = count(&[AllocationStage::Active]);
+    parts.push(format!("allocations: {active} active, {waiting} waiting"));
+    let unreachable = count(&[AllocationStage::Unreachable]);
+    if unreachable > 0 {
+        parts.push(format!("{unreachable} unreachable"));
+    }
+    Ok(parts.join("; "))
+}
+
+async fn conclude(
+    access: &Access,
+    report: WorkflowReport,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let is_failure = |attempt: &AttemptReport| {
+        Some(attempt.run) == report.run
+            && matches!(attempt.status, JobStatus::Failed | JobStatus::Terminated)
+    };
+    let mut failed: Vec<AttemptReport> = Vec::new();
+    let counts_failed = [JobStatus::Failed, JobStatus::Terminated];
+    if counts_failed.iter().any(|status| report.counts.get(status).is_some_and(|count| *count > 0))
+    {
+        let jobs = access.jobs(Some(report.id)).await?;
+        let ended_badly = jobs
+            .into_iter()
+            .filter(|job| counts_failed.contains(&job.status))
+            .filter_map(|job| job.latest);
+        failed = ended_badly.filter(is_failure).collect();
+    }
+    let conclusion = match report.state {
+        RunState::Ended => Conclusion::Complete,
+        RunState::Interrupted => Conclusion::Stopped,
+        _ => Conclusion::Stuck,
+    };
+    run::conclude(&RunOutcome { conclusion, report, failed }, false, format)
+}

@@ -1,0 +1,213 @@
+//! Actions: when their moment has come, and how far their commands are.
+//!
+//! Owns which actions have fired in the current run. Does not know how nodes are asked for or how
+//! commands are run. In one run, an action fires once, or once a worker; a replay fires none.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{AllocationId, JobId};
+use crate::time::Timestamp;
+use crate::workflow::{Action, ActionKind, Trigger};
+
+use super::{ActionCommand, Effect, Engine, Event, JobStatus, Phase, Refused};
+
+/// What became of one action in the current run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ActionBook {
+    /// Its firings, by the worker that they are for.
+    firings: BTreeMap<Option<AllocationId>, Firing>,
+    /// Of the jobs that it waits for, so many from the first on need not be looked at again.
+    settled: usize,
+}
+
+/// One firing of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// When.
+    pub at: Timestamp,
+    /// Commands that have ended.
+    pub commands_ended: u32,
+    /// The code of a command that failed; no other follows it.
+    pub failed: Option<i32>,
+}
+
+impl Engine {
+    /// What the moment asks for: actions that fire now, with the requests for nodes that follow.
+    /// The events are applied; the effects are to be done once the events are stored.
+    pub fn fire_actions(&mut self, now: Timestamp) -> (Vec<Event>, Vec<Effect>) {
+        let (mut events, mut effects) = (Vec::new(), Vec::new());
+        if self.phase != Phase::Running {
+            return (events, effects);
+        }
+        let workflow = self.workflow.clone();
+        for (action, index) in workflow.header.actions.iter().zip(0u32..) {
+            for worker in self.due(action, index) {
+                let fired = Event::ActionFired { at: now, action: index, worker };
+                let Ok(follows) = self.apply(&fired) else { continue };
+                events.push(fired);
+                effects.extend(follows);
+                self.request_nodes(action, index, now, &mut events);
+            }
+        }
+        (events, effects)
+    }
+
+    fn request_nodes(
+        &mut self,
+        action: &Action,
+        index: u32,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) {
+        let ActionKind::ScheduleNodes { scheduler, num_allocations, .. } = action.kind else {
+            return;
+        };
+        for _ in 0..num_allocations {
+            let allocation = self.next_allocation();
+            let wanted =
+                Event::AllocationRequested { at: now, allocation, scheduler, action: Some(index) };
+            if self.apply(&wanted).is_ok() {
+                events.push(wanted);
+            }
+        }
+    }
+
+    /// The workers for which an action is to fire now; `None` among them stands for the workflow.
+    fn due(&mut self, action: &Action, index: u32) -> Vec<Option<AllocationId>> {
+        let has_fired = !self.actions[index as usize].firings.is_empty();
+        let once = |is_due: bool| if is_due && !has_fired { vec![None] } else { Vec::new() };
+        match &action.trigger {
+            Trigger::OnWorkflowStart => once(true),
+            Trigger::OnWorkflowComplete => once(self.counts.ended() as usize == self.jobs.len()),
+            Trigger::OnJobsReady(jobs) if !has_fired => {
+                once(self.all_settled(index, jobs, |status| {
+                    !matches!(status, JobStatus::Uninitialized | JobStatus::Blocked)
+                }))
+            }
+            Trigger::OnJobsComplete(jobs) if !has_fired => {
+                once(self.all_settled(index, jobs, JobStatus::has_ended))
+            }
+            Trigger::OnJobsReady(_) | Trigger::OnJobsComplete(_) => Vec::new(),
+            Trigger::OnWorkerStart => self.due_workers(action, index, |book| book.is_live()),
+            Trigger::OnWorkerComplete => self.due_workers(action, index, |book| {
+                book.granted_at.is_some() && (book.end.is_some() || book.is_leaving)
+            }),
+        }
+    }
+
+    /// A persistent action fires once for each worker, another one for the first.
+    fn due_workers(
+        &self,
+        action: &Action,
+        index: u32,
+        is_moment: impl Fn(&super::AllocationBook) -> bool,
+    ) -> Vec<Option<AllocationId>> {
+        let firings = &self.actions[index as usize].firings;
+        if !action.persistent && !firings.is_empty() {
+            return Vec::new();
+        }
+        let began = self.run_started_at.unwrap_or_default();
+        let due = self
+            .allocations
+            .values()
+            .filter(|book| book.granted_at.is_some_and(|at| at >= began) && is_moment(book))
+            .map(|book| Some(book.allocation.id))
+            .filter(|worker| !firings.contains_key(worker));
+        let most = if action.persistent { usize::MAX } else { 1 };
+        due.take(most).collect()
+    }
+
+    /// Whether all of these jobs have come so far. In one run, a job that has stays so.
+    fn all_settled(
+        &mut self,
+        index: u32,
+        jobs: &[JobId],
+        is_settled: impl Fn(JobStatus) -> bool,
+    ) -> bool {
+        let from = self.actions[index as usize].settled;
+        let settled = jobs[from..].iter().take_while(|job| is_settled(self.status(**job))).count();
+        self.actions[index as usize].settled = from + settled;
+        from + settled == jobs.len()
+    }
+
+    pub(super) fn fire(
+        &mut self,
+        at: Timestamp,
+        action: u32,
+        worker: Option<AllocationId>,
+    ) -> Result<Vec<Effect>, Refused> {
+        let refused = self.wrong_phase();
+        let Some(book) = self.actions.get_mut(action as usize) else { return Err(refused) };
+        if self.phase != Phase::Running || book.firings.contains_key(&worker) {
+            return Err(refused);
+        }
+        book.firings.insert(worker, Firing { at, commands_ended: 0, failed: None });
+        Ok(self.next_command(action, worker).into_iter().map(Effect::RunCommand).collect())
+    }
+
+    pub(super) fn end_command(
+        &mut self,
+        ended: ActionCommand,
+        code: i32,
+    ) -> Result<Vec<Effect>, Refused> {
+        let refused = self.wrong_phase();
+        if self.next_command(ended.action, ended.worker) != Some(ended) {
+            return Err(refused);
+        }
+        let firings = &mut self.actions[ended.action as usize].firings;
+        if let Some(firing) = firings.get_mut(&ended.worker) {
+            firing.commands_ended += 1;
+            firing.failed = Some(code).filter(|code| *code != 0);
+        }
+        let next = self.next_command(ended.action, ended.worker);
+        Ok(next.into_iter().map(Effect::RunCommand).collect())
+    }
+
+    /// The command that is to be run, or runs, for a firing.
+    fn next_command(&self, action: u32, worker: Option<AllocationId>) -> Option<ActionCommand> {
+        let firing = self.actions.get(action as usize)?.firings.get(&worker)?;
+        let ActionKind::RunCommands(commands) = &self.workflow.header.actions[action as usize].kind
+        else {
+            return None;
+        };
+        let is_over = firing.failed.is_some() || firing.commands_ended as usize >= commands.len();
+        (!is_over).then_some(ActionCommand { action, worker, command: firing.commands_ended })
+    }
+
+    /// The commands of actions that are to be run, or run. After a crash they are run again.
+    pub fn commands_under_way(&self) -> impl Iterator<Item = ActionCommand> {
+        let firings =
+            self.actions.iter().zip(0u32..).flat_map(|(book, action)| {
+                book.firings.keys().map(move |worker| (action, *worker))
+            });
+        firings.filter_map(|(action, worker)| self.next_command(action, worker))
+    }
+
+    /// The text of an action's command.
+    pub fn command_text(&self, command: ActionCommand) -> Option<&str> {
+        match &self.workflow.header.actions.get(command.action as usize)?.kind {
+            ActionKind::RunCommands(commands) => {
+                commands.get(command.command as usize).map(String::as_str)
+            }
+            ActionKind::ScheduleNodes { .. } => None,
+        }
+    }
+
+    /// The firings of an action in the current run.
+    pub fn firings(&self, action: u32) -> impl Iterator<Item = (Option<AllocationId>, Firing)> {
+        let firings = self.actions.get(action as usize).into_iter().flat_map(|book| &book.firings);
+        firings.map(|(worker, firing)| (*worker, *firing))
+    }
+
+    /// A run begins: every action may fire anew.
+    pub(super) fn reset_actions(&mut self) {
+        self.actions = vec![ActionBook::default(); self.workflow.header.actions.len()];
+    }
+
+    /// Jobs were put back: those that an action waits for are to be looked at again.
+    pub(super) fn recount_actions(&mut self) {
+        for book in &mut self.actions {
+            book.settled = 0;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Allocations as others see them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::ids::{AllocationId, JobId, NodeId};
+use crate::resources::{NodeInventory, NodeShare};
+use crate::traits::{AllocationState, PlannedStart};
+use crate::wire::{AllocatedNodeReport, AllocationReport, AllocationStage, JobOnNode};
+
+use super::{AllocationBook, Engine};
+
+/// What is known of allocations beside the engine's own books.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// What the scheduler said last.
+    pub observed: &'a BTreeMap<AllocationId, AllocationState>,
+    /// Why requests have not been submitted.
+    pub held_back: &'a BTreeMap<AllocationId, String>,
+    /// The promises that hold.
+    pub planned: &'a [PlannedStart],
+}
+
+type Holders = HashMap<NodeId, Vec<(JobId, NodeShare)>>;
+
+impl Engine {
+    /// All allocations there ever were, in the order of their numbers.
+    pub fn allocation_reports(&self, sight: Sight<'_>) -> Vec<AllocationReport> {
+        let mut holders: Holders = HashMap::new();
+        for (job, placement) in &self.running {
+            for share in &placement.shares {
+                holders.entry(share.node).or_default().push((*job, share.clone()));
+            }
+        }
+        self.allocations
+            .values()
+            .map(|book| self.allocation_report(book, &holders, sight))
+            .collect()
+    }
+
+    fn allocation_report(
+        &self,
+        book: &AllocationBook,
+        holders: &Holders,
+        sight: Sight<'_>,
+    ) -> AllocationReport {
+        let id = book.allocation.id;
+        let request = book.request.as_ref();
+        let asked = request
+            .and_then(|request| self.workflow.header.schedulers.get(request.scheduler as usize))
+            .map_or(0, |settings| settings.nodes());
+        let granted = u32::try_from(book.allocation.nodes.len()).unwrap_or(u32::MAX);
+        let observed = sight.observed.get(&id).cloned();
+        AllocationReport {
+            workflow: self.id,
+            id,
+            scheduler: book.allocation.scheduler.as_deref().map(str::to_owned),
+            handle: book.handle().map(ToString::to_string),
+            stage: stage(book),
+            reason: reason(book, observed.as_ref(), sight.held_back.get(&id)),
+            observed,
+            num_nodes: if book.granted_at.is_some() { granted } else { asked },
+            requested_at: request.map(|request| request.at),
+            granted_at: book.granted_at,
+            ends_at: book.allocation.ends_at,
+            ended_at: book.end.as_ref().map(|end| end.at),
+            cause: book.end.as_ref().map(|end| end.cause),
+            nodes: if book.is_live() {
+                let nodes = book.allocation.nodes.iter();
+                nodes.map(|(node, has)| self.node_on_show(*node, has, holders, sight)).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn node_on_show(
+        &self,
+        node: NodeId,
+        has: &NodeInventory,
+        holders: &Holders,
+        sight: Sight<'_>,
+    ) -> AllocatedNodeReport {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let held = sight.planned.iter().find(|planned| planned.nodes.contains(&node));
+        let here = holders.get(&node).into_iter().flatten();
+        let job_name = |job: JobId| self.workflow.jobs[job.index()].name.to_string();
+        AllocatedNodeReport {
+            name: has.name.to_string(),
+            state: self.ledger.state(node).unwrap_or(crate::traits::NodeState::Down),
+            cpus: has.cpus(),
+            cpus_used: count(self.ledger.cores_used(node)),
+            memory: has.memory,
+            memory_used: self.ledger.memory_used(node),
+            gpus: has.gpu_count(),
+            gpus_used: count(self.ledger.gpus_used(node)),
+            jobs: here
+                .map(|(job, share)| JobOnNode {
+                    job: job_name(*job),
+                    cpus: count(share.cores.len()),
+                    memory: share.memory,
+                    gpus: count(share.gpus.len()),
+                    since: self
+                        .latest_attempt(*job)
+                        .map_or_else(Default::default, |attempt| attempt.dispatched_at),
+                })
+                .collect(),
+            held_for: held.map(|planned| job_name(planned.job)),
+            held_until: held
+                .map(|planned| planned.at)
+                .filter(|at| *at != crate::time::Timestamp(u64::MAX)),
+        }
+    }
+}
+
+fn stage(book: &AllocationBook) -> AllocationStage {
+    if book.end.is_some() {
+        AllocationStage::Ended
+    } else if book.closed_at.is_some() || book.is_leaving {
+        AllocationStage::Closing
+    } else if book.is_live() && book.is_reachable {
+        AllocationStage::Active
+    } else if book.is_live() {
+        AllocationStage::Unreachable
+    } else if book.handle().is_some() {
+        AllocationStage::Submitted
+    } else {
+        AllocationStage::Requested
+    }
+}
+
+fn reason(
+    book: &AllocationBook,
+    observed: Option<&AllocationState>,
+    held_back: Option<&String>,
+) -> String {
+    if let Some(end) = &book.end {
+        return end.reason.clone();
+    }
+    match observed {
+        Some(AllocationState::Pending { reason, .. }) if !book.is_live() => reason.clone(),
+        Some(AllocationState::Configuring) => "its nodes are being made ready".to_owned(),
+        Some(AllocationState::Suspended) => "suspended by the scheduler".to_owned(),
+        Some(AllocationState::Completing) => "ending".to_owned(),
+        Some(AllocationState::Unclear { words }) => {
+            format!("in a state that torc does not know: {words}")
+        }
+        Some(AllocationState::Running { .. }) if !book.is_live() => {
+            "its worker has not connected yet".to_owned()
+        }
+        _ => held_back.cloned().unwrap_or_default(),
+    }
+}

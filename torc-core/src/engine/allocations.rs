@@ -1,0 +1,478 @@
+//! Allocations from the wish for them to their end: asked for, submitted, granted, moved, out of
+//! reach, leaving, gone.
+//!
+//! Owns the book of each allocation. Does not know how a scheduler is asked, or who connects from a
+//! granted one. An allocation's number is given once, with the wish or with the grant, and never
+//! again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, StepId};
+use crate::resources::{Allocation, NodeInventory, Request};
+use crate::time::Timestamp;
+use crate::traits::{AllocationEnd, AllocationHandle, Delta, NodeState, StepSignal};
+use crate::workflow::SchedulerSettings;
+
+use super::{Effect, Engine, Event, Refused};
+
+/// All that is known of one allocation.
+#[derive(Clone, Debug)]
+pub struct AllocationBook {
+    /// Its number, scheduler and labels; its nodes and its end once they are granted.
+    pub allocation: Allocation,
+    /// How it was asked for; `None`: the nodes were simply there.
+    pub request: Option<RequestBook>,
+    /// When its nodes were granted.
+    pub granted_at: Option<Timestamp>,
+    /// Whether its worker can be talked to.
+    pub is_reachable: bool,
+    /// Since when nothing more starts there, because its time is up or it is to be given back.
+    pub closed_at: Option<Timestamp>,
+    /// It is to be given back.
+    pub is_leaving: bool,
+    /// How it ended, if it has.
+    pub end: Option<EndBook>,
+}
+
+/// How an allocation was asked for.
+#[derive(Clone, Debug)]
+pub struct RequestBook {
+    /// When.
+    pub at: Timestamp,
+    /// Index into the workflow's schedulers.
+    pub scheduler: u32,
+    /// Index of the action that wanted it.
+    pub action: Option<u32>,
+    /// The scheduler's name for it, once it has taken the request.
+    pub handle: Option<AllocationHandle>,
+}
+
+/// How an allocation ended.
+#[derive(Clone, Debug)]
+pub struct EndBook {
+    /// When.
+    pub at: Timestamp,
+    /// How, as far as the scheduler tells.
+    pub cause: AllocationEnd,
+    /// In the scheduler's words, or torc's own.
+    pub reason: String,
+}
+
+impl AllocationBook {
+    /// Its nodes can hold steps.
+    pub fn is_live(&self) -> bool {
+        self.granted_at.is_some() && self.end.is_none()
+    }
+
+    /// It has been asked for and has not ended.
+    pub fn is_open_request(&self) -> bool {
+        self.request.is_some() && self.end.is_none()
+    }
+
+    /// It waits to be submitted.
+    pub fn is_unsubmitted(&self) -> bool {
+        self.end.is_none() && self.request.as_ref().is_some_and(|request| request.handle.is_none())
+    }
+
+    /// The scheduler's name for it.
+    pub fn handle(&self) -> Option<&AllocationHandle> {
+        self.request.as_ref()?.handle.as_ref()
+    }
+
+    /// The end that the placer reckons with.
+    fn effective(&self) -> Allocation {
+        let ends_at = self.closed_at.or(self.allocation.ends_at);
+        Allocation { ends_at, ..self.allocation.clone() }
+    }
+}
+
+impl Engine {
+    /// The allocations there ever were, with all that is known of them, by their number.
+    pub fn allocation_books(&self) -> impl DoubleEndedIterator<Item = &AllocationBook> {
+        self.allocations.values()
+    }
+
+    /// One of them.
+    pub fn allocation_book(&self, allocation: AllocationId) -> Option<&AllocationBook> {
+        self.allocations.get(&allocation)
+    }
+
+    /// The allocations that have nodes and have not ended.
+    pub fn live_allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.allocations.values().filter(|book| book.is_live()).map(|book| &book.allocation)
+    }
+
+    /// The same as the placer reckons with them.
+    pub(super) fn effective_allocations(&self) -> Vec<Allocation> {
+        let live = self.allocations.values().filter(|book| book.is_live());
+        live.map(AllocationBook::effective).collect()
+    }
+
+    /// Whether nodes may still come without anybody wishing for more.
+    pub(super) fn may_get_nodes(&self) -> bool {
+        self.allocations.values().any(AllocationBook::is_open_request)
+    }
+
+    /// When what runs in an allocation is asked to end. That is its end where nodes are simply
+    /// there; a scheduler kills at the end, so jobs are asked some time before.
+    pub fn stop_at(&self, book: &AllocationBook) -> Option<Timestamp> {
+        let ends_at = book.allocation.ends_at?;
+        if book.request.is_none() {
+            return Some(ends_at);
+        }
+        let execution = &self.workflow.header.execution;
+        let (_, lead) = execution.termination(self.is_in_slurm(book.allocation.id));
+        let margin = Duration::from_secs(execution.sigkill_headroom_seconds) + lead;
+        let margin = u64::try_from(margin.as_millis()).unwrap_or(u64::MAX);
+        Some(Timestamp(ends_at.0.saturating_sub(margin)))
+    }
+
+    /// Whether the steps of an allocation are Slurm's.
+    pub(super) fn is_in_slurm(&self, allocation: AllocationId) -> bool {
+        let header = &self.workflow.header;
+        let request = self.allocations.get(&allocation).and_then(|book| book.request.as_ref());
+        let scheduler = request.and_then(|found| header.schedulers.get(found.scheduler as usize));
+        scheduler.is_some_and(|found| found.kind == "slurm") && header.is_slurm_mode()
+    }
+
+    /// The allocations in which what runs is to be asked to end now, and has not been.
+    pub fn newly_expired(&self, now: Timestamp) -> impl Iterator<Item = AllocationId> {
+        self.unexpired().filter(move |(_, at)| *at <= now).map(|(allocation, _)| allocation)
+    }
+
+    /// When the next allocation's time is up.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.unexpired().map(|(_, at)| at).min()
+    }
+
+    fn unexpired(&self) -> impl Iterator<Item = (AllocationId, Timestamp)> {
+        let open = |book: &&AllocationBook| book.is_live() && !book.has_expired();
+        let books = self.allocations.values().filter(open);
+        books.filter_map(|book| Some((book.allocation.id, self.stop_at(book)?)))
+    }
+
+    /// The launches that hold nodes of an allocation now.
+    pub fn running_in(&self, allocation: AllocationId) -> impl Iterator<Item = (JobId, AttemptId)> {
+        let inside = self.running.iter().filter(move |(_, held)| held.allocation == allocation);
+        inside.map(|(job, _)| (*job, AttemptId(self.jobs[job.index()].launches)))
+    }
+
+    /// Whether nothing runs on the nodes of an allocation.
+    pub fn is_idle(&self, allocation: AllocationId) -> bool {
+        let nodes = self.allocations.get(&allocation).map(|book| &book.allocation.nodes);
+        nodes.is_none_or(|nodes| nodes.iter().all(|(node, _)| self.ledger.steps_on(*node) == 0))
+    }
+
+    /// The dispatch of a launch that holds nodes now.
+    pub fn dispatch_of(&self, job: JobId) -> Option<Event> {
+        let placement = self.running.get(&job)?.clone();
+        let attempt = self.latest_attempt(job)?;
+        Some(Event::Dispatched {
+            job,
+            attempt: attempt.attempt,
+            at: attempt.dispatched_at,
+            placement,
+        })
+    }
+
+    /// What its scheduler calls the allocation that a step holds nodes of.
+    pub fn handle_of(&self, step: StepId) -> Option<&AllocationHandle> {
+        let placement = self.running.get(&step.job)?;
+        self.allocations.get(&placement.allocation)?.handle()
+    }
+
+    /// The signals that the steps of an allocation were to get, for a worker that may have missed
+    /// them.
+    pub fn signals_for(&self, allocation: AllocationId) -> Vec<Effect> {
+        let has_expired =
+            self.allocations.get(&allocation).is_some_and(AllocationBook::has_expired);
+        let inside = self.running_in(allocation).filter_map(|(job, _)| {
+            if self.jobs[job.index()].cancel_requested {
+                Some(self.signal(job, StepSignal::Cancel))
+            } else {
+                has_expired.then(|| self.signal(job, StepSignal::TimeUp))
+            }
+        });
+        inside.collect()
+    }
+
+    /// An allocation of these nodes with the numbers that it and its nodes will have, where nobody
+    /// has to be asked for nodes.
+    pub fn number_allocation(
+        &self,
+        nodes: Vec<NodeInventory>,
+        labels: Arc<[Box<str>]>,
+        ends_at: Option<Timestamp>,
+    ) -> Allocation {
+        let id = self.next_allocation();
+        Allocation { id, scheduler: None, labels, ends_at, nodes: self.number_nodes(nodes) }
+    }
+
+    /// The same for an allocation that was asked for. `None`: it was not, or has nodes, or is over.
+    pub fn grant(
+        &self,
+        allocation: AllocationId,
+        nodes: Vec<NodeInventory>,
+        ends_at: Option<Timestamp>,
+    ) -> Option<Allocation> {
+        let book = self.allocations.get(&allocation)?;
+        if !book.is_open_request() || book.is_live() {
+            return None;
+        }
+        let nodes = self.number_nodes(nodes);
+        Some(Allocation { ends_at, nodes, ..book.allocation.clone() })
+    }
+
+    pub(super) fn next_allocation(&self) -> AllocationId {
+        AllocationId(self.allocations.last_key_value().map_or(0, |(id, _)| id.0) + 1)
+    }
+
+    fn number_nodes(&self, nodes: Vec<NodeInventory>) -> Vec<(NodeId, NodeInventory)> {
+        let first = u32::try_from(self.node_names.len()).unwrap_or(u32::MAX);
+        (first..).map(NodeId).zip(nodes).collect()
+    }
+
+    /// Whether a job that is ready could run in an allocation that this scheduler would give,
+    /// as far as the spec tells. `fits`: what is known beyond that, of its nodes for instance.
+    pub fn has_ready_job_for(&self, scheduler: u32, fits: impl Fn(&Request) -> bool) -> bool {
+        let settings = &self.workflow.header.schedulers[scheduler as usize];
+        let waiting = self.classes.requests().iter().zip(&self.waiting);
+        waiting
+            .filter(|(_, waiting)| waiting.ready > 0)
+            .any(|(request, _)| settings.may_serve(request) && fits(request))
+    }
+
+    /// Whether a job that waits, for nodes or for other jobs, could ever start in a live allocation.
+    pub fn has_future_in(&self, allocation: AllocationId, now: Timestamp) -> bool {
+        let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
+            return false;
+        };
+        let effective = [book.effective()];
+        let waiting = self.classes.requests().iter().zip(&self.waiting);
+        waiting
+            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
+            .any(|(request, _)| crate::placer::feasibility(request, &effective, now).is_ok())
+    }
+
+    pub(super) fn request_allocation(
+        &mut self,
+        allocation: AllocationId,
+        request: RequestBook,
+    ) -> Result<(), Refused> {
+        let Some(settings) = self.workflow.header.schedulers.get(request.scheduler as usize) else {
+            return Err(Refused::WrongAllocation(allocation));
+        };
+        if allocation != self.next_allocation() {
+            return Err(Refused::WrongAllocation(allocation));
+        }
+        let allocation = Allocation {
+            id: allocation,
+            scheduler: Some(settings.name.clone()),
+            labels: settings.labels(),
+            ends_at: None,
+            nodes: Vec::new(),
+        };
+        let book = AllocationBook::new(allocation, Some(request));
+        self.allocations.insert(book.allocation.id, book);
+        Ok(())
+    }
+
+    pub(super) fn submit_allocation(
+        &mut self,
+        allocation: AllocationId,
+        handle: &AllocationHandle,
+    ) -> Result<(), Refused> {
+        let book = self.open_book(allocation)?;
+        match &mut book.request {
+            Some(request) if request.handle.is_none() => request.handle = Some(handle.clone()),
+            _ => return Err(Refused::WrongAllocation(allocation)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_allocation(
+        &mut self,
+        at: Timestamp,
+        allocation: &Allocation,
+    ) -> Result<(), Refused> {
+        let id = allocation.id;
+        let first_node = self.node_names.len();
+        let numbered = allocation
+            .nodes
+            .iter()
+            .zip(first_node..)
+            .all(|((id, _), index)| id.0 as usize == index);
+        let expected = match self.allocations.get(&id) {
+            Some(book) => book.is_open_request() && !book.is_live(),
+            None => id == self.next_allocation(),
+        };
+        if !expected || !numbered {
+            return Err(Refused::WrongAllocation(id));
+        }
+        self.node_names.extend(allocation.nodes.iter().map(|(_, node)| node.name.clone()));
+        self.ledger.add(allocation);
+        let book = self
+            .allocations
+            .entry(id)
+            .or_insert_with(|| AllocationBook::new(allocation.clone(), None));
+        book.allocation = allocation.clone();
+        book.granted_at = Some(at);
+        book.is_reachable = true;
+        self.deltas.push(Delta::AllocationAdded(book.effective()));
+        Ok(())
+    }
+
+    pub(super) fn move_end(
+        &mut self,
+        allocation: AllocationId,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        self.live_book(allocation)?.allocation.ends_at = ends_at;
+        let book = &self.allocations[&allocation];
+        let is_early = self.stop_at(book).is_none_or(|stop_at| stop_at > now);
+        let book = self.live_book(allocation)?;
+        if book.closed_at.is_some() && !book.is_leaving && is_early {
+            // Its walltime was extended after what runs there had been told that time is up.
+            book.closed_at = None;
+        }
+        if book.closed_at.is_none() {
+            self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at });
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_reachable(
+        &mut self,
+        allocation: AllocationId,
+        reachable: bool,
+    ) -> Result<(), Refused> {
+        let book = self.live_book(allocation)?;
+        book.is_reachable = reachable;
+        let nodes: Vec<NodeId> = book.allocation.nodes.iter().map(|(node, _)| *node).collect();
+        for node in nodes {
+            let state = self.ledger.set_reachable(node, reachable);
+            self.deltas.push(Delta::NodeStateChanged { node, state });
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState) {
+        let state = self.ledger.set_state(node, state);
+        self.deltas.push(Delta::NodeStateChanged { node, state });
+    }
+
+    pub(super) fn expire_allocation(
+        &mut self,
+        at: Timestamp,
+        allocation: AllocationId,
+    ) -> Result<Vec<Effect>, Refused> {
+        self.close(at, allocation)?;
+        let inside: Vec<JobId> = self.running_in(allocation).map(|(job, _)| job).collect();
+        Ok(inside.into_iter().map(|job| self.signal(job, StepSignal::TimeUp)).collect())
+    }
+
+    /// Nothing more starts there. One without nodes is only marked.
+    pub(super) fn leave_allocation(
+        &mut self,
+        at: Timestamp,
+        allocation: AllocationId,
+    ) -> Result<(), Refused> {
+        let book = self.open_book(allocation)?;
+        book.is_leaving = true;
+        if book.is_live() { self.close(at, allocation) } else { Ok(()) }
+    }
+
+    fn close(&mut self, at: Timestamp, allocation: AllocationId) -> Result<(), Refused> {
+        let book = self.live_book(allocation)?;
+        if book.closed_at.is_none() {
+            book.closed_at = Some(at);
+            self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at: Some(at) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_allocation(
+        &mut self,
+        allocation: AllocationId,
+        end: EndBook,
+    ) -> Result<(), Refused> {
+        if self.running_in(allocation).next().is_some() {
+            return Err(Refused::WrongAllocation(allocation));
+        }
+        let book = self.open_book(allocation)?;
+        book.end = Some(end);
+        if book.granted_at.is_some() {
+            self.ledger.remove(allocation);
+            self.deltas.push(Delta::AllocationRemoved(allocation));
+        }
+        Ok(())
+    }
+
+    fn open_book(&mut self, allocation: AllocationId) -> Result<&mut AllocationBook, Refused> {
+        self.allocations
+            .get_mut(&allocation)
+            .filter(|book| book.end.is_none())
+            .ok_or(Refused::WrongAllocation(allocation))
+    }
+
+    fn live_book(&mut self, allocation: AllocationId) -> Result<&mut AllocationBook, Refused> {
+        let book = self.open_book(allocation)?;
+        if book.is_live() { Ok(book) } else { Err(Refused::WrongAllocation(allocation)) }
+    }
+}
+
+impl AllocationBook {
+    fn new(allocation: Allocation, request: Option<RequestBook>) -> Self {
+        Self {
+            allocation,
+            request,
+            granted_at: None,
+            is_reachable: false,
+            closed_at: None,
+            is_leaving: false,
+            end: None,
+        }
+    }
+
+    /// What runs there was told that time is up.
+    fn has_expired(&self) -> bool {
+        self.closed_at.is_some() && !self.is_leaving
+    }
+}
+
+impl SchedulerSettings {
+    /// The labels of the workers in its allocations. Sorted, without repeats.
+    pub fn labels(&self) -> Arc<[Box<str>]> {
+        let listed = self.settings["labels"].as_array().into_iter().flatten();
+        let mut labels: Vec<Box<str>> =
+            listed.filter_map(|label| label.as_str()).map(Box::from).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.into()
+    }
+
+    /// Nodes of each of its allocations.
+    pub fn nodes(&self) -> u32 {
+        self.settings["nodes"].as_u64().and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(1)
+    }
+
+    /// The time limit of each of its allocations.
+    pub fn walltime(&self) -> Duration {
+        /// SPEC's default.
+        const USUAL: Duration = Duration::from_secs(3600);
+        let written = self.settings["walltime"].as_str();
+        written.and_then(|text| crate::spec::walltime(text).ok()).unwrap_or(USUAL)
+    }
+
+    /// Whether its allocations run one after another.
+    pub fn is_serialized(&self) -> bool {
+        self.settings["serialize_allocations"].as_bool().unwrap_or(false)
+    }
+
+    /// Whether a job with this request may run in its allocations, as far as the spec tells.
+    pub fn may_serve(&self, request: &Request) -> bool {
+        request.may_run_under(Some(&self.name), &self.labels()) && request.nodes <= self.nodes()
+    }
+}

@@ -1,0 +1,466 @@
+//! When a scheduler is asked for allocations, and how often it is asked about them. Pure: it decides,
+//! somebody else asks.
+//!
+//! Owns the rules that keep a site's scheduler from being overrun: so many pending allocations at
+//! most, one request at a time with a pause between, waiting longer after each refusal, giving up on
+//! a scheduler whose allocations fail before anything runs, all questions in one batch, asked the
+//! more seldom the less changes. Does not know jobs. Whatever is in doubt is looked for before it is
+//! asked for, so that nothing is asked for twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{AllocationId, WorkflowId};
+use crate::time::Timestamp;
+use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
+
+#[cfg(test)]
+mod tests;
+
+/// An allocation of a workflow.
+pub type Who = (WorkflowId, AllocationId);
+
+/// How much a scheduler may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Allocations in its queue at once.
+    pub max_pending: usize,
+    /// The pause between two requests for allocations.
+    pub submit_pause: Duration,
+    /// The pause between two questions while something changes.
+    pub shortest_interval: Duration,
+    /// The same while nothing does.
+    pub longest_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_pending: 20,
+            submit_pause: Duration::from_millis(200),
+            shortest_interval: Duration::from_secs(5),
+            longest_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The first wait after a scheduler did not answer; it doubles each time.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// After so many allocations in a row that came to nothing, no more are asked for.
+const MOST_FAILURES: u32 = 3;
+/// An allocation that the scheduler does not know for so long is over.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+
+/// What is to be asked now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Whether the request was made already.
+    Find(Who),
+    /// For an allocation.
+    Submit(Who),
+    /// Where these stand.
+    Observe(Vec<(Who, AllocationHandle)>),
+    /// To end one.
+    Cancel(Who, AllocationHandle),
+}
+
+/// What became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The scheduler has taken the request.
+    Submitted(Who, AllocationHandle),
+    /// It never will.
+    Refused(Who, String),
+    /// Where an allocation stands. Told at each observation.
+    Observed(Who, AllocationState),
+    /// Why a request waits.
+    HeldBack(Who, String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// To be asked for; `in_doubt`: it may have been.
+    Wanted { in_doubt: bool },
+    /// A question about it is under way.
+    Asking { in_doubt: bool },
+    /// It is in the scheduler's hands.
+    Taken { handle: AllocationHandle, is_pending: bool },
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    stage: Stage,
+    source: Source,
+    /// Its place in the order of the wishes.
+    order: u64,
+    /// It is to be ended as soon as it can be.
+    is_cancelled: bool,
+    is_cancel_sent: bool,
+    /// A worker has connected from it.
+    has_worked: bool,
+    unknown_since: Option<Timestamp>,
+}
+
+/// A scheduler of a workflow's spec.
+type Source = (WorkflowId, Arc<str>);
+
+/// Decides what a scheduler is asked.
+#[derive(Debug, Default)]
+pub struct Governor {
+    limits: Limits,
+    entries: BTreeMap<Who, Entry>,
+    next_order: u64,
+    /// Failures in a row, with the words of the last.
+    failures: HashMap<Source, (u32, String)>,
+    /// Times in a row that the scheduler did not answer a request.
+    silences: u32,
+    is_submitting: bool,
+    submit_at: Timestamp,
+    is_observing: bool,
+    observe_at: Timestamp,
+    interval: Duration,
+}
+
+impl Governor {
+    /// Asks as much as these limits allow.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, interval: limits.shortest_interval, ..Self::default() }
+    }
+
+    /// An allocation is wanted from a scheduler of a workflow. `in_doubt`: it may have been asked for
+    /// before.
+    pub fn want(&mut self, who: Who, scheduler: Arc<str>, in_doubt: bool) -> Vec<News> {
+        let source = (who.0, scheduler);
+        if let Some(refusal) = self.given_up(&source) {
+            return vec![News::Refused(who, refusal)];
+        }
+        let stage = Stage::Wanted { in_doubt };
+        self.enter(who, source, stage);
+        Vec::new()
+    }
+
+    /// An allocation is in the scheduler's hands already.
+    pub fn track(&mut self, who: Who, scheduler: Arc<str>, handle: AllocationHandle) {
+        let stage = Stage::Taken { handle, is_pending: true };
+        self.enter(who, (who.0, scheduler), stage);
+        self.observe_at = Timestamp::default();
+    }
+
+    fn enter(&mut self, who: Who, source: Source, stage: Stage) {
+        self.next_order += 1;
+        let entry = Entry {
+            stage,
+            source,
+            order: self.next_order,
+            is_cancelled: false,
+            is_cancel_sent: false,
+            has_worked: false,
+            unknown_since: None,
+        };
+        self.entries.entry(who).or_insert(entry);
+    }
+
+    /// An allocation is not wanted any more. Whether it is gone with that; else it ends when the
+    /// scheduler says so.
+    pub fn cancel(&mut self, who: Who) -> bool {
+        if self.withdraw(who) {
+            return true;
+        }
+        let Some(entry) = self.entries.get_mut(&who) else { return true };
+        entry.is_cancelled = true;
+        entry.is_cancel_sent = false;
+        false
+    }
+
+    /// An allocation is of no use at the moment. Whether it will not be asked for: one that is being
+    /// asked for, or may have been, stays.
+    pub fn withdraw(&mut self, who: Who) -> bool {
+        let is_wish = |entry: &Entry| entry.stage == (Stage::Wanted { in_doubt: false });
+        if self.entries.get(&who).is_some_and(is_wish) {
+            self.entries.remove(&who);
+        }
+        !self.entries.contains_key(&who)
+    }
+
+    /// A worker has connected from an allocation: its scheduler's allocations are good for something.
+    pub fn worked(&mut self, who: Who) {
+        let Some(entry) = self.entries.get_mut(&who) else { return };
+        entry.has_worked = true;
+        if let Stage::Taken { is_pending, .. } = &mut entry.stage {
+            *is_pending = false;
+        }
+        self.failures.remove(&entry.source);
+    }
+
+    /// Something happened that may have ended an allocation: ask soon.
+    pub fn nudge(&mut self, now: Timestamp) {
+        self.interval = self.limits.shortest_interval;
+        self.observe_at = self.observe_at.min(now);
+    }
+
+    /// A workflow begins anew: what failed before is forgotten.
+    pub fn forgive(&mut self, workflow: WorkflowId) {
+        self.failures.retain(|(of, _), _| *of != workflow);
+    }
+
+    /// What is to be asked now. The answer to each order must be told.
+    pub fn next(&mut self, now: Timestamp) -> (Vec<Order>, Vec<News>) {
+        let mut orders = Vec::new();
+        let mut news = Vec::new();
+        for (who, entry) in &mut self.entries {
+            if let Stage::Taken { handle, .. } = &entry.stage
+                && entry.is_cancelled
+                && !entry.is_cancel_sent
+            {
+                entry.is_cancel_sent = true;
+                orders.push(Order::Cancel(*who, handle.clone()));
+            }
+        }
+        if !self.is_submitting && self.submit_at <= now {
+            orders.extend(self.next_request(&mut news));
+        }
+        let taken: Vec<_> = self.taken().collect();
+        if !self.is_observing && self.observe_at <= now && !taken.is_empty() {
+            self.is_observing = true;
+            orders.push(Order::Observe(taken));
+        }
+        (orders, news)
+    }
+
+    /// When there may be something to ask without anything else happening.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let has_wish =
+            self.entries.values().any(|entry| matches!(entry.stage, Stage::Wanted { .. }));
+        let submit_at =
+            (has_wish && !self.is_submitting && self.has_room()).then_some(self.submit_at);
+        let observe_at =
+            (!self.is_observing && self.taken().next().is_some()).then_some(self.observe_at);
+        submit_at.into_iter().chain(observe_at).min()
+    }
+
+    fn taken(&self) -> impl Iterator<Item = (Who, AllocationHandle)> {
+        self.entries.iter().filter_map(|(who, entry)| match &entry.stage {
+            Stage::Taken { handle, .. } => Some((*who, handle.clone())),
+            _ => None,
+        })
+    }
+
+    fn pending(&self) -> usize {
+        let is_pending =
+            |entry: &&Entry| matches!(entry.stage, Stage::Taken { is_pending: true, .. });
+        self.entries.values().filter(is_pending).count()
+    }
+
+    fn has_room(&self) -> bool {
+        self.pending() < self.limits.max_pending
+    }
+
+    fn next_request(&mut self, news: &mut Vec<News>) -> Option<Order> {
+        let wanted = self.entries.iter().filter_map(|(who, entry)| match entry.stage {
+            Stage::Wanted { in_doubt } => Some((entry.order, *who, in_doubt)),
+            _ => None,
+        });
+        // What may have been asked for already takes no room until that is known.
+        let (_, who, in_doubt) = wanted.min_by_key(|(order, _, in_doubt)| (!in_doubt, *order))?;
+        if !in_doubt && !self.has_room() {
+            let why = format!(
+                "{} allocations wait in the scheduler's queue, as many as torc lets wait at once",
+                self.limits.max_pending
+            );
+            news.push(News::HeldBack(who, why));
+            return None;
+        }
+        self.is_submitting = true;
+        self.set_stage(who, Stage::Asking { in_doubt });
+        Some(if in_doubt { Order::Find(who) } else { Order::Submit(who) })
+    }
+
+    fn set_stage(&mut self, who: Who, stage: Stage) {
+        if let Some(entry) = self.entries.get_mut(&who) {
+            entry.stage = stage;
+        }
+    }
+
+    /// The answer to [`Order::Find`].
+    pub fn found(
+        &mut self,
+        who: Who,
+        answer: Result<Option<AllocationHandle>, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_submitting = false;
+        match answer {
+            Ok(Some(handle)) => self.take(who, handle, now),
+            Ok(None) if self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) => {
+                self.entries.remove(&who);
+                vec![News::Refused(who, "not wanted any more".to_owned())]
+            }
+            Ok(None) => {
+                self.silences = 0;
+                self.set_stage(who, Stage::Wanted { in_doubt: false });
+                Vec::new()
+            }
+            Err(error) => self.wait(who, &error, now),
+        }
+    }
+
+    /// The answer to [`Order::Submit`].
+    pub fn submitted(
+        &mut self,
+        who: Who,
+        answer: Result<AllocationHandle, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_submitting = false;
+        self.submit_at = now + self.limits.submit_pause;
+        match answer {
+            Ok(handle) => self.take(who, handle, now),
+            Err(SchedulerError::Refused(reason)) => {
+                let mut news = vec![News::Refused(who, reason.clone())];
+                if let Some(entry) = self.entries.remove(&who) {
+                    news.extend(self.note_failure(entry.source, reason));
+                }
+                news
+            }
+            Err(error) => self.wait(who, &error, now),
+        }
+    }
+
+    fn take(&mut self, who: Who, handle: AllocationHandle, now: Timestamp) -> Vec<News> {
+        self.silences = 0;
+        let soon = now + self.limits.shortest_interval;
+        if self.taken().next().is_none() {
+            self.observe_at = soon;
+        }
+        self.nudge(soon);
+        self.set_stage(who, Stage::Taken { handle: handle.clone(), is_pending: true });
+        vec![News::Submitted(who, handle)]
+    }
+
+    /// The scheduler did not answer: whether it took the request is not known.
+    fn wait(&mut self, who: Who, error: &SchedulerError, now: Timestamp) -> Vec<News> {
+        let wait = FIRST_WAIT * 2u32.saturating_pow(self.silences.min(16));
+        self.silences += 1;
+        self.submit_at = now + wait.min(LONGEST_WAIT);
+        self.set_stage(who, Stage::Wanted { in_doubt: true });
+        vec![News::HeldBack(who, error.to_string())]
+    }
+
+    /// The answer to [`Order::Observe`], in the order of the question.
+    pub fn observed(
+        &mut self,
+        asked: &[(Who, AllocationHandle)],
+        answer: Result<Vec<AllocationState>, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_observing = false;
+        let Ok(states) = answer else {
+            self.slow_down(now);
+            return Vec::new();
+        };
+        let (mut news, mut has_changed) = (Vec::new(), false);
+        for ((who, _), state) in asked.iter().zip(states) {
+            let (changed, told) = self.observe(*who, state, now);
+            has_changed |= changed;
+            news.extend(told);
+        }
+        if has_changed {
+            self.interval = self.limits.shortest_interval;
+            self.observe_at = now + self.interval;
+        } else {
+            self.slow_down(now);
+        }
+        news
+    }
+
+    fn slow_down(&mut self, now: Timestamp) {
+        self.observe_at = now + self.interval;
+        self.interval = (self.interval * 2).min(self.limits.longest_interval);
+    }
+
+    /// What one allocation's state means, and whether something about it changed.
+    fn observe(&mut self, who: Who, state: AllocationState, now: Timestamp) -> (bool, Vec<News>) {
+        let Some(entry) = self.entries.get_mut(&who) else { return (false, Vec::new()) };
+        let state = match state {
+            AllocationState::Unknown => {
+                let since = *entry.unknown_since.get_or_insert(now);
+                if now.since(since) < FORGOTTEN_AFTER {
+                    return (false, Vec::new());
+                }
+                let reason = "the scheduler does not know it any more".to_owned();
+                AllocationState::Ended { cause: AllocationEnd::Unknown, reason }
+            }
+            state @ AllocationState::Unclear { .. } => {
+                entry.unknown_since = None;
+                return (false, vec![News::Observed(who, state)]);
+            }
+            state => {
+                entry.unknown_since = None;
+                state
+            }
+        };
+        if let AllocationState::Ended { cause, reason } = &state {
+            let came_to_nothing = !entry.has_worked
+                && !entry.is_cancelled
+                && !matches!(cause, AllocationEnd::Cancelled | AllocationEnd::Preempted);
+            let (source, reason) = (entry.source.clone(), reason.clone());
+            self.entries.remove(&who);
+            let mut news = vec![News::Observed(who, state)];
+            if came_to_nothing {
+                news.extend(self.note_failure(source, reason));
+            }
+            return (true, news);
+        }
+        let waits = matches!(state, AllocationState::Pending { .. });
+        let mut has_changed = false;
+        if let Stage::Taken { is_pending, .. } = &mut entry.stage {
+            has_changed = *is_pending != waits;
+            *is_pending = waits;
+        }
+        (has_changed, vec![News::Observed(who, state)])
+    }
+
+    /// The answer to [`Order::Cancel`].
+    pub fn cancelled(&mut self, who: Who, answer: Result<(), SchedulerError>, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&who)
+            && answer.is_err()
+        {
+            // It is said again with the next observation.
+            entry.is_cancel_sent = false;
+        }
+        self.nudge(now + self.limits.submit_pause);
+    }
+
+    /// The refusal of a source that is given up, if it is.
+    fn given_up(&self, source: &Source) -> Option<String> {
+        let (count, last) = self.failures.get(source)?;
+        (*count >= MOST_FAILURES).then(|| {
+            format!(
+                "the last {count} allocations of scheduler `{}` came to nothing, so no more are \
+                 asked for; the last one: {last}",
+                source.1
+            )
+        })
+    }
+
+    /// Notes that an allocation came to nothing. When that was one too many, what else is wanted from
+    /// there is refused.
+    fn note_failure(&mut self, source: Source, reason: String) -> Vec<News> {
+        let (count, last) = self.failures.entry(source.clone()).or_default();
+        *count += 1;
+        *last = reason;
+        let Some(refusal) = self.given_up(&source) else { return Vec::new() };
+        let of_source = self.entries.iter().filter(|(_, entry)| {
+            entry.source == source && entry.stage == (Stage::Wanted { in_doubt: false })
+        });
+        let whos: Vec<Who> = of_source.map(|(who, _)| *who).collect();
+        whos.into_iter()
+            .map(|who| {
+                self.entries.remove(&who);
+                News::Refused(who, refusal.clone())
+            })
+            .collect()
+    }
+}

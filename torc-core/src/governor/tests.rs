@@ -1,0 +1,199 @@
+//! The governor asked and answered, told as stories.
+
+use super::*;
+
+const W: WorkflowId = WorkflowId(1);
+
+fn who(number: u32) -> Who {
+    (W, AllocationId(number))
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(seconds * 1000)
+}
+
+fn handle(number: u32) -> AllocationHandle {
+    AllocationHandle(number.to_string())
+}
+
+fn governor(max_pending: usize) -> Governor {
+    Governor::new(Limits { max_pending, ..Limits::default() })
+}
+
+fn wanted(max_pending: usize, count: u32) -> Governor {
+    let mut governor = governor(max_pending);
+    for number in 1..=count {
+        assert_eq!(governor.want(who(number), "cpu".into(), false), []);
+    }
+    governor
+}
+
+fn orders(governor: &mut Governor, now: Timestamp) -> Vec<Order> {
+    governor.next(now).0
+}
+
+fn unavailable<T>() -> Result<T, SchedulerError> {
+    Err(SchedulerError::Unavailable("no answer".to_owned()))
+}
+
+fn refused<T>() -> Result<T, SchedulerError> {
+    Err(SchedulerError::Refused("invalid account".to_owned()))
+}
+
+fn pending() -> AllocationState {
+    AllocationState::Pending { reason: "Resources".to_owned(), expected_start: None }
+}
+
+fn ended(cause: AllocationEnd) -> AllocationState {
+    AllocationState::Ended { cause, reason: "so it was".to_owned() }
+}
+
+/// Submits one allocation.
+fn submit(governor: &mut Governor, number: u32, now: Timestamp) {
+    assert!(orders(governor, now).contains(&Order::Submit(who(number))));
+    let news = governor.submitted(who(number), Ok(handle(number)), now);
+    assert_eq!(news, [News::Submitted(who(number), handle(number))]);
+}
+
+/// Tells where an allocation stands, all else being as it was.
+fn see(governor: &mut Governor, number: u32, state: AllocationState, now: Timestamp) -> Vec<News> {
+    governor.observed(&[(who(number), handle(number))], Ok(vec![state]), now)
+}
+
+#[test]
+fn so_many_wait_at_once_and_the_next_follows_when_one_runs() {
+    let mut governor = wanted(2, 3);
+    submit(&mut governor, 1, at(0));
+    assert_eq!(orders(&mut governor, at(0)), [], "a pause lies between two requests");
+    submit(&mut governor, 2, at(1));
+    let (asked, news) = governor.next(at(2));
+    assert_eq!(asked, []);
+    assert!(matches!(&news[..], [News::HeldBack(held, _)] if *held == who(3)), "{news:?}");
+    see(&mut governor, 1, AllocationState::Running { ends_at: None }, at(6));
+    submit(&mut governor, 3, at(6));
+}
+
+#[test]
+fn after_a_silence_it_is_looked_for_before_it_is_asked_for_again() {
+    let mut governor = wanted(9, 1);
+    assert_eq!(orders(&mut governor, at(0)), [Order::Submit(who(1))]);
+    assert_eq!(orders(&mut governor, at(100)), [], "one request at a time");
+    governor.submitted(who(1), unavailable(), at(100));
+    assert_eq!(orders(&mut governor, at(104)), []);
+    assert_eq!(governor.wake_at(), Some(at(105)));
+    assert_eq!(orders(&mut governor, at(105)), [Order::Find(who(1))]);
+    governor.found(who(1), unavailable(), at(106));
+    assert_eq!(governor.wake_at(), Some(at(116)), "the wait doubles");
+    assert_eq!(orders(&mut governor, at(116)), [Order::Find(who(1))]);
+    governor.found(who(1), Ok(None), at(116));
+    submit(&mut governor, 1, at(116));
+}
+
+#[test]
+fn what_was_in_doubt_and_is_found_is_not_asked_for_again() {
+    let mut governor = governor(9);
+    governor.want(who(1), "cpu".into(), true);
+    assert_eq!(orders(&mut governor, at(0)), [Order::Find(who(1))]);
+    let news = governor.found(who(1), Ok(Some(handle(7))), at(0));
+    assert_eq!(news, [News::Submitted(who(1), handle(7))]);
+    assert_eq!(orders(&mut governor, at(1)), []);
+}
+
+#[test]
+fn a_scheduler_whose_allocations_come_to_nothing_is_given_up() {
+    let mut governor = wanted(9, 4);
+    for number in [1, 2] {
+        assert_eq!(orders(&mut governor, at(number.into())), [Order::Submit(who(number))]);
+        let news = governor.submitted(who(number), refused(), at(number.into()));
+        assert_eq!(news.len(), 1, "{news:?}");
+    }
+    submit(&mut governor, 3, at(3));
+    let news = see(&mut governor, 3, ended(AllocationEnd::Failed), at(10));
+    assert!(matches!(&news[..], [News::Observed(..), News::Refused(last, _)] if *last == who(4)));
+    let news = governor.want(who(5), "cpu".into(), false);
+    assert!(matches!(&news[..], [News::Refused(..)]), "{news:?}");
+    assert_eq!(governor.want(who(6), "gpu".into(), false), [], "another one is asked");
+    governor.forgive(W);
+    assert_eq!(governor.want(who(7), "cpu".into(), false), []);
+}
+
+#[test]
+fn an_allocation_that_worked_or_was_cancelled_is_no_failure() {
+    let mut governor = wanted(9, 8);
+    for number in 1..=8 {
+        let now = at(u64::from(number) * 100);
+        submit(&mut governor, number, now);
+        if number % 2 == 0 {
+            governor.worked(who(number));
+        } else {
+            governor.cancel(who(number));
+        }
+        let news = see(&mut governor, number, ended(AllocationEnd::Failed), now);
+        assert_eq!(news.len(), 1, "{news:?}");
+    }
+}
+
+#[test]
+fn all_are_asked_about_in_one_batch_and_ever_more_seldom() {
+    let mut governor = wanted(9, 2);
+    submit(&mut governor, 1, at(0));
+    submit(&mut governor, 2, at(1));
+    let both = vec![(who(1), handle(1)), (who(2), handle(2))];
+    let mut now = at(1);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        let next = governor.wake_at().expect("it is asked again");
+        pauses.push(next.since(now).as_secs());
+        now = next;
+        assert_eq!(orders(&mut governor, now), [Order::Observe(both.clone())]);
+        assert_eq!(governor.wake_at(), None, "one question at a time");
+        governor.observed(&both, Ok(vec![pending(), pending()]), now);
+    }
+    assert_eq!(pauses, [4, 5, 10, 20, 40, 60]);
+    governor.nudge(now);
+    assert_eq!(orders(&mut governor, now), [Order::Observe(both)]);
+}
+
+#[test]
+fn a_question_without_an_answer_says_nothing() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    let asked = [(who(1), handle(1))];
+    assert_eq!(orders(&mut governor, at(5)), [Order::Observe(asked.to_vec())]);
+    assert_eq!(governor.observed(&asked, unavailable(), at(5)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(20)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(139)), []);
+    let news = see(&mut governor, 1, AllocationState::Unknown, at(140));
+    assert!(matches!(
+        &news[..],
+        [News::Observed(_, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
+    ));
+}
+
+#[test]
+fn words_that_nobody_knows_say_nothing_however_long() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    let unclear = AllocationState::Unclear { words: "HIBERNATED".to_owned() };
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5)), []);
+    for second in [20, 200, 2000] {
+        let news = see(&mut governor, 1, unclear.clone(), at(second));
+        assert_eq!(news, [News::Observed(who(1), unclear.clone())]);
+    }
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(2005)), []);
+}
+
+#[test]
+fn what_is_cancelled_ends_when_the_scheduler_says_so() {
+    let mut governor = wanted(9, 2);
+    submit(&mut governor, 1, at(0));
+    assert!(governor.cancel(who(2)), "nobody was asked for it");
+    assert!(!governor.cancel(who(1)));
+    assert_eq!(orders(&mut governor, at(0)), [Order::Cancel(who(1), handle(1))]);
+    governor.cancelled(who(1), unavailable(), at(0));
+    assert!(orders(&mut governor, at(0)).contains(&Order::Cancel(who(1), handle(1))));
+    governor.cancelled(who(1), Ok(()), at(1));
+    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(3));
+    assert!(matches!(&news[..], [News::Observed(..)]), "{news:?}");
+    assert_eq!(governor.wake_at(), None);
+}

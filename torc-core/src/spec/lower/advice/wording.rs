@@ -1,0 +1,153 @@
+//! The words of the warnings about Slurm: what is wrong, with numbers, and what to write instead.
+
+use std::time::Duration;
+
+use super::{Group, Lacks};
+use crate::diagnostics::Problem;
+use crate::resources::MemoryRequest;
+use crate::spec::problems::excerpt;
+use crate::spec::{SlurmSettings, units};
+use crate::workflow::Requirements;
+
+/// A scheduler's name and settings.
+type Named<'s> = (&'s str, &'s SlurmSettings);
+
+/// The jobs of a group as the subject of a sentence.
+fn jobs(group: &Group<'_>) -> String {
+    let name = excerpt(group.first_name);
+    match group.count {
+        1 => format!("`{name}`"),
+        2 => format!("`{name}` and 1 more job like it"),
+        count => format!("`{name}` and {} more jobs like it", count - 1),
+    }
+}
+
+fn verb(group: &Group<'_>, one: &'static str, several: &'static str) -> &'static str {
+    if group.count == 1 { one } else { several }
+}
+
+/// No scheduler has the right labels, or the right absence of them.
+pub(super) fn unserved(group: &Group<'_>) -> Problem {
+    let who = jobs(group);
+    if group.labels.is_empty() {
+        let has = verb(group, "has", "have");
+        let message = format!("{who} {has} no labels, but every scheduler for it has some");
+        return Problem::warning("spec::no-scheduler", message).help(
+            "jobs without labels run only where there are none: add a scheduler without labels, or \
+             labels to the jobs",
+        );
+    }
+    let labels: Vec<_> = group.labels.iter().map(|label| excerpt(label)).collect();
+    let labels = labels.join(", ");
+    let needs = verb(group, "needs", "need");
+    let message = format!("{who} {needs} the labels {labels}, which no scheduler for it has");
+    Problem::warning("spec::no-scheduler", message)
+        .help(format!("give the scheduler `labels: [{labels}]`"))
+}
+
+/// Every scheduler that may serve the jobs has too little of something, of `common` all of them.
+pub(super) fn unfit(
+    group: &Group<'_>,
+    needs: &Requirements,
+    known: &[Named<'_>],
+    common: Lacks,
+) -> Problem {
+    let who = format!("{} {}", jobs(group), verb(group, "needs", "need"));
+    if common.nodes {
+        too_few_nodes(&who, needs, known)
+    } else if common.walltime {
+        too_short(&who, needs, known)
+    } else if common.memory {
+        too_little_memory(&who, needs, known)
+    } else {
+        let message =
+            format!("{who} nodes, walltime and memory that no one scheduler has together");
+        Problem::warning("spec::no-scheduler", message)
+            .help("let one scheduler have all of it: several allocations do not add up")
+    }
+}
+
+/// `` `a` has 1``, or `` `a`, `b` have at most 2``.
+fn at_most(known: &[Named<'_>], most: &str) -> String {
+    const FEW: usize = 3;
+    let names: Vec<_> =
+        known.iter().take(FEW).map(|(name, _)| format!("`{}`", excerpt(name))).collect();
+    let more = if known.len() > FEW { " and others" } else { "" };
+    let verb = if known.len() == 1 { "has" } else { "have at most" };
+    format!("{}{more} {verb} {most}", names.join(", "))
+}
+
+fn too_few_nodes(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let most = known.iter().map(|(_, slurm)| slurm.nodes).max().unwrap_or(1);
+    let wanted = needs.nodes;
+    let has = at_most(known, &most.to_string());
+    Problem::warning("spec::too-few-nodes", format!("{who} {wanted} nodes at once, but {has}"))
+        .help(format!("set `nodes: {wanted}` of the scheduler: several allocations do not add up"))
+}
+
+fn too_short(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let longest = known.iter().map(|(_, slurm)| slurm.walltime).max().unwrap_or_default();
+    let runtime = needs.runtime.unwrap_or_default();
+    let (wanted, has) = (units::clock(runtime), at_most(known, &units::clock(longest)));
+    const USUAL: Duration = Duration::from_secs(3600);
+    let unless = if runtime == USUAL { " (PT1H where none is written)" } else { "" };
+    let message = format!("{who} the runtime {wanted}{unless}, but {has} of walltime");
+    Problem::warning("spec::runtime-exceeds-walltime", message).help(format!(
+        "raise the scheduler's `walltime` to \"{wanted}\" or more, or lower the `runtime` of `{}`",
+        excerpt(&needs.name)
+    ))
+}
+
+fn too_little_memory(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let most = known.iter().filter_map(|(_, slurm)| slurm.memory).max().unwrap_or_default();
+    let MemoryRequest::Bytes(wanted) = needs.memory else {
+        return Problem::warning("spec::memory-exceeds-scheduler", who);
+    };
+    let has = at_most(known, &units::written_memory(most));
+    let shown = units::written_memory(wanted);
+    let message = format!("{who} {shown} of memory on each node, but {has} (`mem`)");
+    let share = wanted.div_ceil(u64::from(needs.nodes));
+    let help = if needs.nodes > 1 && share <= most {
+        format!(
+            "memory is per node: if {shown} is meant for all {} nodes together, write `memory: {}`; \
+             else raise `mem`",
+            needs.nodes,
+            units::written_memory(share)
+        )
+    } else {
+        format!(
+            "raise `mem`, or leave it out to get all the memory of the nodes; or lower the \
+                 `memory` of `{}`",
+            excerpt(&needs.name)
+        )
+    };
+    Problem::warning("spec::memory-exceeds-scheduler", message).help(help)
+}
+
+/// No action asks for any allocation.
+pub(super) fn nothing_scheduled(scheduler: &str) -> Problem {
+    Problem::warning("spec::nothing-scheduled", "no action asks for allocations")
+        .help(format!("{}; without any, `torc submit` plans when to ask", action_to_add(scheduler)))
+}
+
+/// No action asks for allocations of this one.
+pub(super) fn never_started(scheduler: &str) -> Problem {
+    let message = format!("no action asks for allocations of `{}`", excerpt(scheduler));
+    Problem::warning("spec::scheduler-never-started", message)
+        .help(format!("{}, or remove the scheduler", action_to_add(scheduler)))
+}
+
+fn action_to_add(scheduler: &str) -> String {
+    format!(
+        "add to `actions`: `{{trigger_type: on_workflow_start, action_type: schedule_nodes, \
+         scheduler: {}}}`",
+        excerpt(scheduler)
+    )
+}
+
+/// An action asks for allocations in which no job may run.
+pub(super) fn serves_nobody(scheduler: &str) -> Problem {
+    let message = format!("no job may run in the allocations of `{}`", excerpt(scheduler));
+    Problem::warning("spec::scheduler-without-jobs", message)
+        .help("remove this action, or correct the `scheduler` and `labels` of the jobs")
+}

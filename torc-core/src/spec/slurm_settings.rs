@@ -1,0 +1,127 @@
+//! What the settings of a Slurm scheduler mean, as far as planning and warnings need it.
+//!
+//! Owns: the defaults of the fields and the units of sbatch. Does not know: how a request is written
+//! for sbatch, and the options in `extra` and `slurm_defaults`. Invariant: a value that it cannot
+//! read counts as not given, so that nobody is warned of what was not understood.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::units;
+use crate::workflow::SchedulerSettings;
+
+/// The walltime of a scheduler that states none.
+const DEFAULT_WALLTIME: Duration = Duration::from_secs(3600);
+
+/// A Slurm scheduler of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SlurmSettings {
+    /// Nodes of each of its allocations.
+    pub(crate) nodes: u32,
+    /// How long each of them lasts.
+    pub(crate) walltime: Duration,
+    /// Bytes on each node; `None`: all that the node has.
+    pub(crate) memory: Option<u64>,
+    /// The partition; `None`: the cluster's default.
+    pub(crate) partition: Option<String>,
+    /// The labels of its workers. Sorted, without repeats.
+    pub(crate) labels: Vec<Box<str>>,
+}
+
+impl SlurmSettings {
+    /// The settings of a scheduler; `None` for one that is not Slurm.
+    pub(crate) fn of(scheduler: &SchedulerSettings) -> Option<Self> {
+        if scheduler.kind != "slurm" {
+            return None;
+        }
+        let text = |name: &str| scheduler.settings.get(name).and_then(Json::as_str);
+        let nodes = scheduler.settings.get("nodes").and_then(Json::as_u64);
+        let walltime = text("walltime").and_then(|text| units::walltime(text).ok());
+        Some(Self {
+            nodes: nodes.and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(1),
+            walltime: walltime.unwrap_or(DEFAULT_WALLTIME),
+            memory: scheduler.settings.get("mem").and_then(memory),
+            partition: text("partition").map(str::to_owned),
+            labels: labels(&scheduler.settings),
+        })
+    }
+}
+
+fn labels(settings: &Json) -> Vec<Box<str>> {
+    let items = settings.get("labels").and_then(Json::as_array);
+    let mut labels: Vec<Box<str>> =
+        items.into_iter().flatten().filter_map(|label| Some(label.as_str()?.into())).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels
+}
+
+/// Bytes of `--mem`: an integer and K, M, G or T, M where none is given; 0 is all memory (sbatch(1)).
+fn memory(value: &Json) -> Option<u64> {
+    let text = match value {
+        Json::String(text) => text.trim().to_owned(),
+        other => other.to_string(),
+    };
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let shift: u32 = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" | "m" => 20,
+        "k" => 10,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(settings: Json) -> SlurmSettings {
+        let scheduler = SchedulerSettings { name: "s".into(), kind: "slurm".into(), settings };
+        SlurmSettings::of(&scheduler).expect("it is a Slurm scheduler")
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let expected = SlurmSettings {
+            nodes: 1,
+            walltime: Duration::from_secs(3600),
+            memory: None,
+            partition: None,
+            labels: Vec::new(),
+        };
+        assert_eq!(of(json!({})), expected);
+        assert_eq!(of(json!({"nodes": "many", "walltime": 7, "mem": []})), expected);
+    }
+
+    #[test]
+    fn what_is_given_is_read() {
+        let found = of(json!({
+            "nodes": 4, "walltime": "1-00:00:00", "partition": "long", "labels": ["b", "a", "b"],
+        }));
+        assert_eq!((found.nodes, found.walltime.as_secs()), (4, 86_400));
+        assert_eq!(found.partition.as_deref(), Some("long"));
+        assert_eq!(found.labels, ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn mem_is_in_mebibytes_unless_it_says() {
+        let check = |value: Json, expected: Option<u64>| {
+            assert_eq!(memory(&value), expected, "{value}");
+        };
+        check(json!(2048), Some(2 << 30));
+        check(json!("512"), Some(512 << 20));
+        check(json!("100G"), Some(100 << 30));
+        check(json!("1t"), Some(1 << 40));
+        check(json!("4GB"), Some(4 << 30));
+        check(json!("0"), None);
+        check(json!("much"), None);
+        check(json!(-1), None);
+        check(json!("99999999999999999T"), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! The specs in the documents are valid, and what the documents say of them is what is said.
+
+use std::collections::BTreeSet;
+
+use super::{Files, good};
+use crate::plan::testing::standard;
+use crate::plan::{PlanOptions, plan, totals};
+use crate::spec::{Context, Format, complete};
+
+const MULTI_NODE: &str = include_str!("../../../../docs/multi-node-jobs.md");
+const SLURM: &str = include_str!("../../../../docs/slurm.md");
+
+/// The part of a document from a heading on.
+fn from_heading<'d>(document: &'d str, heading: &str) -> &'d str {
+    let start = document.find(&format!("\n{heading}\n"));
+    &document[start.expect("the document has this heading")..]
+}
+
+/// The fenced blocks of this kind.
+fn blocks<'d>(document: &'d str, kind: &str) -> Vec<&'d str> {
+    let fence = format!("```{kind}\n");
+    document
+        .split(&fence[..])
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```\n").or_else(|| rest.split_once("```")))
+        .map(|(block, _)| block)
+        .collect()
+}
+
+fn specs(document: &str) -> impl Iterator<Item = &str> {
+    blocks(document, "yaml").into_iter().filter(|block| block.starts_with("name:"))
+}
+
+#[test]
+fn specs_are_valid_and_warned_of_as_they_say() {
+    let mut said = BTreeSet::new();
+    for spec in specs(MULTI_NODE).chain(specs(SLURM)) {
+        for problem in good(spec).warnings {
+            said.insert(problem.message);
+            said.extend(problem.help);
+        }
+    }
+    let shown = blocks(MULTI_NODE, "text").pop().expect("the last block shows them");
+    let shown: BTreeSet<String> =
+        shown.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    assert_eq!(said, shown);
+}
+
+/// The one warning of a spec with a job `simulate`, these schedulers, and actions for some of them.
+fn warning(needs: &str, job: &str, schedulers: &str, started: &[&str]) -> String {
+    let action = |name: &&str| {
+        format!(
+            "{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: {name}}}"
+        )
+    };
+    let actions: Vec<String> = started.iter().map(action).collect();
+    let spec = format!(
+        "name: w
+slurm_defaults: {{account: p}}
+slurm_schedulers: [{schedulers}]
+actions: [{}]
+resource_requirements: [{{name: r{needs}}}]
+jobs: [{{name: simulate, resource_requirements: r{job}}}]",
+        actions.join(", ")
+    );
+    match &good(&spec).warnings[..] {
+        [problem] => format!("| `{}` | ``` {} ``` |", problem.code, problem.message),
+        other => panic!("{other:?}\n{spec}"),
+    }
+}
+
+#[test]
+fn every_warning_is_in_the_table() {
+    const SMALL: &str = "{name: small}";
+    const LONG: &str = "{name: small, walltime: '04:00:00'}";
+    const TWO: &str = "{name: small}, {name: other, nodes: 9}";
+    const MIXED: &str = "{name: small, nodes: 4}, {name: other, walltime: '09:00:00'}";
+    const JOB: &str = ", command: x";
+    let said = [
+        warning(", num_nodes: 4", JOB, SMALL, &["small"]),
+        warning(", runtime: PT6H", JOB, LONG, &["small"]),
+        warning(", memory: 256g", JOB, "{name: small, mem: 64G}", &["small"]),
+        warning("", ", command: x, labels: [fast]", SMALL, &["small"]),
+        warning(", num_nodes: 4, runtime: PT6H", JOB, MIXED, &["small", "other"]),
+        warning("", ", command: srun x", SMALL, &["small"]),
+        warning("", JOB, SMALL, &[]),
+        warning("", JOB, TWO, &["other"]),
+        warning("", ", command: x, scheduler: other", TWO, &["small", "other"]),
+    ];
+    let rows = MULTI_NODE.lines().filter(|line| line.starts_with("| `spec::"));
+    assert_eq!(rows.collect::<Vec<_>>(), said);
+}
+
+#[test]
+fn the_example_of_a_total_is_said() {
+    let spec = "name: w
+resource_requirements: [{name: train, num_nodes: 4, num_cpus: 256}]
+jobs: [{name: train, command: x, resource_requirements: train}]";
+    let found = totals(&good(spec).workflow, &standard().nodes);
+    let shown = blocks(MULTI_NODE, "text")[0];
+    assert_eq!(shown.lines().next(), Some(&*found[0].message));
+    let help = found[0].help.as_deref().expect("a help");
+    assert_eq!(shown.lines().nth(1), help.strip_suffix(" (needed by the job `train`)"));
+}
+
+#[test]
+fn the_plan_is_as_shown() {
+    let planning = from_heading(SLURM, "## Planning");
+    let spec = specs(planning).next().expect("the example");
+    let workflow = good(spec).workflow;
+    let options = PlanOptions { account: Some("my_project".into()), ..PlanOptions::default() };
+    let plan = plan(&workflow, &[standard()], &options).expect("it can be planned");
+    assert_eq!(blocks(planning, "text")[0], plan.to_string());
+    let context = Context { user: None, sources: &Files(Vec::new()) };
+    let completed = complete(spec.as_bytes(), Some(Format::Yaml), &context, &plan);
+    let completed = completed.expect("it can be completed").text;
+    let shown = blocks(planning, "yaml")[1];
+    assert!(completed.ends_with(shown), "{completed}");
+    for pin in ["prepare_{i}\n    scheduler: stage_1\n", "report\n    scheduler: stage_2\n"] {
+        assert!(completed.contains(pin), "{pin}");
+    }
+}

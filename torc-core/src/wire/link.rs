@@ -1,0 +1,97 @@
+//! What a worker and its server say to each other, over one WebSocket.
+//!
+//! The worker speaks first, with a [`Hello`]; the server answers with [`ToWorker::Welcome`] or
+//! [`ToWorker::Refused`]. After a lost connection they begin anew, and nothing is lost: the worker keeps
+//! each end in its journal until it is acknowledged, and the server launches again what the worker
+//! does not know. A launch is named by its step, so that twice is once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::ActionCommand;
+use crate::ids::{AllocationId, StepId, WorkflowId};
+use crate::resources::NodeInventory;
+use crate::time::Timestamp;
+use crate::traits::{AllocationHandle, Step, StepEvent, StepSignal};
+
+/// The first words of a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`super::PROTOCOL`] of the worker.
+    pub protocol: u32,
+    /// Its version of torc.
+    pub version: String,
+    /// The host that it runs on.
+    pub host: String,
+    /// The workflow that it works for.
+    pub workflow: WorkflowId,
+    /// The allocation that it works in.
+    pub allocation: AllocationId,
+    /// The scheduler's name for that.
+    pub handle: AllocationHandle,
+    /// The highest generation of a server that it has served: a server of a lower one is stale.
+    pub generation: i64,
+    /// The nodes that it has.
+    pub nodes: Vec<NodeInventory>,
+    /// Those that failed.
+    pub failed_nodes: Vec<Box<str>>,
+    /// When the allocation ends.
+    pub ends_at: Option<Timestamp>,
+    /// The steps that it runs, and since when, as far as their processes run.
+    pub running: Vec<(StepId, Option<Timestamp>)>,
+    /// The ends that were not acknowledged.
+    pub ended: Vec<StepEvent>,
+}
+
+/// What a worker says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToServer {
+    /// Who it is, and what it has. Always the first message.
+    Hello(Box<Hello>),
+    /// A report of its executor.
+    Report(StepEvent),
+    /// The allocation ends at another time than it said before.
+    EndMoved(Option<Timestamp>),
+    /// A command of an action ended with this code; 128 + n after signal n.
+    CommandEnded(ActionCommand, i32),
+}
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToWorker {
+    /// The worker was taken in. Orders follow.
+    Welcome {
+        /// The server's generation.
+        generation: i64,
+    },
+    /// The worker was not taken in, and is to end: its allocation is over, or another's.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// Launch a step, unless it is known.
+    Launch(Box<Step>),
+    /// Signal a step, if it runs.
+    Signal(StepId, StepSignal),
+    /// The ends of these steps are durable.
+    Acknowledged(Vec<StepId>),
+    /// Run a command of an action.
+    RunCommand {
+        /// Which.
+        command: ActionCommand,
+        /// Its text, for `bash -c`.
+        text: String,
+        /// The file that its output goes to.
+        output: String,
+        /// Set on top of the worker's environment.
+        env: Vec<(String, String)>,
+        /// Its working folder.
+        working_dir: String,
+    },
+    /// End: there is nothing more to do here.
+    Leave {
+        /// Why.
+        reason: String,
+    },
+}

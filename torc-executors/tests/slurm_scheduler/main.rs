@@ -1,0 +1,7 @@
+//! Slurm as a source of allocations: the real one, and one that plays the faults that a real one cannot
+//! be made to show.
+
+mod cluster;
+mod faults;
+mod real;
+mod site;

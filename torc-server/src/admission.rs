@@ -1,0 +1,53 @@
+//! Whether a workflow can be run at all: its input files are there, and each of its jobs fits what
+//! there is or could be. Asked before anything is stored.
+
+use std::path::Path;
+
+use torc_core::engine::Engine;
+use torc_core::placer::feasibility;
+use torc_core::resources::Allocation;
+use torc_core::workflow::Workflow;
+
+use crate::clock::now;
+use crate::session::{NeverRuns, RunError};
+
+/// Each job must be able to run in one of these allocations, if that were all its own.
+///
+/// # Errors
+/// With all that can never, and why.
+pub(crate) fn check_feasibility(
+    engine: &Engine,
+    allocations: &[Allocation],
+) -> Result<(), RunError> {
+    let never: Vec<NeverRuns> = engine
+        .unfinished_classes()
+        .filter_map(|(request, job, count)| {
+            let reason = feasibility(request, allocations, now()).err()?;
+            let job = engine.workflow().jobs[job.index()].name.to_string();
+            Some(NeverRuns { job, count, reason })
+        })
+        .collect();
+    if never.is_empty() { Ok(()) } else { Err(RunError::NeverRuns(never)) }
+}
+
+/// Files that some job reads and none writes must be there.
+///
+/// # Errors
+/// With all that are missing.
+pub(crate) fn check_inputs(workflow: &Workflow, submission_dir: &Path) -> Result<(), RunError> {
+    let data = || workflow.jobs.iter().filter_map(|job| job.data.as_deref());
+    let mut wanted = vec![false; workflow.header.files.len()];
+    for file in data().flat_map(|data| &data.input_files) {
+        wanted[*file as usize] = true;
+    }
+    for file in data().flat_map(|data| &data.output_files) {
+        wanted[*file as usize] = false;
+    }
+    let missing: Vec<String> = wanted
+        .iter()
+        .zip(&workflow.header.files)
+        .filter(|(wanted, file)| **wanted && !submission_dir.join(&*file.path).exists())
+        .map(|(_, file)| file.path.to_string())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(RunError::MissingFiles(missing)) }
+}

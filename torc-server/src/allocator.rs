@@ -1,0 +1,307 @@
+//! Asking schedulers for allocations and about them: does what the governor decides, and tells each
+//! workflow's driver what comes of it.
+//!
+//! One task for all workflows of a server. Decides nothing itself, and waits for no answer: questions
+//! run beside it, so that a scheduler that hangs holds up nobody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use torc_core::governor::{Governor, Limits, News, Order, Who};
+use torc_core::ids::WorkflowId;
+use torc_core::traits::{
+    AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError,
+};
+
+use crate::clock::now;
+use crate::handle::{AllocationInput, Handle, Input};
+use crate::journal;
+
+/// A wish for an allocation.
+pub(crate) struct Wish {
+    pub(crate) who: Who,
+    /// The scheduler of the spec.
+    pub(crate) scheduler: Arc<str>,
+    pub(crate) request: AllocationRequest,
+    /// Unique for ever; travels with the request.
+    pub(crate) key: String,
+    /// It may have been asked for before.
+    pub(crate) in_doubt: bool,
+    /// Whom to tell.
+    pub(crate) driver: Handle,
+}
+
+/// The way to the task. Cheap to clone; the task ends with the last one.
+#[derive(Clone)]
+pub(crate) struct Allocator {
+    inbox: mpsc::UnboundedSender<Message>,
+}
+
+enum Message {
+    Want(Box<Wish>),
+    Track(Who, Arc<str>, AllocationHandle, Handle),
+    Withdraw(Who),
+    Cancel(Who),
+    Worked(Who),
+    Nudge,
+    Forgive(WorkflowId),
+    Answer(Answer),
+}
+
+/// What a scheduler answered.
+enum Answer {
+    Found(Who, Result<Option<AllocationHandle>, SchedulerError>),
+    Submitted(Who, Result<AllocationHandle, SchedulerError>),
+    Observed(Vec<(Who, AllocationHandle)>, Result<Vec<AllocationState>, SchedulerError>),
+    Cancelled(Who, Result<(), SchedulerError>),
+}
+
+impl Allocator {
+    /// Starts the task. `output_dir` is where workers keep their journals.
+    pub(crate) fn spawn(
+        scheduler: Arc<dyn Scheduler>,
+        limits: Limits,
+        output_dir: PathBuf,
+    ) -> Self {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let task = Task {
+            scheduler,
+            governor: Governor::new(limits),
+            wishes: HashMap::new(),
+            drivers: BTreeMap::new(),
+            answers: sender.downgrade(),
+            output_dir,
+        };
+        tokio::spawn(task.serve(inbox));
+        Self { inbox: sender }
+    }
+
+    fn say(&self, message: Message) {
+        // The task ends only with the server.
+        let _ = self.inbox.send(message);
+    }
+
+    pub(crate) fn want(&self, wish: Wish) {
+        self.say(Message::Want(Box::new(wish)));
+    }
+
+    /// Follows an allocation that a scheduler has.
+    pub(crate) fn track(
+        &self,
+        who: Who,
+        scheduler: Arc<str>,
+        handle: AllocationHandle,
+        driver: Handle,
+    ) {
+        self.say(Message::Track(who, scheduler, handle, driver));
+    }
+
+    /// A wish is of no use at the moment.
+    pub(crate) fn withdraw(&self, who: Who) {
+        self.say(Message::Withdraw(who));
+    }
+
+    /// An allocation is not wanted any more.
+    pub(crate) fn cancel(&self, who: Who) {
+        self.say(Message::Cancel(who));
+    }
+
+    /// A worker has connected.
+    pub(crate) fn worked(&self, who: Who) {
+        self.say(Message::Worked(who));
+    }
+
+    /// An allocation may have ended.
+    pub(crate) fn nudge(&self) {
+        self.say(Message::Nudge);
+    }
+
+    /// A workflow begins anew.
+    pub(crate) fn forgive(&self, workflow: WorkflowId) {
+        self.say(Message::Forgive(workflow));
+    }
+}
+
+struct Task {
+    scheduler: Arc<dyn Scheduler>,
+    governor: Governor,
+    wishes: HashMap<Who, Wish>,
+    drivers: BTreeMap<Who, Handle>,
+    answers: mpsc::WeakUnboundedSender<Message>,
+    output_dir: PathBuf,
+}
+
+impl Task {
+    async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let (orders, news) = self.governor.next(now());
+            self.tell(news);
+            for order in orders {
+                self.perform(order);
+            }
+            let wake_at = self.governor.wake_at().map(|at| Instant::now() + at.since(now()));
+            let time = async {
+                match wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                () = time => {}
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let news = match message {
+            Message::Want(wish) => {
+                let Wish { who, in_doubt, .. } = *wish;
+                self.drivers.insert(who, wish.driver.clone());
+                let news = self.governor.want(who, wish.scheduler.clone(), in_doubt);
+                self.wishes.insert(who, *wish);
+                news
+            }
+            Message::Track(who, scheduler, handle, driver) => {
+                self.drivers.insert(who, driver);
+                self.governor.track(who, scheduler, handle);
+                Vec::new()
+            }
+            Message::Withdraw(who) => {
+                if self.governor.withdraw(who) {
+                    self.forget(who, AllocationInput::Withdrawn);
+                }
+                Vec::new()
+            }
+            Message::Cancel(who) => {
+                if self.governor.cancel(who) {
+                    self.forget(who, AllocationInput::Refused("not wanted any more".to_owned()));
+                }
+                Vec::new()
+            }
+            Message::Worked(who) => {
+                self.governor.worked(who);
+                Vec::new()
+            }
+            Message::Nudge => {
+                self.governor.nudge(now());
+                Vec::new()
+            }
+            Message::Forgive(workflow) => {
+                self.governor.forgive(workflow);
+                Vec::new()
+            }
+            Message::Answer(answer) => self.take_answer(answer),
+        };
+        self.tell(news);
+    }
+
+    fn take_answer(&mut self, answer: Answer) -> Vec<News> {
+        match answer {
+            Answer::Found(who, answer) => self.governor.found(who, answer, now()),
+            Answer::Submitted(who, answer) => self.governor.submitted(who, answer, now()),
+            Answer::Observed(asked, answer) => {
+                if let Err(error) = &answer {
+                    tracing::warn!(%error, "where allocations stand is not known at the moment");
+                }
+                self.governor.observed(&asked, answer, now())
+            }
+            Answer::Cancelled(who, answer) => {
+                if let Err(error) = &answer {
+                    tracing::warn!(%error, "an allocation could not be cancelled; tried again");
+                }
+                self.governor.cancelled(who, answer, now());
+                Vec::new()
+            }
+        }
+    }
+
+    /// Asks, beside this task.
+    fn perform(&self, order: Order) {
+        let scheduler = self.scheduler.clone();
+        let wish =
+            |who: &Who| self.wishes.get(who).map(|wish| (wish.request.clone(), wish.key.clone()));
+        let answers = self.answers.clone();
+        let reply = move |answer| {
+            if let Some(answers) = answers.upgrade() {
+                let _ = answers.send(Message::Answer(answer));
+            }
+        };
+        match order {
+            Order::Find(who) => {
+                let key = wish(&who).map(|(_, key)| key).unwrap_or_default();
+                tokio::spawn(async move { reply(Answer::Found(who, scheduler.find(&key).await)) });
+            }
+            Order::Submit(who) => {
+                let Some((request, key)) = wish(&who) else { return };
+                tokio::spawn(async move {
+                    reply(Answer::Submitted(who, scheduler.submit(&request, &key).await));
+                });
+            }
+            Order::Observe(asked) => {
+                let handles: Vec<_> = asked.iter().map(|(_, handle)| handle.clone()).collect();
+                tokio::spawn(async move {
+                    reply(Answer::Observed(asked, scheduler.observe(&handles).await));
+                });
+            }
+            Order::Cancel(who, handle) => {
+                tokio::spawn(async move {
+                    reply(Answer::Cancelled(who, scheduler.cancel(&handle).await));
+                });
+            }
+        }
+    }
+
+    fn tell(&mut self, news: Vec<News>) {
+        for one in news {
+            match one {
+                News::Submitted(who, handle) => {
+                    self.wishes.remove(&who);
+                    self.pass_on(who, AllocationInput::Submitted(handle));
+                }
+                News::Refused(who, reason) => self.forget(who, AllocationInput::Refused(reason)),
+                News::HeldBack(who, reason) => {
+                    self.pass_on(who, AllocationInput::HeldBack(reason));
+                }
+                News::Observed(who, state @ AllocationState::Ended { .. }) => self.end(who, state),
+                News::Observed(who, state) => {
+                    self.pass_on(who, AllocationInput::Observed(state, Vec::new()));
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, who: Who, input: AllocationInput) {
+        if let Some(driver) = self.drivers.get(&who) {
+            driver.tell(Input::Allocation(who.1, input));
+        }
+    }
+
+    fn forget(&mut self, who: Who, last_words: AllocationInput) {
+        self.pass_on(who, last_words);
+        self.wishes.remove(&who);
+        self.drivers.remove(&who);
+    }
+
+    /// Reads what the worker of an ended allocation had written down, before anything of it is called
+    /// lost.
+    fn end(&mut self, who: Who, state: AllocationState) {
+        self.wishes.remove(&who);
+        let Some(driver) = self.drivers.remove(&who) else { return };
+        let path = journal::path(&self.output_dir, who.0, who.1);
+        tokio::task::spawn_blocking(move || {
+            let ends = journal::read(&path).unwrap_or_else(|error| {
+                tracing::error!(path = %path.display(), %error, "a journal cannot be read");
+                Vec::new()
+            });
+            driver.tell(Input::Allocation(who.1, AllocationInput::Observed(state, ends)));
+            // What is in it is the driver's now; a report that comes twice changes nothing.
+        });
+    }
+}

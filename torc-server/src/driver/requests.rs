@@ -1,0 +1,132 @@
+//! What a served driver asks of others: allocations of the allocator, commands of workers or of this
+//! host. Performs what was decided.
+
+use torc_core::engine::ActionCommand;
+use torc_core::ids::AllocationId;
+use torc_core::traits::AllocationRequest;
+use torc_core::wire::link::ToWorker;
+
+use super::Driver;
+use crate::action_command::ActionProcess;
+use crate::allocator::Wish;
+use crate::handle::Input;
+use crate::workers::WorkerLink;
+
+impl Driver {
+    /// From now on these connections are their workers'.
+    pub(super) fn welcome(&self, welcomes: Vec<(AllocationId, WorkerLink)>) {
+        let Some(served) = &self.served else { return };
+        for (allocation, link) in welcomes {
+            link.send(ToWorker::Welcome { generation: served.around.generation });
+            served.around.workers.register(allocation, link);
+        }
+    }
+
+    /// Runs a command of an action: on the node of the worker that it is for, or here.
+    pub(super) fn run_command(&self, command: ActionCommand) {
+        let Some(served) = &self.served else { return };
+        let Some(text) = self.engine.command_text(command) else { return };
+        let worker = command.worker.filter(|worker| {
+            self.engine.allocation_book(*worker).is_some_and(|book| book.is_live())
+        });
+        let process = self.action_process(command, text.to_owned());
+        match worker {
+            Some(worker) => {
+                // One that is away is told when it connects again.
+                let Some(link) = served.around.workers.get(worker) else { return };
+                let ActionProcess { text, env, working_dir, output } = process;
+                link.send(ToWorker::RunCommand { command, text, output, env, working_dir });
+            }
+            None => {
+                let driver = served.around.handle.clone();
+                let env = served.around.submitter.env.iter().cloned().chain(process.env).collect();
+                let process = ActionProcess { env, ..process };
+                tokio::spawn(async move {
+                    let code = process.run().await;
+                    driver.tell(Input::CommandEnded(command, code));
+                });
+            }
+        }
+    }
+
+    /// A command of an action with what it sees beyond the submitter's environment.
+    fn action_process(&self, command: ActionCommand, text: String) -> ActionProcess {
+        let id = self.engine.id();
+        let run = self.engine.run().map_or(1, |run| run.0);
+        let output_dir = &self.context.output_dir;
+        let worker = command.worker.map_or_else(String::new, |worker| format!("_al{worker}"));
+        let action = command.action + 1;
+        let own = [
+            ("TORC_WORKFLOW_ID", id.to_string()),
+            ("TORC_RUN_ID", run.to_string()),
+            ("TORC_OUTPUT_DIR", output_dir.to_string()),
+            ("TORC_WORKFLOW_SUBMISSION_DIR", self.context.submission_dir.to_string()),
+        ];
+        let shared = self.engine.workflow().header.env.iter();
+        let env = shared
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .chain(own.map(|(name, value)| (name.to_owned(), value)))
+            .collect();
+        ActionProcess {
+            text,
+            env,
+            working_dir: output_dir.to_string(),
+            output: format!("{output_dir}/job_stdio/action_wf{id}_r{run}_x{action}{worker}.log"),
+        }
+    }
+
+    /// Hands a wish for an allocation to the allocator.
+    pub(super) fn wish(&self, allocation: AllocationId) {
+        let Some(served) = &self.served else { return };
+        let Some(book) = self.engine.allocation_book(allocation) else { return };
+        let (Some(request), true) = (&book.request, book.is_unsubmitted()) else { return };
+        let id = self.engine.id();
+        let settings = &self.engine.workflow().header.schedulers[request.scheduler as usize];
+        let before = self.engine.allocation_books().rev().find(|other| {
+            other.allocation.id < allocation
+                && other.is_open_request()
+                && other.request.as_ref().is_some_and(|of| of.scheduler == request.scheduler)
+        });
+        let output_dir = &self.context.output_dir;
+        served.around.allocator.want(Wish {
+            who: (id, allocation),
+            scheduler: settings.name.clone(),
+            request: AllocationRequest {
+                name: format!("torc_wf{id}_al{allocation}"),
+                nodes: settings.nodes(),
+                walltime: Some(settings.walltime()),
+                settings: settings.settings.clone(),
+                command: self.worker_command(&served.around.program, allocation),
+                working_dir: self.context.submission_dir.to_string(),
+                output: format!("{output_dir}/job_stdio/allocation_wf{id}_al{allocation}.log"),
+                env: served.around.submitter.env.clone(),
+                umask: Some(served.around.submitter.umask),
+                after: before
+                    .filter(|_| settings.is_serialized())
+                    .and_then(|before| before.handle().cloned()),
+            },
+            key: format!("torc-{}-wf{id}-al{allocation}", served.around.store_key),
+            in_doubt: request.at < served.began_at,
+            driver: served.around.handle.clone(),
+        });
+    }
+
+    /// What the batch script runs.
+    fn worker_command(&self, program: &str, allocation: AllocationId) -> Vec<String> {
+        let header = &self.engine.workflow().header;
+        let words = [
+            ("--output-dir", self.context.output_dir.to_string()),
+            ("--workflow", self.engine.id().to_string()),
+            ("--allocation", allocation.to_string()),
+            ("--headroom", header.execution.sigkill_headroom_seconds.to_string()),
+            ("--patience", header.wait_for_server_minutes.to_string()),
+        ];
+        let steps = header.execution.max_parallel_steps;
+        let steps = steps.map(|steps| ("--max-parallel-steps", steps.to_string()));
+        let options = words.into_iter().chain(steps);
+        [program.to_owned(), "worker".to_owned()]
+            .into_iter()
+            .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
+            .collect()
+    }
+}

@@ -1,0 +1,380 @@
+//! What a driver takes in when a server drives it: workers that come and go, what a scheduler says of
+//! allocations, actions.
+//!
+//! Decides synchronously, as the rest of the driver does; what follows is held until it is durable.
+//! While a scheduler says that an allocation lives, its steps run, whoever is connected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
+use torc_core::ids::{AllocationId, StepId};
+use torc_core::time::Timestamp;
+use torc_core::traits::{
+    AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepEvent,
+    StepSignal, Usage,
+};
+use torc_core::wire::link::{Hello, ToWorker};
+
+use super::Driver;
+use crate::accountant::Accountant;
+use crate::allocator::Allocator;
+use crate::clock::now;
+use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
+use crate::store::Submitter;
+use crate::workers::{WorkerLink, Workers};
+
+/// What a server gives a driver.
+pub(crate) struct Surroundings {
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) allocator: Allocator,
+    /// Asked what steps used; `None`: nobody knows.
+    pub(crate) accountant: Option<Accountant>,
+    /// The driver's own way in, for what runs beside it.
+    pub(crate) handle: Handle,
+    pub(crate) submitter: Submitter,
+    /// The program that a worker is, absolute.
+    pub(crate) program: String,
+    /// The server's generation.
+    pub(crate) generation: i64,
+    /// A name that no other state directory has.
+    pub(crate) store_key: Arc<str>,
+    /// What is known of the nodes of each scheduler, by its index.
+    pub(crate) shapes: BTreeMap<u32, Vec<NodeShape>>,
+}
+
+/// What a driver has when a server drives it.
+pub(crate) struct Served {
+    pub(super) around: Surroundings,
+    /// When this server took the workflow up: what was wished for before may have been asked for.
+    pub(super) began_at: Timestamp,
+    /// What the scheduler said last.
+    pub(super) observed: BTreeMap<AllocationId, AllocationState>,
+    /// Why requests have not been submitted.
+    pub(super) held_back: BTreeMap<AllocationId, String>,
+    /// Wishes that the allocator knows.
+    pub(super) handed_over: BTreeSet<AllocationId>,
+    pub(super) idle_since: BTreeMap<AllocationId, Timestamp>,
+    /// When workers were told to leave.
+    pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
+    /// Allocations that the allocator is to cancel.
+    pub(super) cancelled: BTreeSet<AllocationId>,
+    /// Something about the allocations changed since they were minded.
+    pub(super) is_dirty: bool,
+    pub(super) mind_at: Timestamp,
+}
+
+impl Served {
+    pub(crate) fn new(around: Surroundings) -> Self {
+        Self {
+            around,
+            began_at: now(),
+            observed: BTreeMap::new(),
+            held_back: BTreeMap::new(),
+            handed_over: BTreeSet::new(),
+            idle_since: BTreeMap::new(),
+            told_to_leave: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            is_dirty: true,
+            mind_at: Timestamp::default(),
+        }
+    }
+
+    pub(super) fn disturb(&mut self) {
+        self.is_dirty = true;
+    }
+}
+
+impl Driver {
+    /// Takes up what an earlier server left: what the scheduler has is followed, commands that were
+    /// interrupted run again. What it does is held until the beginning is durable.
+    pub(super) fn take_up(&mut self) {
+        let Some(served) = &mut self.served else { return };
+        if let Phase::Ended { complete } = self.engine.phase() {
+            // Only its allocations are left to be seen off.
+            let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
+            self.conclusion = Some(conclusion);
+        }
+        for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
+            let (id, Some(scheduler)) = (book.allocation.id, book.allocation.scheduler.clone())
+            else {
+                continue;
+            };
+            if let Some(handle) = book.handle() {
+                served.handed_over.insert(id);
+                let who = (self.engine.id(), id);
+                served.around.allocator.track(
+                    who,
+                    scheduler,
+                    handle.clone(),
+                    served.around.handle.clone(),
+                );
+            }
+        }
+        let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
+        self.held.commands.extend(commands);
+    }
+
+    /// The moment of an action may have come.
+    pub(super) fn act(&mut self, now: Timestamp) {
+        if self.served.is_none() {
+            return;
+        }
+        let (events, effects) = self.engine.fire_actions(now);
+        if !events.is_empty() {
+            self.pending.extend(events);
+            self.disturb();
+        }
+        self.hold_effects(effects);
+    }
+
+    fn disturb(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.disturb();
+        }
+    }
+
+    pub(super) fn take_worker(&mut self, input: WorkerInput, now: Timestamp) {
+        match input {
+            WorkerInput::Joined(hello, link) => self.join(*hello, link, now),
+            WorkerInput::EndMoved(allocation, ends_at) => {
+                self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
+            }
+            WorkerInput::Left(allocation, link) => {
+                let Some(served) = &self.served else { return };
+                if served.around.workers.unregister(allocation, link) {
+                    served.around.allocator.nudge();
+                    self.apply(Event::AllocationReachable {
+                        at: now,
+                        allocation,
+                        reachable: false,
+                    });
+                }
+            }
+        }
+        self.disturb();
+    }
+
+    /// Takes a worker in, unless its allocation is not there for it.
+    fn join(&mut self, hello: Hello, link: WorkerLink, now: Timestamp) {
+        if let Err(reason) = self.admit(&hello, now) {
+            link.send(ToWorker::Refused { reason });
+            return;
+        }
+        let allocation = hello.allocation;
+        self.held.welcomes.push((allocation, link.clone()));
+        for name in &hello.failed_nodes {
+            if let Some(node) = self.engine.find_node(allocation, name) {
+                let state = NodeState::Down;
+                self.apply(Event::NodeStateChanged { at: now, node, state });
+            }
+        }
+        for ended in hello.ended {
+            self.take_step(ended, Some(&link));
+        }
+        self.compare_steps(allocation, &hello.running);
+        let signals = self.engine.signals_for(allocation);
+        self.hold_effects(signals);
+        let commands = self.engine.commands_under_way();
+        let commands: Vec<_> = commands.filter(|one| one.worker == Some(allocation)).collect();
+        self.held.commands.extend(commands);
+        if let Some(served) = &mut self.served {
+            served.told_to_leave.remove(&allocation);
+            served.around.allocator.worked((self.engine.id(), allocation));
+        }
+    }
+
+    /// Whether a worker's allocation is one of this workflow's that can have a worker; it has nodes
+    /// then.
+    fn admit(&mut self, hello: &Hello, now: Timestamp) -> Result<(), String> {
+        let allocation = hello.allocation;
+        let book = self
+            .engine
+            .allocation_book(allocation)
+            .filter(|book| book.is_open_request())
+            .ok_or_else(|| format!("allocation {allocation} is over"))?;
+        match book.handle() {
+            Some(handle) if *handle != hello.handle => {
+                return Err(format!("allocation {allocation} is {handle}, not {}", hello.handle));
+            }
+            Some(_) => {}
+            // It was faster than the scheduler's answer, or than this server's beginning.
+            None => self.apply(Event::AllocationSubmitted {
+                at: now,
+                allocation,
+                handle: hello.handle.clone(),
+            }),
+        }
+        match self.engine.grant(allocation, hello.nodes.clone(), hello.ends_at) {
+            Some(allocation) => self.apply(Event::AllocationGranted { at: now, allocation }),
+            None => {
+                self.apply(Event::AllocationReachable { at: now, allocation, reachable: true });
+                let known = self.engine.allocation_book(allocation);
+                if known.is_some_and(|book| book.allocation.ends_at != hello.ends_at) {
+                    let ends_at = hello.ends_at;
+                    self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what a worker runs with what it should: it is given what it never got, and ends what
+    /// is not its any more.
+    fn compare_steps(&mut self, allocation: AllocationId, runs: &[(StepId, Option<Timestamp>)]) {
+        let runs: BTreeMap<StepId, Option<Timestamp>> = runs.iter().copied().collect();
+        let mine: Vec<_> = self.engine.running_in(allocation).collect();
+        let mut is_mine = BTreeSet::new();
+        for (job, attempt) in mine {
+            let step = self.engine.step_id(job, attempt);
+            is_mine.insert(step);
+            match runs.get(&step) {
+                Some(Some(at)) => self.apply(Event::StepStarted { job, attempt, at: *at }),
+                Some(None) => {}
+                None => self.held.launches.extend(self.engine.dispatch_of(job)),
+            }
+        }
+        for step in runs.into_keys().filter(|step| !is_mine.contains(step)) {
+            self.held.strangers.push((allocation, step));
+        }
+    }
+
+    /// Takes a report in, and has it acknowledged once it is durable.
+    pub(super) fn take_step(&mut self, report: StepEvent, link: Option<&WorkerLink>) {
+        if let StepEvent::Ended { step, .. } = &report {
+            if let Some(link) = link {
+                let acknowledgement = Acknowledgement { link: link.clone(), step: *step };
+                self.held.acknowledgements.push(acknowledgement);
+            }
+            if let Some(handle) = self.engine.handle_of(*step) {
+                self.held.accountable.push((handle.clone(), *step));
+            }
+        }
+        self.take_report(report);
+    }
+
+    pub(super) fn take_allocation(
+        &mut self,
+        allocation: AllocationId,
+        input: AllocationInput,
+        now: Timestamp,
+    ) {
+        self.disturb();
+        let Some(served) = &mut self.served else { return };
+        match input {
+            AllocationInput::Submitted(handle) => {
+                served.held_back.remove(&allocation);
+                self.submitted(allocation, handle, now);
+            }
+            AllocationInput::Refused(reason) => {
+                self.end_allocation(allocation, (AllocationEnd::Failed, reason), Vec::new(), now);
+            }
+            AllocationInput::HeldBack(reason) => {
+                served.held_back.insert(allocation, reason);
+            }
+            AllocationInput::Withdrawn => {
+                served.handed_over.remove(&allocation);
+            }
+            AllocationInput::Observed(AllocationState::Ended { cause, reason }, journal) => {
+                self.end_allocation(allocation, (cause, reason), journal, now);
+            }
+            AllocationInput::Observed(state, _) => {
+                let ends_at = match &state {
+                    AllocationState::Running { ends_at } => *ends_at,
+                    _ => None,
+                };
+                served.observed.insert(allocation, state);
+                let known = self.engine.allocation_book(allocation).filter(|book| book.is_live());
+                let has_moved = |book: &AllocationBook| differ(book.allocation.ends_at, ends_at);
+                if ends_at.is_some() && known.is_some_and(has_moved) {
+                    self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
+                }
+            }
+        }
+    }
+
+    fn submitted(&mut self, allocation: AllocationId, handle: AllocationHandle, now: Timestamp) {
+        // Its worker may have told it first.
+        let known = self.engine.allocation_book(allocation).and_then(|book| book.handle());
+        if known.is_none() {
+            self.apply(Event::AllocationSubmitted { at: now, allocation, handle });
+        }
+    }
+
+    /// An allocation is over: what its worker had written down is taken in, what is left of its steps
+    /// is gone with it.
+    pub(super) fn end_allocation(
+        &mut self,
+        allocation: AllocationId,
+        (cause, reason): (AllocationEnd, String),
+        journal: Vec<StepEvent>,
+        now: Timestamp,
+    ) {
+        for ended in journal {
+            self.take_step(ended, None);
+        }
+        let left: Vec<_> = self.engine.running_in(allocation).collect();
+        for (job, attempt) in left {
+            let (outcome, usage) = (lost_with(cause), Usage::default());
+            self.apply(Event::StepEnded { job, attempt, at: now, outcome, usage });
+        }
+        self.apply(Event::AllocationEnded { at: now, allocation, cause, reason });
+        let commands = self.engine.commands_under_way();
+        let commands: Vec<_> = commands.filter(|one| one.worker == Some(allocation)).collect();
+        self.held.commands.extend(commands);
+        if let Some(served) = &mut self.served {
+            served.observed.remove(&allocation);
+            served.held_back.remove(&allocation);
+            served.handed_over.remove(&allocation);
+            served.told_to_leave.remove(&allocation);
+            served.idle_since.remove(&allocation);
+        }
+    }
+
+    pub(super) fn hold_effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Signal { job, attempt, signal } => {
+                    self.held.signals.push((job, attempt, signal));
+                }
+                Effect::RunCommand(command) => self.held.commands.push(command),
+            }
+        }
+    }
+
+    pub(super) fn account(&mut self, figures: Vec<(StepId, Usage)>, now: Timestamp) {
+        for (step, usage) in figures {
+            let StepId { job, run, attempt, .. } = step;
+            self.apply(Event::StepAccounted { at: now, job, run, attempt, usage });
+        }
+    }
+
+    /// Has a worker end steps that are not its any more.
+    pub(super) fn end_strangers(&self, strangers: &[(AllocationId, StepId)]) {
+        let Some(served) = &self.served else { return };
+        for (allocation, step) in strangers {
+            if let Some(link) = served.around.workers.get(*allocation) {
+                link.send(ToWorker::Signal(*step, StepSignal::Kill));
+            }
+        }
+    }
+}
+
+/// What the end of an allocation is for the steps that ran in it. None of it says anything about their
+/// jobs.
+fn lost_with(cause: AllocationEnd) -> Outcome {
+    match cause {
+        AllocationEnd::Preempted => Outcome::Preempted,
+        AllocationEnd::NodeFailed => Outcome::NodeFailed,
+        _ => Outcome::Lost,
+    }
+}
+
+/// Schedulers round ends to seconds or more.
+fn differ(known: Option<Timestamp>, told: Option<Timestamp>) -> bool {
+    const SAME: u64 = 2_000;
+    match (known, told) {
+        (Some(known), Some(told)) => known.0.abs_diff(told.0) > SAME,
+        (known, told) => known != told,
+    }
+}

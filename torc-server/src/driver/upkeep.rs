@@ -1,0 +1,185 @@
+//! Looking after allocations: wishes are handed over when they can be of use, what is of no use is given
+//! back, who is to leave is seen off.
+//!
+//! Decides synchronously; what follows is held until it is durable.
+
+use std::time::Duration;
+
+use torc_core::engine::{Event, Phase};
+use torc_core::ids::AllocationId;
+use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
+use torc_core::time::Timestamp;
+use torc_core::traits::{AllocationEnd, NodeShape};
+
+use super::{Driver, Served};
+
+/// The pause between two looks at the allocations while nothing about them changes.
+const MIND_EVERY: Duration = Duration::from_secs(1);
+/// How long a worker that was told to leave has for it before its allocation is cancelled.
+const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
+
+impl Served {
+    /// Whether a job with this request could run in an allocation of a scheduler, as far as is known.
+    fn fits(&self, scheduler: u32, walltime: Duration, request: &Request) -> bool {
+        let in_time = request.runtime.is_none_or(|runtime| runtime <= walltime + START_UP_GRACE);
+        let covers = |shape: &NodeShape| {
+            let memory = match request.memory {
+                MemoryRequest::Bytes(bytes) => bytes,
+                MemoryRequest::ShareOfCpus => 0,
+            };
+            shape.cpus >= request.cpus && shape.gpus >= request.gpus && shape.memory >= memory
+        };
+        in_time && self.around.shapes.get(&scheduler).is_none_or(|shapes| shapes.iter().any(covers))
+    }
+}
+
+impl Driver {
+    /// Looks after the allocations: wishes are handed over when they can be of use, what is of no use
+    /// is given back.
+    pub(super) fn mind_allocations(&mut self, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        let is_over = self.conclusion.is_some();
+        if !served.is_dirty && !is_over && now < served.mind_at {
+            return;
+        }
+        served.is_dirty = false;
+        served.mind_at = now + MIND_EVERY;
+        let open: Vec<AllocationId> = self
+            .engine
+            .allocation_books()
+            .filter(|book| book.is_open_request())
+            .map(|book| book.allocation.id)
+            .collect();
+        for allocation in open {
+            self.release_if_useless(allocation, now);
+            self.mind_wish(allocation, now);
+            self.see_off(allocation, now);
+        }
+    }
+
+    /// When the allocations are to be looked at again although nothing happened.
+    pub(super) fn mind_at(&self) -> Option<Timestamp> {
+        let served = self.served.as_ref()?;
+        let has_open = self.engine.allocation_books().rev().any(|book| book.is_open_request());
+        has_open.then_some(served.mind_at)
+    }
+
+    /// Nodes on which nothing runs and nothing can are given back.
+    fn release_if_useless(&mut self, allocation: AllocationId, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        let Some(book) = self.engine.allocation_book(allocation) else { return };
+        if book.is_leaving {
+            return;
+        }
+        let is_over = self.engine.phase() != Phase::Running;
+        let is_useless = is_over
+            || book.is_live()
+                && self.engine.is_idle(allocation)
+                && !self.engine.has_future_in(allocation, now);
+        if !is_useless {
+            served.idle_since.remove(&allocation);
+            return;
+        }
+        let since = *served.idle_since.entry(allocation).or_insert(now);
+        let all_have_ended =
+            self.engine.counts().ended() as usize == self.engine.workflow().jobs.len();
+        let wait = self.engine.workflow().header.wait_for_new_jobs_seconds;
+        let is_due = now.since(since) >= Duration::from_secs(wait);
+        if is_over || all_have_ended || book.closed_at.is_some() || is_due {
+            self.apply(Event::AllocationLeaving { at: now, allocation });
+        }
+    }
+
+    /// A wish is handed over once something could run in what it asks for.
+    fn mind_wish(&mut self, allocation: AllocationId, now: Timestamp) {
+        let Some(served) = &self.served else { return };
+        let Some(book) = self.engine.allocation_book(allocation) else { return };
+        if !book.is_unsubmitted() {
+            return;
+        }
+        let Some(request) = &book.request else { return };
+        let is_known = served.handed_over.contains(&allocation);
+        if book.is_leaving {
+            let who = (self.engine.id(), allocation);
+            if !is_known {
+                let why = "nothing was left to run in it".to_owned();
+                self.end_allocation(allocation, (AllocationEnd::Cancelled, why), Vec::new(), now);
+            } else if self.served.as_mut().is_some_and(|served| served.cancelled.insert(allocation))
+            {
+                self.held.cancellations.push(who);
+            }
+            return;
+        }
+        let scheduler = request.scheduler;
+        let settings = &self.engine.workflow().header.schedulers[scheduler as usize];
+        let walltime = settings.walltime();
+        let is_of_use = self
+            .engine
+            .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request));
+        let why = if !is_of_use {
+            Some("no job that is ready could run in it".to_owned())
+        } else if settings.is_serialized() && self.has_unsubmitted_before(allocation, scheduler) {
+            Some("the one before it goes first".to_owned())
+        } else {
+            None
+        };
+        match (why, is_known) {
+            (Some(why), false) => {
+                if let Some(served) = &mut self.served {
+                    served.held_back.insert(allocation, why);
+                }
+            }
+            (Some(_), true) => self.held.withdrawals.push(allocation),
+            (None, true) => {}
+            (None, false) => {
+                if let Some(served) = &mut self.served {
+                    served.handed_over.insert(allocation);
+                    served.held_back.remove(&allocation);
+                }
+                self.held.wishes.push(allocation);
+            }
+        }
+    }
+
+    fn has_unsubmitted_before(&self, allocation: AllocationId, scheduler: u32) -> bool {
+        self.engine.allocation_books().any(|book| {
+            book.allocation.id < allocation
+                && book.is_unsubmitted()
+                && book.request.as_ref().is_some_and(|request| request.scheduler == scheduler)
+        })
+    }
+
+    /// One that is to be given back is, once nothing runs there and its last commands have ended.
+    fn see_off(&mut self, allocation: AllocationId, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        let Some(book) = self.engine.allocation_book(allocation) else { return };
+        if !book.is_leaving || book.is_unsubmitted() || book.end.is_some() {
+            return;
+        }
+        let who = (self.engine.id(), allocation);
+        let mut commands = self.engine.commands_under_way();
+        let is_busy = !self.engine.is_idle(allocation)
+            || commands.any(|command| command.worker == Some(allocation));
+        if book.is_live() && is_busy {
+            return;
+        }
+        let told_at = served.told_to_leave.get(&allocation).copied();
+        let leaves_by_itself = match told_at {
+            Some(at) => now.since(at) < TIME_TO_LEAVE,
+            None => book.is_live() && book.is_reachable,
+        };
+        if !leaves_by_itself {
+            if served.cancelled.insert(allocation) {
+                self.held.cancellations.push(who);
+            }
+        } else if told_at.is_none() {
+            served.told_to_leave.insert(allocation, now);
+            self.held.leaves.push(allocation);
+        }
+    }
+
+    /// Whether nothing is left to follow for a run that is over.
+    pub(super) fn has_let_go(&self) -> bool {
+        !self.engine.allocation_books().any(|book| book.is_open_request())
+    }
+}

@@ -1,0 +1,186 @@
+//! `torc serve`: the process that owns a state directory and drives its workflows, from its beginning
+//! to its clean end.
+//!
+//! It listens over TLS for whoever has the token of its state directory, takes up what an earlier
+//! server left, and ends when it is told to or has had nothing to do for a while. When it ends, or is
+//! killed, what runs in allocations goes on, and the next server takes it back.
+
+mod admission;
+mod routes;
+mod runs;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use torc_core::governor::Limits as GovernorLimits;
+use torc_core::traits::Scheduler;
+
+use crate::accountant::Accounting;
+use crate::allocator::Allocator;
+use crate::api::{Api, ApiError};
+use crate::link::addresses;
+use crate::link::identity::{Identity, IdentityError};
+use crate::link::listener::{self, Limits, ListenError, Listener};
+use crate::link::remote::Remote;
+use crate::state_dir::{Owner, StateDir};
+use crate::store::{Store, StoreError};
+use crate::store_task::StoreTask;
+pub(crate) use runs::Runs;
+use runs::RunsParts;
+
+/// What a server is started with.
+pub struct ServeOptions {
+    /// The state directory.
+    pub dir: StateDir,
+    /// Where allocations come from.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Where what steps used comes from, if anywhere.
+    pub accounting: Option<Arc<dyn Accounting>>,
+    /// How much the scheduler may be asked.
+    pub limits: GovernorLimits,
+    /// The program that a worker is, absolute.
+    pub program: PathBuf,
+    /// The TCP port; 0: any that is free.
+    pub port: u16,
+    /// How long to stay without work; `None`: for ever.
+    pub idle_exit: Option<Duration>,
+}
+
+/// A server did not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its secrets cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Nobody could reach it.
+    #[error("cannot listen on port {port}: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// Nobody could reach it, again.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Nobody could reach it, once more.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The name of its program or state directory cannot be passed on.
+    #[error("{0} is not valid UTF-8, which schedulers and environments need")]
+    Name(PathBuf),
+}
+
+/// Why a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServeEnd {
+    /// It was told to.
+    Stopped,
+    /// It had nothing to do.
+    Idle,
+}
+
+/// A server that can be reached.
+pub struct Server {
+    runs: Arc<Runs>,
+    listener: Listener,
+    api: Api,
+    dir: StateDir,
+    idle_exit: Option<Duration>,
+    stop: watch::Receiver<bool>,
+    /// Keeps the wish to stop sayable.
+    _stop_sender: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Takes a state directory over, and what an earlier server left in it.
+    ///
+    /// # Errors
+    /// When another process owns it, or nobody could reach this one.
+    pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
+        let ServeOptions { dir, scheduler, accounting, limits, program, port, idle_exit } = options;
+        let store = Store::own(&dir).await?;
+        dir.make_folders()?;
+        raise_open_files();
+        let identity = Identity::load_or_create(dir.path())?;
+        let socket = listener::bind(port).map_err(|source| ServeError::Port { port, source })?;
+        let address = socket.local_addr().map_err(|source| ServeError::Port { port, source })?;
+        let remote = Remote {
+            addresses: addresses::candidates(address),
+            pin: identity.pin(),
+            token: identity.token().clone(),
+        };
+        let owner = Owner { remote: Some(Box::new(remote)), ..Api::owner()? };
+        let program =
+            program.into_os_string().into_string().map_err(|name| ServeError::Name(name.into()))?;
+        let output_dir = dir.path().to_string_lossy().into_owned();
+        let runs = Runs::new(RunsParts {
+            store: StoreTask::spawn(store, output_dir),
+            allocator: Allocator::spawn(scheduler.clone(), limits, dir.path().to_path_buf()),
+            scheduler,
+            dir: dir.clone(),
+            program,
+            instance: owner.instance.clone(),
+        });
+        if let Some(accounting) = accounting {
+            runs.keep_accounts(accounting);
+        }
+        runs.resume_all().await?;
+        let (stop_sender, stop) = watch::channel(false);
+        let router = routes::router(runs.clone(), stop_sender.clone());
+        let listener = Listener::start(socket, &identity, router.clone(), Limits::default())?;
+        let api = Api::listen(&dir, &owner, router)?;
+        tracing::info!(%address, dir = %dir.path().display(), "serving");
+        Ok(Self { runs, listener, api, dir, idle_exit, stop, _stop_sender: stop_sender })
+    }
+
+    /// Serves until it is told to end, by `stop` or over the network, or has had nothing to do for long
+    /// enough. What runs in allocations goes on.
+    ///
+    /// # Errors
+    /// When the last that is known could not be made durable.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<ServeEnd, ServeError> {
+        tokio::pin!(stop);
+        let mut idle_since = Instant::now();
+        let end = loop {
+            let changed = self.runs.changed();
+            let is_idle = self.runs.is_idle();
+            let idle_at = self.idle_exit.filter(|_| is_idle).map(|after| idle_since + after);
+            let idle = async {
+                match idle_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break ServeEnd::Stopped,
+                _ = self.stop.wait_for(|stop| *stop) => break ServeEnd::Stopped,
+                () = idle => break ServeEnd::Idle,
+                () = changed => idle_since = Instant::now(),
+            }
+        };
+        tracing::info!(?end, "the server ends");
+        self.dir.withdraw();
+        self.api.close();
+        self.listener.close().await;
+        self.runs.detach().await?;
+        Ok(end)
+    }
+}
+
+/// Each worker is a connection, and the usual soft limit is lower than the number of workers may be.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

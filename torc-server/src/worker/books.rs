@@ -1,0 +1,128 @@
+//! What a worker knows of its steps: which run, which ended and may not be durable yet, and what the
+//! server has not been told.
+//!
+//! Knows no connection and no process. An end leaves the books only when it is acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use torc_core::engine::ActionCommand;
+use torc_core::ids::StepId;
+use torc_core::time::Timestamp;
+use torc_core::traits::{NodeState, StepEvent};
+
+use crate::journal::Journal;
+
+#[derive(Debug)]
+pub(super) struct Books {
+    journal: Journal,
+    /// The steps that were launched and have not ended, and since when they run.
+    running: BTreeMap<StepId, Option<Timestamp>>,
+    failed_nodes: BTreeSet<Box<str>>,
+    commands: BTreeSet<ActionCommand>,
+    generation: i64,
+    /// Reports since the server was last told all.
+    unsaid: Vec<StepEvent>,
+}
+
+impl Books {
+    pub(super) fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            running: BTreeMap::new(),
+            failed_nodes: BTreeSet::new(),
+            commands: BTreeSet::new(),
+            generation: 0,
+            unsaid: Vec::new(),
+        }
+    }
+
+    /// Whether a step is to be launched: it is not known.
+    pub(super) fn launch(&mut self, step: StepId) -> bool {
+        let has_ended =
+            self.journal.kept().iter().any(
+                |ended| matches!(ended, StepEvent::Ended { step: known, .. } if *known == step),
+            );
+        if has_ended || self.running.contains_key(&step) {
+            return false;
+        }
+        self.running.insert(step, None);
+        true
+    }
+
+    /// Takes note of a report.
+    ///
+    /// # Errors
+    /// When an end could not be written down; it is kept in memory all the same.
+    pub(super) fn note(&mut self, report: &StepEvent) -> io::Result<()> {
+        self.unsaid.push(report.clone());
+        match report {
+            StepEvent::Started { step, at } => {
+                if let Some(since) = self.running.get_mut(step) {
+                    *since = Some(*at);
+                }
+            }
+            StepEvent::Ended { step, .. } => {
+                self.running.remove(step);
+                return self.journal.keep(report.clone());
+            }
+            StepEvent::NodeChanged { node, state, .. } => {
+                if *state == NodeState::Up {
+                    self.failed_nodes.remove(node);
+                } else {
+                    self.failed_nodes.insert(node.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends of these steps are durable.
+    ///
+    /// # Errors
+    /// When the journal cannot be shortened, which does no harm.
+    pub(super) fn acknowledge(&mut self, steps: &[StepId]) -> io::Result<()> {
+        self.journal.let_go(steps)
+    }
+
+    /// A server has taken this worker in.
+    pub(super) fn welcome(&mut self, generation: i64) {
+        self.generation = self.generation.max(generation);
+    }
+
+    /// What was reported since this was last called.
+    pub(super) fn take_unsaid(&mut self) -> Vec<StepEvent> {
+        std::mem::take(&mut self.unsaid)
+    }
+
+    /// The highest generation of a server that this worker has served.
+    pub(super) fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    pub(super) fn running(&self) -> Vec<(StepId, Option<Timestamp>)> {
+        self.running.iter().map(|(step, since)| (*step, *since)).collect()
+    }
+
+    pub(super) fn ended(&self) -> &[StepEvent] {
+        self.journal.kept()
+    }
+
+    pub(super) fn failed_nodes(&self) -> Vec<Box<str>> {
+        self.failed_nodes.iter().cloned().collect()
+    }
+
+    /// Whether nothing runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.commands.is_empty()
+    }
+
+    /// Whether a command is to be run: it does not run already.
+    pub(super) fn begin_command(&mut self, command: ActionCommand) -> bool {
+        self.commands.insert(command)
+    }
+
+    pub(super) fn end_command(&mut self, command: ActionCommand) {
+        self.commands.remove(&command);
+    }
+}

@@ -1,0 +1,603 @@
+//! A server with real connections and a real database, between a scheduler that grants at once and
+//! workers whose steps are pretended.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use torc_core::engine::JobStatus;
+use torc_core::governor::Limits;
+use torc_core::ids::{AllocationId, StepId, WorkflowId};
+use torc_core::resources::NodeInventory;
+use torc_core::spec::{Context, Sources, load};
+use torc_core::traits::{
+    AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, Executor, ExecutorError,
+    NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal, StepState,
+    Usage,
+};
+use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
+use torc_server::access::{Access, AccessError};
+use torc_server::clock::now;
+use torc_server::serve::{ServeEnd, ServeOptions, Server};
+use torc_server::state_dir::StateDir;
+use torc_server::worker::{WorkerEnd, WorkerParts, work};
+
+/// How long a test waits for any one thing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A scheduler that grants at once, and what it was asked for.
+#[derive(Default)]
+struct Cluster {
+    asked: Mutex<Vec<(String, AllocationRequest)>>,
+    ended: Mutex<BTreeMap<AllocationHandle, AllocationEnd>>,
+    /// Requests that are refused before others are taken.
+    refusals: Mutex<u32>,
+    changed: tokio::sync::Notify,
+}
+
+impl Cluster {
+    fn requests(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    /// Ends an allocation.
+    fn end(&self, handle: &str, cause: AllocationEnd) {
+        self.ended.lock().unwrap().insert(AllocationHandle(handle.to_owned()), cause);
+    }
+}
+
+#[async_trait]
+impl Scheduler for Cluster {
+    async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
+        Ok(Shapes::Known(vec![NodeShape {
+            cpus: 2,
+            threads_per_core: 1,
+            memory: 1 << 30,
+            gpus: 0,
+            count: 4,
+        }]))
+    }
+
+    async fn submit(
+        &self,
+        request: &AllocationRequest,
+        key: &str,
+    ) -> Result<AllocationHandle, SchedulerError> {
+        {
+            let mut refusals = self.refusals.lock().unwrap();
+            if *refusals > 0 {
+                *refusals -= 1;
+                return Err(SchedulerError::Refused("no such account".to_owned()));
+            }
+        }
+        let mut asked = self.asked.lock().unwrap();
+        asked.push((key.to_owned(), request.clone()));
+        let handle = AllocationHandle(asked.len().to_string());
+        self.changed.notify_one();
+        Ok(handle)
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<AllocationHandle>, SchedulerError> {
+        let asked = self.asked.lock().unwrap();
+        let place = asked.iter().position(|(known, _)| known == key);
+        Ok(place.map(|place| AllocationHandle((place + 1).to_string())))
+    }
+
+    async fn observe(
+        &self,
+        allocations: &[AllocationHandle],
+    ) -> Result<Vec<AllocationState>, SchedulerError> {
+        let ended = self.ended.lock().unwrap();
+        let state = |handle: &AllocationHandle| match ended.get(handle) {
+            Some(cause) => AllocationState::Ended { cause: *cause, reason: "so it was".to_owned() },
+            None => AllocationState::Running { ends_at: None },
+        };
+        Ok(allocations.iter().map(state).collect())
+    }
+
+    async fn cancel(&self, allocation: &AllocationHandle) -> Result<(), SchedulerError> {
+        self.end(&allocation.0, AllocationEnd::Cancelled);
+        Ok(())
+    }
+}
+
+/// Steps whose command is `hold` run until they are let go; all others end at once with code 0.
+struct Steps {
+    reports: mpsc::UnboundedSender<StepEvent>,
+    held: Mutex<BTreeSet<StepId>>,
+    launched: Mutex<Vec<StepId>>,
+}
+
+impl Steps {
+    fn end(&self, step: StepId, outcome: Outcome) {
+        self.held.lock().unwrap().remove(&step);
+        let usage = Usage { cpu_ms: 1, peak_memory: None };
+        let _ = self.reports.send(StepEvent::Ended { step, at: now(), outcome, usage });
+    }
+
+    fn let_go(&self) {
+        let held: Vec<StepId> = self.held.lock().unwrap().iter().copied().collect();
+        for step in held {
+            self.end(step, Outcome::Exited { code: 0 });
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for Steps {
+    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+        Ok(Vec::new())
+    }
+
+    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
+        self.launched.lock().unwrap().push(step.id);
+        let _ = self.reports.send(StepEvent::Started { step: step.id, at: now() });
+        if step.argv.last().is_some_and(|command| command.contains("hold")) {
+            self.held.lock().unwrap().insert(step.id);
+        } else {
+            self.end(step.id, Outcome::Exited { code: 0 });
+        }
+        Ok(())
+    }
+
+    async fn signal(&self, step: StepId, _: StepSignal) -> Result<(), ExecutorError> {
+        if self.held.lock().unwrap().contains(&step) {
+            self.end(step, Outcome::Cancelled);
+        }
+        Ok(())
+    }
+
+    async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+        Ok(vec![StepState::Unknown; steps.len()])
+    }
+}
+
+/// A worker of an allocation.
+struct Worker {
+    steps: Arc<Steps>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<WorkerEnd, String>>,
+}
+
+impl Worker {
+    fn start(dir: &Path, allocation: u32, handle: &str) -> Self {
+        let (reports_in, reports) = mpsc::unbounded_channel();
+        let steps = Arc::new(Steps {
+            reports: reports_in,
+            held: Mutex::default(),
+            launched: Mutex::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let node = NodeInventory {
+            name: format!("n{allocation}").into(),
+            cores: [0, 1].into(),
+            threads_per_core: 1,
+            memory: 1 << 30,
+            gpus: [].into(),
+        };
+        let parts = WorkerParts {
+            dir: StateDir::at(dir).unwrap(),
+            workflow: WorkflowId(1),
+            allocation: AllocationId(allocation),
+            handle: AllocationHandle(handle.to_owned()),
+            nodes: vec![node],
+            ends_at: None,
+            executor: steps.clone(),
+            reports,
+            ask_end: Box::new(|| Box::pin(async { Ok(None) })),
+            stop: stopped,
+            patience: PATIENCE,
+        };
+        let task = tokio::spawn(async move { work(parts).await.map_err(|e| e.to_string()) });
+        Self { steps, stop, task }
+    }
+
+    /// Waits until it has been given so many steps.
+    async fn launched(&self, count: usize) -> Vec<StepId> {
+        until(async || {
+            let launched = self.steps.launched.lock().unwrap().clone();
+            (launched.len() >= count).then_some(launched)
+        })
+        .await
+    }
+
+    async fn end(self) -> WorkerEnd {
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// Asks again until there is an answer.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asked = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            ticks.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it comes to pass in time")
+}
+
+/// A server in a folder of its own.
+struct Place {
+    dir: tempfile::TempDir,
+    cluster: Arc<Cluster>,
+}
+
+/// A server in a runtime of its own, so that it can be killed.
+struct Serving {
+    runtime: Runtime,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    task: JoinHandle<ServeEnd>,
+}
+
+impl Serving {
+    async fn stop(mut self) -> ServeEnd {
+        // It listens no longer when it has ended by itself.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        self.wait().await
+    }
+
+    async fn wait(self) -> ServeEnd {
+        let end = tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+        self.runtime.shutdown_background();
+        end
+    }
+
+    /// As a kill does: nothing is written down, nobody is told.
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+struct NoSources;
+
+impl Sources for NoSources {
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("no such file".to_owned())
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), cluster: Arc::default() }
+    }
+
+    fn state_dir(&self) -> StateDir {
+        StateDir::at(self.dir.path()).unwrap()
+    }
+
+    async fn serve(&self) -> Serving {
+        self.serve_for(None).await
+    }
+
+    async fn serve_for(&self, idle_exit: Option<Duration>) -> Serving {
+        let limits = Limits {
+            submit_pause: Duration::ZERO,
+            shortest_interval: Duration::from_millis(20),
+            longest_interval: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        let options = ServeOptions {
+            dir: self.state_dir(),
+            scheduler: self.cluster.clone(),
+            accounting: None,
+            limits,
+            program: PathBuf::from("/bin/torc"),
+            port: 0,
+            idle_exit,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = runtime.spawn(Server::start(options)).await.unwrap();
+        let server = server.expect("the server starts");
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let task = runtime.spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            server.serve(stop).await.expect("the server ends cleanly")
+        });
+        Serving { runtime, stop: Some(stop), task }
+    }
+
+    async fn submit(&self, spec: &str) -> Result<WorkflowId, AccessError> {
+        let context = Context { user: None, sources: &NoSources };
+        let workflow = load(spec.as_bytes(), None, &context).expect("the spec is valid").workflow;
+        let request = SubmitRequest {
+            workflow,
+            submission_dir: "/".to_owned(),
+            spec_path: None,
+            env: vec![
+                ("PATH".to_owned(), std::env::var("PATH").unwrap()),
+                ("MINE".to_owned(), "yes".to_owned()),
+            ],
+            umask: 0o022,
+        };
+        Ok(Access::submit(&self.state_dir(), &request).await?.workflow)
+    }
+
+    async fn report(&self) -> WorkflowReport {
+        Access::open(&self.state_dir()).await.unwrap().workflow(None).await.unwrap()
+    }
+
+    async fn stages(&self) -> Vec<AllocationStage> {
+        let access = Access::open(&self.state_dir()).await.unwrap();
+        let allocations = access.allocations(None).await.unwrap();
+        allocations.iter().map(|allocation| allocation.stage).collect()
+    }
+
+    /// Waits until the run has come to its end.
+    async fn ended(&self) -> WorkflowReport {
+        until(async || {
+            let report = self.report().await;
+            matches!(report.state, RunState::Ended | RunState::Incomplete).then_some(report)
+        })
+        .await
+    }
+
+    async fn requested(&self, count: usize) {
+        until(async || (self.cluster.requests() >= count).then_some(())).await;
+    }
+
+    fn worker(&self, allocation: u32) -> Worker {
+        Worker::start(self.dir.path(), allocation, &allocation.to_string())
+    }
+}
+
+/// A workflow of these jobs whose action asks for so many allocations of one node.
+fn spec(jobs: &str, allocations: u32) -> String {
+    format!(
+        "name: w
+slurm_schedulers: [{{name: cpu, account: a, walltime: '01:00:00'}}]
+resource_requirements: [{{name: one, num_cpus: 1, memory: 1m, runtime: PT1M}}]
+actions:
+- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu,
+    num_allocations: {allocations}}}
+compute_node_wait_for_new_jobs_seconds: 0
+jobs: {jobs}"
+    )
+}
+
+const TEN: &str =
+    "[{name: 'j{i}', command: quick, resource_requirements: one, parameters: {i: '1:10'}}]";
+const TWO_HELD: &str =
+    "[{name: 'h{i}', command: hold, resource_requirements: one, parameters: {i: '1:2'}}]";
+
+fn count(report: &WorkflowReport, status: JobStatus) -> u32 {
+    report.counts.get(&status).copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_workflow_runs_from_submission_to_its_end() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TEN, 1)).await.unwrap();
+    place.requested(1).await;
+    let (_, request) = place.cluster.asked.lock().unwrap()[0].clone();
+    assert_eq!(request.command[..2], ["/bin/torc", "worker"]);
+    assert!(request.env.contains(&("MINE".to_owned(), "yes".to_owned())));
+    let worker = place.worker(1);
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 10);
+    assert!(matches!(worker.end().await, WorkerEnd::Left(_)));
+    place.cluster.end("1", AllocationEnd::Completed);
+    until(async || (place.stages().await == [AllocationStage::Ended]).then_some(())).await;
+    assert_eq!(serving.stop().await, ServeEnd::Stopped);
+}
+
+#[tokio::test]
+async fn a_killed_server_takes_its_worker_back_and_nothing_runs_twice() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    let launched = worker.launched(2).await;
+    serving.kill();
+    // One ends while nobody is there.
+    worker.steps.end(launched[0], Outcome::Exited { code: 0 });
+    let serving = place.serve().await;
+    until(async || {
+        let report = place.report().await;
+        (count(&report, JobStatus::Completed) == 1 && count(&report, JobStatus::Running) == 1)
+            .then_some(())
+    })
+    .await;
+    worker.steps.let_go();
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 2);
+    assert_eq!(worker.steps.launched.lock().unwrap().len(), 2, "nothing ran twice");
+    assert_eq!(place.cluster.requests(), 1, "nothing was asked for twice");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_both_had_known_is_in_the_journal() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 2)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    let launched = worker.launched(2).await;
+    serving.kill();
+    worker.steps.end(launched[0], Outcome::Exited { code: 0 });
+    let journal = place.dir.path().join("journal/wf1_al1.jsonl");
+    until(async || std::fs::read(&journal).is_ok_and(|text| !text.is_empty()).then_some(())).await;
+    worker.task.abort();
+    place.cluster.end("1", AllocationEnd::NodeFailed);
+    let serving = place.serve().await;
+    // The other one goes to the other allocation, and no retry is spent.
+    place.requested(2).await;
+    let second = place.worker(2);
+    let again = second.launched(1).await;
+    assert_eq!((again[0].job, again[0].attempt.0), (launched[1].job, 2));
+    second.steps.let_go();
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 2);
+    second.end().await;
+    place.cluster.end("2", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_cleanly_leaves_what_runs_alone() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    serving.stop().await;
+    let stored = place.report().await;
+    assert_eq!(stored.state, RunState::Interrupted);
+    let serving = place.serve().await;
+    until(async || (place.stages().await == [AllocationStage::Active]).then_some(())).await;
+    worker.steps.let_go();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_gone_is_unreachable_until_the_scheduler_says_it_ended() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    worker.task.abort();
+    until(async || (place.stages().await == [AllocationStage::Unreachable]).then_some(())).await;
+    let report = place.report().await;
+    assert_eq!(count(&report, JobStatus::Running), 2, "unreachable is not lost");
+    place.cluster.end("1", AllocationEnd::Failed);
+    let report = place.ended().await;
+    assert_eq!(report.state, RunState::Incomplete);
+    assert_eq!(count(&report, JobStatus::Ready), 2, "the jobs are back in the queue");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn allocations_that_are_of_no_use_are_not_asked_for() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let jobs = "[{name: a, command: hold, resource_requirements: one}]";
+    place.submit(&spec(jobs, 3)).await.unwrap();
+    place.requested(3).await;
+    let worker = place.worker(2);
+    worker.launched(1).await;
+    worker.steps.let_go();
+    place.ended().await;
+    worker.end().await;
+    place.cluster.end("2", AllocationEnd::Completed);
+    until(async || {
+        place.stages().await.iter().all(|stage| *stage == AllocationStage::Ended).then_some(())
+    })
+    .await;
+    let ended = place.cluster.ended.lock().unwrap().clone();
+    assert_eq!(ended.values().filter(|cause| **cause == AllocationEnd::Cancelled).count(), 2);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_refuses_is_given_up_and_the_run_ends() {
+    let place = Place::new();
+    *place.cluster.refusals.lock().unwrap() = 99;
+    let serving = place.serve().await;
+    place.submit(&spec(TEN, 9)).await.unwrap();
+    let report = place.ended().await;
+    assert_eq!(report.state, RunState::Incomplete);
+    assert_eq!(
+        *place.cluster.refusals.lock().unwrap(),
+        96,
+        "after three refusals none is asked for"
+    );
+    let access = Access::open(&place.state_dir()).await.unwrap();
+    let allocations = access.allocations(None).await.unwrap();
+    assert!(allocations[0].reason.contains("no such account"), "{}", allocations[0].reason);
+    assert!(allocations[8].reason.contains("came to nothing"), "{}", allocations[8].reason);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_can_never_run_is_refused_with_numbers_and_nothing_is_stored() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let wide = spec("[{name: a, command: x, resource_requirements: big}]", 1)
+        .replace("resource_requirements: [", "resource_requirements: [{name: big, num_cpus: 3}, ");
+    let refused = place.submit(&wide).await.unwrap_err();
+    let AccessError::NeverRuns(words) = &refused else { panic!("{refused}") };
+    assert!(words.contains("needs 3 CPUs per node; the largest node has 2"), "{words}");
+    let no_nodes = "name: w\njobs: [{name: a, command: x}]";
+    let refused = place.submit(no_nodes).await.unwrap_err().to_string();
+    assert!(refused.contains("no action of this workflow asks for nodes"), "{refused}");
+    assert!(Access::open(&place.state_dir()).await.unwrap().workflow(None).await.is_err());
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_strange_worker_is_refused() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    let other_handle = Worker::start(place.dir.path(), 1, "99");
+    let refused = other_handle.task.await.unwrap().unwrap_err();
+    assert!(refused.contains("allocation 1 is 1, not 99"), "{refused}");
+    let no_such = place.worker(7).task.await.unwrap().unwrap_err();
+    assert!(no_such.contains("allocation 7 is over"), "{no_such}");
+    assert_eq!(place.stages().await, [AllocationStage::Active]);
+    worker.stop.send(true).unwrap();
+    assert_eq!(worker.end().await, WorkerEnd::Stopped);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_server_ends_by_itself() {
+    let place = Place::new();
+    let serving = place.serve_for(Some(Duration::from_millis(50))).await;
+    assert_eq!(serving.wait().await, ServeEnd::Idle);
+    assert!(!place.dir.path().join("server.json").exists());
+}
+
+#[tokio::test]
+async fn commands_of_actions_run_with_the_submitters_environment() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let with_commands = spec(TEN, 1).replace(
+        "compute_node",
+        "- {trigger_type: on_workflow_start, action_type: run_commands,
+   commands: ['echo $MINE $TORC_WORKFLOW_ID > said', 'exit 7', 'echo never > said']}
+- {trigger_type: on_workflow_complete, action_type: run_commands, commands: ['echo done >> said']}
+- {trigger_type: on_worker_start, action_type: run_commands, commands: ['echo worker > worked']}
+compute_node",
+    );
+    place.submit(&with_commands).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    place.ended().await;
+    let read = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
+    assert_eq!(read("said"), "yes 1\ndone\n");
+    assert_eq!(read("worked"), "worker\n");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
