@@ -1,4 +1,6 @@
-/* Each rank says who and where it is, and what all ranks add up to. */
+/* An MPI program for tests. Each rank prints one line, in any order: who it is, on which node, and the sum
+ * of all ranks' numbers, N(N-1)/2 if all N found each other. The node is Slurm's name for it, since the
+ * nodes of a test cluster share one host name. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>

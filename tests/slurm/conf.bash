@@ -1,6 +1,9 @@
-# The configuration of the cluster: each function prints one file. Sourced by `up` after lib.bash.
+# The configuration of the cluster: each function prints one file of it. Sourced by `up` after lib.bash;
+# needs $port, the first of a block of free ports, and $cgroups: v1, v2 or none.
 
-# ports: slurmctld, slurmdbd, then one for each node's slurmd, counted from $port.
+ports_needed=$((2 + ${#nodes[@]}))
+
+# Ports: slurmctld, slurmdbd, then each node's slurmd.
 slurm_conf() {
     local host n=0 node
     host=$(hostname -s)
@@ -19,6 +22,7 @@ SlurmctldPidFile=$run/slurmctld.pid
 SlurmdPidFile=$run/slurmd.%n.pid
 SlurmctldLogFile=$log/slurmctld.log
 SlurmdLogFile=$log/slurmd.%n.log
+MailProg=/bin/true
 SlurmctldDebug=info
 SlurmdDebug=info
 
@@ -29,19 +33,18 @@ SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 SwitchType=switch/none
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-$(memory_limits)
+$(confinement)
 
 # What waits starts within about a second.
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=100000,bf_interval=1,bf_yield_interval=500000
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=100000,bf_interval=1
 CompleteWait=0
 KillWait=3
 # Jobs that have ended stay known for a while, as on a real cluster, then only sacct knows them.
 MinJobAge=120
-# A dead node is noticed after this many seconds; shorter would make a busy machine look dead.
+# After twice this many seconds a dead node is noticed. With less, nodes of a busy machine look dead.
 SlurmdTimeout=15
 SlurmctldTimeout=30
 MessageTimeout=20
@@ -57,21 +60,24 @@ AccountingStorageTRES=gres/gpu
 
 END
     for node in "${main_nodes[@]}"; do
-        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++)) CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=32768 Gres=gpu:2"
+        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++))" \
+            "CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=32768 Gres=gpu:2"
     done
     for node in "${thread_nodes[@]}"; do
-        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++)) CPUs=16 Sockets=1 CoresPerSocket=8 ThreadsPerCore=2 RealMemory=32768"
+        echo "NodeName=$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2 + n++))" \
+            "CPUs=16 Sockets=1 CoresPerSocket=8 ThreadsPerCore=2 RealMemory=32768"
     done
     local IFS=,
     echo "PartitionName=main Nodes=${main_nodes[*]} Default=YES MaxTime=1-00:00:00 DefaultTime=00:30:00 State=UP"
     echo "PartitionName=threads Nodes=${thread_nodes[*]} MaxTime=12:00:00 DefaultTime=00:30:00 State=UP"
 }
 
-# Out-of-memory kills by the kernel where the machine's control groups allow it, by sampling otherwise.
-memory_limits() {
+# Where the machine's control groups allow it, the kernel ends what exceeds its memory, and nothing gets
+# away from its step. Otherwise memory is sampled, and what leaves its parents stays behind.
+confinement() {
     case $cgroups in
-    none) printf '%s\n' TaskPlugin=task/none JobAcctGatherParams=OverMemoryKill ;;
-    *) echo TaskPlugin=task/cgroup ;;
+    none) printf '%s\n' ProctrackType=proctrack/linuxproc TaskPlugin=task/none JobAcctGatherParams=OverMemoryKill ;;
+    *) printf '%s\n' ProctrackType=proctrack/cgroup TaskPlugin=task/cgroup ;;
     esac
 }
 
@@ -79,12 +85,16 @@ cgroup_conf() {
     case $cgroups in
     v1) echo CgroupPlugin=cgroup/v1 ;;
     v2) printf '%s\n' CgroupPlugin=cgroup/v2 IgnoreSystemd=yes ;;
-    none) echo CgroupPlugin=disabled ;;
+    none) echo ConstrainRAMSpace=no && return ;;
     esac
     echo ConstrainRAMSpace=yes
+    # A step over its memory must not go on in swap. Some kernels do not count swap for v1.
+    if [ "$cgroups" = v2 ] || [ -e $control_groups/memory/memory.memsw.limit_in_bytes ]; then
+        printf '%s\n' ConstrainSwapSpace=yes AllowedSwapSpace=0
+    fi
 }
 
-# Empty files stand for the GPUs' devices. Jobs are told their numbers, and there is nothing to open.
+# Links to /dev/null stand for the GPUs' devices: Slurm wants device files, and opening these does no harm.
 gres_conf() {
     local IFS=,
     echo "NodeName=${main_nodes[*]} Name=gpu File=$cluster/dev/gpu[0-1]"
