@@ -143,9 +143,12 @@ impl Evidence {
         self.refusal.as_ref().is_some_and(|reason| reason.contains("Step limit reached"))
     }
 
-    /// Whether the step could not be created for a reason that passes: the controller did not answer.
+    /// Whether the step could not be created for a reason that passes: the controller did not answer, or
+    /// had just been restarted. For some seconds then it knows no memory of the nodes.
     pub(super) fn may_be_tried_again(&self) -> bool {
-        let is_passing = |reason: &String| is_about_communication(reason);
+        let is_passing = |reason: &String| {
+            is_about_communication(reason) || reason.contains("Memory required by task")
+        };
         !self.has_started()
             && self.number.is_none()
             && self.refusal.as_ref().is_some_and(is_passing)
@@ -296,6 +299,7 @@ mod tests {
         check("Unable to contact slurm controller (connect failure)", true);
         check("Socket timed out on send/recv operation", true);
         check("Slurm backup controller in standby mode", true);
+        check("Memory required by task is not available", true);
         let lookup = "srun: error: Unable to confirm allocation for job 41: Unable to contact slurm \
                       controller (connect failure)";
         assert!(read(lookup).may_be_tried_again());

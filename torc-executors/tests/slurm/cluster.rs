@@ -14,6 +14,9 @@ const FOLDER: &str = "TORC_TEST_FOLDER";
 const DOOMED: &str = "doomed";
 const DEAD: &str = "dead";
 
+/// And that the test passed.
+const PASSED: &str = "passed";
+
 /// What this program is called with inside an allocation, before the name of a test.
 const INSIDE: &str = "__inside";
 
@@ -32,6 +35,7 @@ pub(crate) fn run_inside_if_asked(suites: &[(&str, &[Test])]) -> Option<ExitCode
         let name = wanted.strip_prefix(&format!("{suite}::"));
         if let Some(test) = tests.iter().find(|test| Some(test.name) == name) {
             (test.run)();
+            std::fs::write(folder().join(PASSED), "").expect("can be told");
             return Some(ExitCode::SUCCESS);
         }
     }
@@ -77,7 +81,8 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
     if let Some(node) = doomed {
         harness("revive-node", &node);
     }
-    if status.success() {
+    // sbatch's word alone is none: a job that Slurm has forgotten has not failed.
+    if status.success() && folder.path().join(PASSED).exists() {
         return Ok(());
     }
     let said = std::fs::read_to_string(&output).unwrap_or_default();
@@ -115,11 +120,15 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/slurm")
 }
 
+/// Where a test inside talks to its submitter.
+fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).expect("a submitter").into()
+}
+
 /// Lets a node die; returns when it is dead.
 pub(crate) async fn fail(node: &str) {
-    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("a submitter"));
-    std::fs::write(folder.join(DOOMED), format!("{node}\n")).expect("can be asked for");
-    appears(&folder.join(DEAD)).await;
+    std::fs::write(folder().join(DOOMED), format!("{node}\n")).expect("can be asked for");
+    appears(&folder().join(DEAD)).await;
 }
 
 /// Says why there is no such partition.
