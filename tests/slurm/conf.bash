@@ -85,7 +85,8 @@ cgroup_conf() {
     case $cgroups in
     v1) echo CgroupPlugin=cgroup/v1 ;;
     v2) printf '%s\n' CgroupPlugin=cgroup/v2 IgnoreSystemd=yes ;;
-    none) echo ConstrainRAMSpace=no && return ;;
+    # The plugin of version 1 does nothing unless asked; without one named, slurmd looks for groups and may fail.
+    none) printf '%s\n' CgroupPlugin=cgroup/v1 ConstrainRAMSpace=no && return ;;
     esac
     echo ConstrainRAMSpace=yes
     # A step over its memory must not go on in swap. Some kernels do not count swap for v1.

@@ -74,13 +74,15 @@ runs() {
     [ "$(program "$pid")" = "$2" ] && grep -qzxF "SLURM_CONF=$conf" "/proc/$pid/environ" 2>/dev/null
 }
 slurmd_runs() { runs "slurmd.$1" slurmd; }
-slurmd_is_gone() { ! slurmd_runs "$1"; }
+is_gone() { ! runs "$1" "${1%%.*}"; } # NAME
 
 # daemon COMMAND...: starts it with nothing of the caller's, neither descriptors nor the environment (a
 # job's variables, a virtual environment), which the cluster's jobs could inherit.
 daemon() {
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SLURM_CONF="$conf" \
-        setsid "$@" </dev/null >>"$log/start.log" 2>&1 9>&-
+        setsid "$@" </dev/null >>"$log/start.log" 2>&1 9>&- && return
+    printf '%s: this failed: %s; see %s\n' "${0##*/}" "$*" "$log" >&2
+    return 1
 }
 start_slurmd() { slurmd_runs "$1" || daemon slurmd -N "$1" -f "$conf"; }
 
@@ -105,11 +107,12 @@ processes_with() {
     printf '%s\n' "${files[@]}" | cut -d/ -f3
 }
 
-# daemons_of_cluster: also those whose pid file is lost.
+# daemons_of_cluster: a line "PID PROGRAM" for each, also if it has no pid file, or not yet.
 daemons_of_cluster() {
-    local pid
+    local pid program
     for pid in $(processes_with "SLURM_CONF=$conf"); do
-        case $(program "$pid") in munged | mariadbd | slurmdbd | slurmctld | slurmd) echo "$pid" ;; esac
+        program=$(program "$pid") || continue
+        case $program in munged | mariadbd | slurmdbd | slurmctld | slurmd) echo "$pid $program" ;; esac
     done
 }
 
