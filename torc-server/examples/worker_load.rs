@@ -1,120 +1,206 @@
-//! How many short jobs a second one server runs on many workers, and how soon a worker that reported an
-//! end is given its next step.
+//! How many short jobs a second one server runs on a thousand simulated workers, and how long a worker
+//! waits from the end of one step to its next launch.
 //!
-//! `worker_load WORKERS JOBS`: the server is a real one, with its database and its connections; a
-//! scheduler that grants at once and executors whose steps end at once stand for a cluster. Both share
-//! this machine, in threads of their own.
+//! `cargo run --release -p torc-server --example worker_load -- [--workers N] [--jobs N] [--job-ms MS]
+//! [--dir FOLDER]`
+//!
+//! Server and workers are processes of their own, so that it can be told who used the processor. The
+//! server is a real one with its database, TLS and WebSockets. Each worker is torc's own, with its
+//! connection and its journal, for an allocation of one node of two CPUs; only its steps are pretended:
+//! they end by themselves after MS milliseconds on average, 0 (the default) at once. All jobs wait for
+//! a first one that ends when all workers are there; the clock runs from its end to the durable end of
+//! the run.
+//!
+//! With steps that end at once, workers wait for as long as the server needs to serve all others
+//! first, so the wait that a user feels is measured with `--job-ms`.
 
-#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+#[path = "worker_load/server.rs"]
+mod server;
+#[path = "worker_load/workers.rs"]
+mod workers;
 
-use std::collections::VecDeque;
 use std::error::Error;
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::{mpsc, watch};
-use torc_core::governor::Limits;
-use torc_core::ids::{AllocationId, StepId, WorkflowId};
-use torc_core::resources::NodeInventory;
+use torc_core::engine::JobStatus;
 use torc_core::spec::{Context, Sources, load};
-use torc_core::traits::{
-    AllocationHandle, AllocationRequest, AllocationState, Executor, ExecutorError, NodeShape,
-    Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal, StepState, Usage,
-};
-use torc_core::wire::{RunState, SubmitRequest};
+use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::Access;
-use torc_server::clock::now;
-use torc_server::serve::{ServeOptions, Server};
 use torc_server::state_dir::StateDir;
-use torc_server::worker::{WorkerParts, work};
+
+/// How long one step of the preparations may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const CPUS: u32 = 2;
-
-/// Grants at once, and says to whom.
-struct Cluster {
-    granted: mpsc::UnboundedSender<u32>,
-    count: Mutex<u32>,
+/// What is measured.
+struct Load {
+    workers: u32,
+    jobs: u32,
+    job_ms: u64,
+    dir: PathBuf,
 }
 
-#[async_trait]
-impl Scheduler for Cluster {
-    async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
-        Ok(Shapes::Known(vec![NodeShape {
-            cpus: CPUS,
-            threads_per_core: 1,
-            memory: 1 << 30,
-            gpus: 0,
-            count: 100_000,
-        }]))
-    }
-
-    async fn submit(
-        &self,
-        _: &AllocationRequest,
-        key: &str,
-    ) -> Result<AllocationHandle, SchedulerError> {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        let number = key.rsplit("al").next().and_then(|number| number.parse().ok());
-        let number = number.ok_or_else(|| SchedulerError::Refused(key.to_owned()))?;
-        let _ = self.granted.send(number);
-        Ok(AllocationHandle(number.to_string()))
-    }
-
-    async fn find(&self, _: &str) -> Result<Option<AllocationHandle>, SchedulerError> {
-        Ok(None)
-    }
-
-    async fn observe(
-        &self,
-        allocations: &[AllocationHandle],
-    ) -> Result<Vec<AllocationState>, SchedulerError> {
-        Ok(vec![AllocationState::Running { ends_at: None }; allocations.len()])
-    }
-
-    async fn cancel(&self, _: &AllocationHandle) -> Result<(), SchedulerError> {
-        Ok(())
-    }
-}
-
-/// Steps that end at once.
-struct Steps {
-    reports: mpsc::UnboundedSender<StepEvent>,
-    /// When steps ended after which none was launched yet.
-    ended: Mutex<VecDeque<Instant>>,
-    pauses: mpsc::UnboundedSender<Duration>,
-}
-
-#[async_trait]
-impl Executor for Steps {
-    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
-        Ok(Vec::new())
-    }
-
-    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = ended.pop_front() {
-            let _ = self.pauses.send(at.elapsed());
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.first().map(String::as_str) {
+        Some("serve") => server::main(&args[1..]),
+        Some("work") => workers::main(&args[1..]),
+        _ => measure(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("failed: {error}"));
+            ExitCode::FAILURE
         }
-        let (step, at) = (step.id, now());
-        let (outcome, usage) = (Outcome::Exited { code: 0 }, Usage::default());
-        let _ = self.reports.send(StepEvent::Started { step, at });
-        let _ = self.reports.send(StepEvent::Ended { step, at, outcome, usage });
-        ended.push_back(Instant::now());
-        Ok(())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a measurement for whoever runs it")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn parse<T: FromStr<Err: Display>>(args: &[String], index: usize) -> Result<T, Failure> {
+    let text = args.get(index).ok_or("an argument is missing")?;
+    text.parse().map_err(|error| format!("`{text}`: {error}").into())
+}
+
+fn options(args: &[String]) -> Result<Load, Failure> {
+    let mut load = Load { workers: 1_000, jobs: 100_000, job_ms: 0, dir: std::env::temp_dir() };
+    for index in (0..args.len()).step_by(2) {
+        match args[index].as_str() {
+            "--workers" => load.workers = parse(args, index + 1)?,
+            "--jobs" => load.jobs = parse(args, index + 1)?,
+            "--job-ms" => load.job_ms = parse(args, index + 1)?,
+            "--dir" => load.dir = parse(args, index + 1)?,
+            other => return Err(format!("what is `{other}`?").into()),
+        }
+    }
+    Ok(load)
+}
+
+/// A process of this program that prints one line after another.
+struct Part {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Part {
+    fn start(args: &[&str]) -> Result<Self, Failure> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("no pipe")?;
+        Ok(Self { child, lines: BufReader::new(stdout).lines() })
     }
 
-    async fn signal(&self, _: StepId, _: StepSignal) -> Result<(), ExecutorError> {
-        Ok(())
+    fn line(&mut self) -> Result<String, Failure> {
+        let line = self.lines.next().ok_or("a part of the measurement ended early")??;
+        if line.starts_with("failed") { Err(line.into()) } else { Ok(line) }
     }
 
-    async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
-        Ok(vec![StepState::Unknown; steps.len()])
+    fn go_on(&mut self) -> Result<(), Failure> {
+        let stdin = self.child.stdin.as_mut().ok_or("no pipe")?;
+        Ok(stdin.write_all(b"go\n")?)
     }
+
+    fn process(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was measured. Sizes in bytes, times in seconds.
+struct Figures {
+    submission: f64,
+    arrival: f64,
+    run: f64,
+    waits: String,
+    /// Of the server and of the workers.
+    cpu: (f64, f64),
+    idle_memory: u64,
+    peak_memory: u64,
+}
+
+fn measure(args: &[String]) -> Result<(), Failure> {
+    let load = options(args)?;
+    let folder = tempfile::tempdir_in(&load.dir)?;
+    let path = folder.path().to_str().ok_or("the folder's name is not UTF-8")?;
+    let dir = StateDir::at(folder.path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let count = load.workers.to_string();
+    let mut server = Part::start(&["serve", path, &count])?;
+    server.line()?;
+    let request = request(&load)?;
+    let submission = Instant::now();
+    runtime.block_on(Access::submit(&dir, &request))?;
+    let submission = submission.elapsed().as_secs_f64();
+    drop(request);
+    // A worker that comes before it is wished for is sent away.
+    runtime.block_on(all_are(AllocationStage::Submitted, &dir, load.workers, &mut server))?;
+    let arrival = Instant::now();
+    let mut workers = Part::start(&["work", path, &count, &load.job_ms.to_string()])?;
+    runtime.block_on(all_are(AllocationStage::Active, &dir, load.workers, &mut workers))?;
+    let arrival = arrival.elapsed().as_secs_f64();
+    let (idle_memory, before) = (memory(server.process())?, cpu(&server, &workers)?);
+    workers.go_on()?;
+    let gate: u64 = workers.line()?.parse()?;
+    let waits = workers.line()?;
+    let report = runtime.block_on(async { Access::open(&dir).await?.workflow(None).await })?;
+    check(&report, load.jobs)?;
+    let ended_at = report.ended_at.ok_or("the run has not ended")?;
+    let after = cpu(&server, &workers)?;
+    let figures = Figures {
+        submission,
+        arrival,
+        run: Duration::from_millis(ended_at.0.saturating_sub(gate)).as_secs_f64(),
+        waits,
+        cpu: (after.0 - before.0, after.1 - before.1),
+        idle_memory,
+        peak_memory: memory(server.process())?,
+    };
+    show(&load, &figures);
+    Ok(())
+}
+
+fn show(load: &Load, figures: &Figures) {
+    let Load { workers, jobs, job_ms, .. } = load;
+    let (run, jobs_in_all) = (figures.run, f64::from(*jobs));
+    let rate = jobs_in_all / run;
+    say(&format!(
+        "{workers} workers, {jobs} jobs of {job_ms} ms: {run:.2} s, {rate:.0} jobs a second"
+    ));
+    say(&format!("end of a step to the next launch: {}", figures.waits));
+    let [server, ours] = [figures.cpu.0, figures.cpu.1].map(|cpu| cpu * 1e6 / jobs_in_all);
+    say(&format!("processor time a job: server {server:.0} us, workers {ours:.0} us"));
+    let [peak, idle] = [figures.peak_memory, figures.idle_memory].map(|bytes| bytes >> 20);
+    say(&format!("memory of the server: peak {peak} MiB; {idle} MiB before the first job"));
+    let Figures { submission, arrival, .. } = figures;
+    say(&format!("submission {submission:.2} s, arrival of all workers {arrival:.2} s"));
+}
+
+fn check(report: &WorkflowReport, jobs: u32) -> Result<(), Failure> {
+    let completed = report.counts.get(&JobStatus::Completed).copied().unwrap_or(0);
+    if report.state == RunState::Ended && completed == jobs + 1 {
+        return Ok(());
+    }
+    Err(format!("{completed} of {} jobs completed: {:?}", jobs + 1, report.state).into())
 }
 
 struct NoSources;
@@ -125,140 +211,78 @@ impl Sources for NoSources {
     }
 }
 
-fn worker(dir: &Path, number: u32, pauses: mpsc::UnboundedSender<Duration>) -> WorkerParts {
-    let (reports_in, reports) = mpsc::unbounded_channel();
-    let (stop, stopped) = watch::channel(false);
-    // Nobody asks it to stop.
-    std::mem::forget(stop);
-    WorkerParts {
-        dir: StateDir::at(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())),
-        workflow: WorkflowId(1),
-        allocation: AllocationId(number),
-        handle: AllocationHandle(number.to_string()),
-        nodes: vec![NodeInventory {
-            name: format!("n{number}").into(),
-            cores: (0..CPUS).collect(),
-            threads_per_core: 1,
-            memory: 1 << 30,
-            gpus: [].into(),
-        }],
-        ends_at: None,
-        executor: Arc::new(Steps { reports: reports_in, ended: Mutex::default(), pauses }),
-        reports,
-        ask_end: Box::new(|| Box::pin(async { Ok(None) })),
-        stop: stopped,
-        patience: Duration::from_secs(60),
-    }
-}
-
-fn spec(workers: u32, jobs: u32) -> String {
-    format!(
+fn request(load_of: &Load) -> Result<SubmitRequest, Failure> {
+    let spec = format!(
         "name: load
 slurm_schedulers: [{{name: cpu, account: a, walltime: '10:00:00'}}]
 resource_requirements: [{{name: one, num_cpus: 1, memory: 1m, runtime: PT1M}}]
 actions:
 - {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu,
-    num_allocations: {workers}}}
+    num_allocations: {}}}
 jobs:
-- {{name: 'j{{i}}', command: 'true', resource_requirements: one, parameters: {{i: '1:{jobs}'}}}}"
-    )
-}
-
-/// Starts a server in a runtime of its own.
-fn serve(
-    dir: &Path,
-    granted: mpsc::UnboundedSender<u32>,
-) -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("server")
-        .enable_all()
-        .build()?;
-    let limits =
-        Limits { max_pending: usize::MAX, submit_pause: Duration::ZERO, ..Limits::default() };
-    let server = runtime.block_on(Server::start(ServeOptions {
-        dir: StateDir::at(dir)?,
-        scheduler: Arc::new(Cluster { granted, count: Mutex::new(0) }),
-        accounting: None,
-        limits,
-        program: PathBuf::from("/bin/torc"),
-        port: 0,
-        idle_exit: None,
-    }))?;
-    runtime.spawn(server.serve(std::future::pending()));
-    Ok(runtime)
-}
-
-async fn run(
-    dir: &Path,
-    workers: u32,
-    jobs: u32,
-    grants: mpsc::UnboundedReceiver<u32>,
-) -> Result<(), Failure> {
+- {{name: gate, command: gate, resource_requirements: one}}
+- {{name: 'job_{{i}}', command: 'true {{i}}', resource_requirements: one, depends_on: [gate],
+    parameters: {{i: '1:{}'}}}}",
+        load_of.workers, load_of.jobs
+    );
     let context = Context { user: None, sources: &NoSources };
-    let loaded = load(spec(workers, jobs).as_bytes(), None, &context)?;
-    let request = SubmitRequest {
-        workflow: loaded.workflow,
+    let workflow = load(spec.as_bytes(), None, &context).map_err(|_| "the spec is refused")?;
+    Ok(SubmitRequest {
+        workflow: workflow.workflow,
         submission_dir: "/".to_owned(),
         spec_path: None,
-        env: Vec::new(),
+        env: std::env::vars().collect(),
         umask: 0o022,
-    };
-    let state_dir = StateDir::at(dir)?;
-    Access::submit(&state_dir, &request).await?;
-    let (pauses_in, mut pauses) = mpsc::unbounded_channel();
-    let started = Instant::now();
-    let mut grants = grants;
-    let folder = dir.to_path_buf();
-    tokio::spawn(async move {
-        while let Some(number) = grants.recv().await {
-            tokio::spawn(work(worker(&folder, number, pauses_in.clone())));
-        }
-    });
-    let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    let report = loop {
-        ticks.tick().await;
-        let report = Access::open(&state_dir).await?.workflow(None).await?;
-        if report.state != RunState::Running {
-            break report;
-        }
-    };
-    let seconds = Duration::from_millis(report.wall_ms).as_secs_f64();
-    let mut all: Vec<Duration> = Vec::new();
-    while let Ok(pause) = pauses.try_recv() {
-        all.push(pause);
-    }
-    all.sort_unstable();
-    let at = |percent: usize| all.get(all.len() * percent / 100).copied().unwrap_or_default();
-    println!(
-        "{workers} workers, {jobs} jobs: {seconds:.2} s, {:.0} jobs a second",
-        f64::from(jobs) / seconds
-    );
-    println!(
-        "  from an end to the next launch: median {:.1?}, 99 of 100 within {:.1?}",
-        at(50),
-        at(99)
-    );
-    println!("  all in all {:.1} s; {:?}", started.elapsed().as_secs_f64(), report.state);
-    Ok(())
+    })
 }
 
-fn main() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1);
-    let workers: u32 = args.next().map_or(Ok(1_000), |text| text.parse())?;
-    let jobs: u32 = args.next().map_or(Ok(100_000), |text| text.parse())?;
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let dir = tempfile::tempdir()?;
-    let (granted, grants) = mpsc::unbounded_channel();
-    let server = serve(dir.path(), granted)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("workers")
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(run(dir.path(), workers, jobs, grants));
-    runtime.shutdown_background();
-    server.shutdown_background();
-    outcome
+/// Waits until all allocations stand there. That a process which is needed for it ends is an error.
+async fn all_are(
+    stage: AllocationStage,
+    dir: &StateDir,
+    count: u32,
+    needed: &mut Part,
+) -> Result<(), Failure> {
+    let access = Access::open(dir).await?;
+    let all = async {
+        loop {
+            let allocations = access.allocations(None).await?;
+            let there = allocations.iter().filter(|allocation| allocation.stage == stage);
+            if there.count() == count as usize {
+                return Ok(());
+            }
+            if needed.child.try_wait()?.is_some() {
+                return Err(needed.line()?.into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await?
+}
+
+/// The largest resident memory of a process so far, in bytes (proc(5), `VmHWM`).
+fn memory(process: u32) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line.ok_or("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib << 10)
+}
+
+/// Processor time of server and workers so far, in seconds (proc(5), fields 14 and 15 of `stat`).
+fn cpu(server: &Part, workers: &Part) -> Result<(f64, f64), Failure> {
+    let ticks = |part: &Part| -> Result<f64, Failure> {
+        let path = format!("/proc/{}/stat", part.process());
+        let stat = std::fs::read_to_string(Path::new(&path))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split(' ').collect();
+        let [user, system] = [12, 13].map(|index| fields.get(index).copied().unwrap_or("0"));
+        Ok(user.parse::<f64>()? + system.parse::<f64>()?)
+    };
+    // 100 ticks a second on every Linux that torc runs on (sysconf(3), _SC_CLK_TCK).
+    Ok((ticks(server)? / 100.0, ticks(workers)? / 100.0))
+}
+
+/// Each worker is a connection at both ends, and a journal.
+fn open_many_files() -> Result<(), Failure> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
