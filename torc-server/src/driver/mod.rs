@@ -272,6 +272,8 @@ impl Driver {
                     let ActionCommand { action, worker, command } = ended;
                     let at = now;
                     self.apply(Event::ActionCommandEnded { at, action, worker, command, code });
+                    // Its allocation may be given back now.
+                    worker.into_iter().for_each(|worker| self.disturb(worker));
                 }
                 Input::Accounted(figures) => self.account(figures, now),
                 Input::Look(id, look) => self.look(id, look),
@@ -344,6 +346,9 @@ impl Driver {
             return;
         }
         self.conclusion = self.engine.conclusion();
+        if self.conclusion.is_some() {
+            self.disturb_all();
+        }
         match self.conclusion {
             Some(Conclusion::Complete) => self.apply(Event::RunEnded { at: now, complete: true }),
             Some(Conclusion::Stuck) => self.apply(Event::RunEnded { at: now, complete: false }),

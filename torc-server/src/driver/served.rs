@@ -59,8 +59,9 @@ pub(crate) struct Served {
     pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
     /// Allocations that the allocator is to cancel.
     pub(super) cancelled: BTreeSet<AllocationId>,
-    /// Something about the allocations changed since they were minded.
-    pub(super) is_dirty: bool,
+    /// What changed since the allocations were looked after.
+    pub(super) disturbed: Disturbed,
+    /// When all are looked after again, whatever changed.
     pub(super) mind_at: Timestamp,
 }
 
@@ -75,14 +76,20 @@ impl Served {
             idle_since: BTreeMap::new(),
             told_to_leave: BTreeMap::new(),
             cancelled: BTreeSet::new(),
-            is_dirty: true,
+            disturbed: Disturbed::All,
             mind_at: Timestamp::default(),
         }
     }
+}
 
-    pub(super) fn disturb(&mut self) {
-        self.is_dirty = true;
-    }
+/// Which allocations something changed for. With many of them, whatever happens to one must not cost a
+/// look at all.
+#[derive(Debug)]
+pub(super) enum Disturbed {
+    /// Any.
+    All,
+    /// These.
+    Some(BTreeSet<AllocationId>),
 }
 
 impl Driver {
@@ -123,24 +130,37 @@ impl Driver {
         let (events, effects) = self.engine.fire_actions(now);
         if !events.is_empty() {
             self.pending.extend(events);
-            self.disturb();
+            self.disturb_all();
         }
         self.hold_effects(effects);
     }
 
-    fn disturb(&mut self) {
+    /// Something changed that concerns this allocation only.
+    pub(super) fn disturb(&mut self, allocation: AllocationId) {
+        let Some(served) = &mut self.served else { return };
+        if let Disturbed::Some(disturbed) = &mut served.disturbed {
+            disturbed.insert(allocation);
+        }
+    }
+
+    pub(super) fn disturb_all(&mut self) {
         if let Some(served) = &mut self.served {
-            served.disturb();
+            served.disturbed = Disturbed::All;
         }
     }
 
     pub(super) fn take_worker(&mut self, input: WorkerInput, now: Timestamp) {
         match input {
-            WorkerInput::Joined(hello, link) => self.join(*hello, link, now),
+            WorkerInput::Joined(hello, link) => {
+                self.disturb(hello.allocation);
+                self.join(*hello, link, now);
+            }
             WorkerInput::EndMoved(allocation, ends_at) => {
+                self.disturb(allocation);
                 self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
             }
             WorkerInput::Left(allocation, link) => {
+                self.disturb(allocation);
                 let Some(served) = &self.served else { return };
                 if served.around.workers.unregister(allocation, link) {
                     served.around.allocator.nudge();
@@ -152,7 +172,6 @@ impl Driver {
                 }
             }
         }
-        self.disturb();
     }
 
     /// Takes a worker in, unless its allocation is not there for it.
@@ -259,7 +278,16 @@ impl Driver {
         input: AllocationInput,
         now: Timestamp,
     ) {
-        self.disturb();
+        match &input {
+            AllocationInput::HeldBack(_) | AllocationInput::Withdrawn => self.disturb(allocation),
+            AllocationInput::Observed(state, _)
+                if !matches!(state, AllocationState::Ended { .. }) =>
+            {
+                self.disturb(allocation);
+            }
+            // The next one of its scheduler may have waited for it.
+            _ => self.disturb_all(),
+        }
         let Some(served) = &mut self.served else { return };
         match input {
             AllocationInput::Submitted(handle) => {

@@ -3,6 +3,7 @@
 //!
 //! Decides synchronously; what follows is held until it is durable.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use torc_core::engine::{Event, Phase};
@@ -11,6 +12,7 @@ use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationEnd, NodeShape};
 
+use super::served::Disturbed;
 use super::{Driver, Served};
 
 /// The pause between two looks at the allocations while nothing about them changes.
@@ -38,18 +40,20 @@ impl Driver {
     /// is given back.
     pub(super) fn mind_allocations(&mut self, now: Timestamp) {
         let Some(served) = &mut self.served else { return };
-        let is_over = self.conclusion.is_some();
-        if !served.is_dirty && !is_over && now < served.mind_at {
-            return;
-        }
-        served.is_dirty = false;
-        served.mind_at = now + MIND_EVERY;
-        let open: Vec<AllocationId> = self
-            .engine
-            .allocation_books()
-            .filter(|book| book.is_open_request())
-            .map(|book| book.allocation.id)
-            .collect();
+        let nothing = Disturbed::Some(BTreeSet::new());
+        let disturbed = std::mem::replace(&mut served.disturbed, nothing);
+        let concerned: Vec<AllocationId> = match disturbed {
+            Disturbed::Some(disturbed) if now < served.mind_at => disturbed.into_iter().collect(),
+            _ => {
+                served.mind_at = now + MIND_EVERY;
+                self.engine.allocation_books().map(|book| book.allocation.id).collect()
+            }
+        };
+        let is_open = |allocation: &AllocationId| {
+            let book = self.engine.allocation_book(*allocation);
+            book.is_some_and(|book| book.is_open_request())
+        };
+        let open: Vec<AllocationId> = concerned.into_iter().filter(is_open).collect();
         for allocation in open {
             self.release_if_useless(allocation, now);
             self.mind_wish(allocation, now);
