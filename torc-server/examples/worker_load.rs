@@ -2,7 +2,7 @@
 //! waits from the end of one step to its next launch.
 //!
 //! `cargo run --release -p torc-server --example worker_load -- [--workers N] [--jobs N] [--job-ms MS]
-//! [--dir FOLDER]`
+//! [--dir FOLDER] [--json]`
 //!
 //! Server and workers are processes of their own, so that it can be told who used the processor. The
 //! server is a real one with its database, TLS and WebSockets. Each worker is torc's own, with its
@@ -28,6 +28,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
 use torc_core::engine::JobStatus;
 use torc_core::spec::{Context, Sources, load};
 use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
@@ -45,6 +46,8 @@ struct Load {
     jobs: u32,
     job_ms: u64,
     dir: PathBuf,
+    /// As one line of JSON, for programs.
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -74,15 +77,19 @@ fn parse<T: FromStr<Err: Display>>(args: &[String], index: usize) -> Result<T, F
 }
 
 fn options(args: &[String]) -> Result<Load, Failure> {
-    let mut load = Load { workers: 1_000, jobs: 100_000, job_ms: 0, dir: std::env::temp_dir() };
-    for index in (0..args.len()).step_by(2) {
-        match args[index].as_str() {
+    let dir = std::env::temp_dir();
+    let mut load = Load { workers: 1_000, jobs: 100_000, job_ms: 0, dir, json: false };
+    let mut index = 0;
+    while let Some(option) = args.get(index) {
+        match option.as_str() {
             "--workers" => load.workers = parse(args, index + 1)?,
             "--jobs" => load.jobs = parse(args, index + 1)?,
             "--job-ms" => load.job_ms = parse(args, index + 1)?,
             "--dir" => load.dir = parse(args, index + 1)?,
+            "--json" => load.json = true,
             other => return Err(format!("what is `{other}`?").into()),
         }
+        index += if option == "--json" { 1 } else { 2 };
     }
     Ok(load)
 }
@@ -126,14 +133,21 @@ impl Drop for Part {
     }
 }
 
-/// What was measured. Sizes in bytes, times in seconds.
+/// What was measured.
+#[derive(Serialize)]
 struct Figures {
-    submission: f64,
-    arrival: f64,
-    run: f64,
-    waits: String,
-    /// Of the server and of the workers.
-    cpu: (f64, f64),
+    submission_s: f64,
+    /// From the start of the workers until all are connected.
+    arrival_s: f64,
+    run_s: f64,
+    jobs_per_s: f64,
+    /// From the end of a step to the next launch.
+    wait_median_ms: f64,
+    wait_p99_ms: f64,
+    /// Processor time a job.
+    server_cpu_us: f64,
+    workers_cpu_us: f64,
+    /// Of the server, in bytes, the largest so far: before the first job, and at the end.
     idle_memory: u64,
     peak_memory: u64,
 }
@@ -150,49 +164,64 @@ fn measure(args: &[String]) -> Result<(), Failure> {
     let request = request(&load)?;
     let submission = Instant::now();
     runtime.block_on(Access::submit(&dir, &request))?;
-    let submission = submission.elapsed().as_secs_f64();
+    let submission_s = submission.elapsed().as_secs_f64();
     drop(request);
     // A worker that comes before it is wished for is sent away.
     runtime.block_on(all_are(AllocationStage::Submitted, &dir, load.workers, &mut server))?;
     let arrival = Instant::now();
     let mut workers = Part::start(&["work", path, &count, &load.job_ms.to_string()])?;
     runtime.block_on(all_are(AllocationStage::Active, &dir, load.workers, &mut workers))?;
-    let arrival = arrival.elapsed().as_secs_f64();
+    let arrival_s = arrival.elapsed().as_secs_f64();
     let (idle_memory, before) = (memory(server.process())?, cpu(&server, &workers)?);
     workers.go_on()?;
     let gate: u64 = workers.line()?.parse()?;
     let waits = workers.line()?;
+    let [wait_median_ms, wait_p99_ms] = waits_of(&waits)?;
     let report = runtime.block_on(async { Access::open(&dir).await?.workflow(None).await })?;
     check(&report, load.jobs)?;
     let ended_at = report.ended_at.ok_or("the run has not ended")?;
+    let run_s = Duration::from_millis(ended_at.0.saturating_sub(gate)).as_secs_f64();
     let after = cpu(&server, &workers)?;
+    let jobs = f64::from(load.jobs);
     let figures = Figures {
-        submission,
-        arrival,
-        run: Duration::from_millis(ended_at.0.saturating_sub(gate)).as_secs_f64(),
-        waits,
-        cpu: (after.0 - before.0, after.1 - before.1),
+        submission_s,
+        arrival_s,
+        run_s,
+        jobs_per_s: jobs / run_s,
+        wait_median_ms,
+        wait_p99_ms,
+        server_cpu_us: (after.0 - before.0) * 1e6 / jobs,
+        workers_cpu_us: (after.1 - before.1) * 1e6 / jobs,
         idle_memory,
         peak_memory: memory(server.process())?,
     };
-    show(&load, &figures);
+    if load.json {
+        say(&serde_json::to_string(&figures)?);
+    } else {
+        show(&load, &figures);
+    }
     Ok(())
 }
 
 fn show(load: &Load, figures: &Figures) {
     let Load { workers, jobs, job_ms, .. } = load;
-    let (run, jobs_in_all) = (figures.run, f64::from(*jobs));
-    let rate = jobs_in_all / run;
-    say(&format!(
-        "{workers} workers, {jobs} jobs of {job_ms} ms: {run:.2} s, {rate:.0} jobs a second"
-    ));
-    say(&format!("end of a step to the next launch: {}", figures.waits));
-    let [server, ours] = [figures.cpu.0, figures.cpu.1].map(|cpu| cpu * 1e6 / jobs_in_all);
-    say(&format!("processor time a job: server {server:.0} us, workers {ours:.0} us"));
+    let Figures { submission_s, arrival_s, run_s, jobs_per_s, .. } = figures;
+    let Figures { wait_median_ms, wait_p99_ms, server_cpu_us, workers_cpu_us, .. } = figures;
     let [peak, idle] = [figures.peak_memory, figures.idle_memory].map(|bytes| bytes >> 20);
-    say(&format!("memory of the server: peak {peak} MiB; {idle} MiB before the first job"));
-    let Figures { submission, arrival, .. } = figures;
-    say(&format!("submission {submission:.2} s, arrival of all workers {arrival:.2} s"));
+    say(&format!(
+        "{workers} workers, {jobs} jobs of {job_ms} ms: {run_s:.2} s, {jobs_per_s:.0} jobs a second
+end of a step to the next launch: median {wait_median_ms:.2} ms, 99th percentile {wait_p99_ms:.2} ms
+processor time a job: server {server_cpu_us:.0} us, workers {workers_cpu_us:.0} us
+memory of the server: peak {peak} MiB; {idle} MiB before the first job
+submission {submission_s:.2} s, arrival of all workers {arrival_s:.2} s"
+    ));
+}
+
+/// The median and the 99th percentile, in milliseconds.
+fn waits_of(line: &str) -> Result<[f64; 2], Failure> {
+    let numbers: Result<Vec<f64>, _> = line.split(' ').map(str::parse).collect();
+    let numbers: Result<[f64; 2], _> = numbers?.try_into();
+    Ok(numbers.map_err(|_| "two numbers were to come")?)
 }
 
 fn check(report: &WorkflowReport, jobs: u32) -> Result<(), Failure> {

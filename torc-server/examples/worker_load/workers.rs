@@ -61,7 +61,7 @@ pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
             }
         }
         let all = desks.iter().flat_map(|desk| std::mem::take(&mut desk.clocks().waits));
-        say(&words(all.collect()));
+        say(&words(all.collect())?);
         Ok(())
     })
 }
@@ -94,14 +94,14 @@ fn parts(
     })
 }
 
-/// The median and the 99th percentile.
-fn words(mut waits: Vec<Duration>) -> String {
+/// The median and the 99th percentile, in milliseconds.
+fn words(mut waits: Vec<Duration>) -> Result<String, Failure> {
     if waits.is_empty() {
-        return "no worker had a second step".to_owned();
+        return Err("no worker had a second step".into());
     }
     waits.sort_unstable();
     let at = |percent: usize| waits[(waits.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-    format!("median {:.2} ms, 99th percentile {:.2} ms", at(50), at(99))
+    Ok(format!("{} {}", at(50), at(99)))
 }
 
 /// Steps that end by themselves.
