@@ -588,6 +588,8 @@ async fn commands_of_actions_run_with_the_submitters_environment() {
    commands: ['echo $MINE $TORC_WORKFLOW_ID > said', 'exit 7', 'echo never > said']}
 - {trigger_type: on_workflow_complete, action_type: run_commands, commands: ['echo done >> said']}
 - {trigger_type: on_worker_start, action_type: run_commands, commands: ['echo worker > worked']}
+- {trigger_type: on_worker_complete, action_type: run_commands, persistent: true,
+   commands: ['sleep 0.2', 'echo left >> worked']}
 compute_node",
     );
     place.submit(&with_commands).await.unwrap();
@@ -596,7 +598,7 @@ compute_node",
     place.ended().await;
     let read = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
     assert_eq!(read("said"), "yes 1\ndone\n");
-    assert_eq!(read("worked"), "worker\n");
+    assert_eq!(read("worked"), "worker\nleft\n");
     worker.end().await;
     place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;

@@ -95,6 +95,20 @@ impl Engine {
         }
     }
 
+    /// Whether a worker that is still there has commands to run when it leaves, so that the run is not
+    /// over before it has.
+    pub fn awaits_last_commands(&self) -> bool {
+        let actions = self.workflow.header.actions.iter().zip(0u32..);
+        let mut last = actions.filter(|(action, _)| {
+            matches!(action.trigger, Trigger::OnWorkerComplete)
+                && matches!(action.kind, ActionKind::RunCommands(_))
+        });
+        self.phase == Phase::Running
+            && last.any(|(action, index)| {
+                !self.due_workers(action, index, |book| book.end.is_none()).is_empty()
+            })
+    }
+
     /// A persistent action fires once for each worker, another one for the first.
     fn due_workers(
         &self,

@@ -345,10 +345,14 @@ impl Driver {
         if self.conclusion.is_some() {
             return;
         }
-        self.conclusion = self.engine.conclusion();
-        if self.conclusion.is_some() {
+        let conclusion = self.engine.conclusion();
+        if conclusion.is_some() {
             self.disturb_all();
         }
+        if self.served.is_some() && self.engine.awaits_last_commands() {
+            return;
+        }
+        self.conclusion = conclusion;
         match self.conclusion {
             Some(Conclusion::Complete) => self.apply(Event::RunEnded { at: now, complete: true }),
             Some(Conclusion::Stuck) => self.apply(Event::RunEnded { at: now, complete: false }),

@@ -54,8 +54,12 @@ impl Driver {
             book.is_some_and(|book| book.is_open_request())
         };
         let open: Vec<AllocationId> = concerned.into_iter().filter(is_open).collect();
-        for allocation in open {
+        for &allocation in &open {
             self.release_if_useless(allocation, now);
+        }
+        // What leaves may have last commands, and must not be told to go before they have run.
+        self.act(now);
+        for allocation in open {
             self.mind_wish(allocation, now);
             self.see_off(allocation, now);
         }

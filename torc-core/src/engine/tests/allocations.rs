@@ -310,11 +310,13 @@ fn a_persistent_action_fires_for_each_worker_and_another_for_the_first() {
     assert_eq!(run.act().0, ["action 1 for 2", "action 2 for 2"]);
     run.grant(1, 1);
     assert_eq!(run.act().0, ["action 1 for 1"]);
+    assert!(run.engine.awaits_last_commands(), "two workers are to unmount");
     run.apply(Event::AllocationLeaving { at: run.now, allocation: AllocationId(1) });
     assert_eq!(run.act().0, ["action 3 for 1"]);
     run.end_allocation(1, AllocationEnd::Completed);
     run.end_allocation(2, AllocationEnd::NodeFailed);
     assert_eq!(run.act().0, ["action 3 for 2"], "also for one that was lost");
+    assert!(!run.engine.awaits_last_commands(), "both have been told to");
     run.check_replay();
 }
 
