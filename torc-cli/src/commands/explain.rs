@@ -4,7 +4,7 @@ use serde::Serialize;
 use torc_core::engine::JobStatus;
 use torc_core::ids::JobId;
 use torc_core::traits::{AllocationHandle, NotNowReason, Waiting};
-use torc_core::wire::{AllocationReport, AllocationStage, JobReport, PlannedReport};
+use torc_core::wire::{AllocationReport, AllocationStage, JobReport, PlannedReport, RunState};
 use torc_executors::slurm::SlurmScheduler;
 use torc_server::access::Access;
 use torc_server::clock::now;
@@ -24,6 +24,8 @@ const ALLOCATIONS_ASKED: usize = 3;
 /// All that an explanation rests on.
 #[derive(Serialize)]
 struct Explanation {
+    /// Where the workflow's run stands.
+    state: RunState,
     job: JobReport,
     /// The jobs that it depends on and that have not ended.
     waits_for: Vec<String>,
@@ -52,6 +54,7 @@ pub(crate) async fn execute(
     let open = |other: &&JobId| !has_ended.get(other.index()).copied().unwrap_or(true);
     let waits_for = job.depends_on.iter().filter(open);
     let explanation = Explanation {
+        state: workflow.state,
         waits_for: waits_for.filter_map(|other| names.get(other.index()).cloned()).collect(),
         planned: workflow.planned.into_iter().find(|planned| planned.job_id == job.id),
         job,
@@ -102,7 +105,9 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
         );
         outln!("  planned start {at}; {} held for it", list(&planned.nodes));
     }
-    if explanation.allocations.is_empty() {
+    if explanation.state == RunState::Incomplete {
+        outln!("  the run has ended without it; `torc restart` asks for nodes again");
+    } else if explanation.allocations.is_empty() {
         outln!("  there is no allocation, and none is asked for");
     }
     for allocation in &explanation.allocations {

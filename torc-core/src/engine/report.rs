@@ -87,8 +87,16 @@ impl Engine {
     }
 
     /// When the remaining jobs will be done, if those of each class take as long as the ended ones
-    /// did (or declared), and every CPU is kept busy. `None` while nothing is known.
+    /// did (or declared), and every CPU is kept busy. `None` while nothing is known of that, or of nodes.
     fn expected_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let cpus: u64 = self
+            .live_allocations()
+            .flat_map(|allocation| &allocation.nodes)
+            .map(|(_, node)| u64::from(node.cpus()))
+            .sum();
+        if cpus == 0 {
+            return None;
+        }
         let mut seen = vec![(0u64, 0u64); self.classes.requests().len()];
         for attempt in &self.attempts {
             let Some(end) = &attempt.end else { continue };
@@ -116,12 +124,7 @@ impl Engine {
             let done = done.map_or(0, |attempt| now.0.saturating_sub(attempt.dispatched_at.0));
             left_cpu_ms += duration.saturating_sub(done).saturating_mul(cpus);
         }
-        let cpus: u64 = self
-            .live_allocations()
-            .flat_map(|allocation| &allocation.nodes)
-            .map(|(_, node)| u64::from(node.cpus()))
-            .sum();
-        Some(Timestamp(now.0.saturating_add(left_cpu_ms / cpus.max(1))))
+        Some(Timestamp(now.0.saturating_add(left_cpu_ms / cpus)))
     }
 
     fn longest_running(&self) -> Vec<String> {

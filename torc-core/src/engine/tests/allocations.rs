@@ -107,6 +107,20 @@ fn jobs_wait_for_nodes_that_are_asked_for_once() {
 }
 
 #[test]
+fn an_end_is_expected_once_there_are_nodes() {
+    let start = nodes_on(Trigger::OnWorkflowStart, 0, 1);
+    let mut workflow = with_actions(&[("a", &[])], vec![start]);
+    workflow.header.requirements = vec![requirements(1, 1)];
+    let mut run = Run::begin_without_nodes(workflow);
+    run.act();
+    let expected = |run: &Run| run.engine.workflow_report(run.now, true, &[]).expected_end;
+    run.submit(1);
+    assert_eq!(expected(&run), None, "nobody knows how long it waits in the queue");
+    run.grant(1, 1);
+    assert!(expected(&run).is_some());
+}
+
+#[test]
 fn without_any_more_nodes_to_come_the_rest_is_stuck() {
     let mut run = one_at_the_start(&[("a", &[])]);
     run.end_allocation(1, AllocationEnd::Failed);
