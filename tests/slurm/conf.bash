@@ -42,6 +42,9 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=100000,bf_interval=1
 CompleteWait=0
 KillWait=3
+# The QOS urgent ends jobs of the QOS normal that are in its way.
+PreemptType=preempt/qos
+PreemptMode=CANCEL
 # Jobs that have ended stay known for a while, as on a real cluster, then only sacct knows them.
 MinJobAge=120
 # After twice this many seconds a dead node is noticed. With less, nodes of a busy machine look dead.

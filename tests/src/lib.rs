@@ -8,11 +8,13 @@ mod cluster;
 mod fifo;
 mod place;
 mod process;
+mod random;
 
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use fifo::Fifo;
 pub use place::Place;
 pub use process::{Ended, Started};
+pub use random::Random;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Ended, Fifo, Started, torc};
+use crate::{Ended, Fifo, RUN_PATIENCE, Started, torc};
 
 /// A folder with a torc of its own: nothing is shared with other tests or the user's files.
 pub struct Place {
@@ -170,6 +170,18 @@ impl Place {
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Started {
         Started::start(self.command(args))
+    }
+
+    /// Starts a server of this state directory that stays, and returns when it can be asked.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn serve(&self) -> Started {
+        let command = self.command(&["serve", "--idle-exit", "0s"]);
+        let mut server = Started::start_for(command, RUN_PATIENCE);
+        server.wait_until_it_says("serving");
+        server
     }
 
     /// Starts a run of `w.yaml` on two CPUs, or as the options say, and leaves it running.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use torc_tests::Place;
+use torc_tests::{Place, Random};
 
 #[test]
 fn no_process_of_any_job_survives_torc() {
@@ -104,18 +104,6 @@ fn the_note_of_a_dead_torc_confuses_nobody() {
     place.torc(&["status"]).expect(0).says("interrupted");
     place.torc(&["cancel"]).expect(0).says("1 job canceled, 0 jobs asked to end");
     place.torc(&["status"]).expect(0);
-}
-
-/// A small generator, so that a failing test can be run again with its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        // Knuth's MMIX constants; the high bits are the random ones.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 fn completed(results: &[Value]) -> BTreeSet<String> {

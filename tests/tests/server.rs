@@ -6,18 +6,11 @@ use std::process::Command;
 
 use torc_tests::{Place, Started, not_run_here, torc};
 
-/// A server that can be asked.
-fn serving(place: &Place) -> Started {
-    let mut server = place.start(&["serve", "--idle-exit", "0s"]);
-    server.wait_until_it_says("serving");
-    server
-}
-
 #[test]
 fn a_server_begins_answers_and_ends_when_told() {
     let place = Place::new();
     place.torc(&["serve", "--stop"]).expect(0).says("no server runs");
-    let server = serving(&place);
+    let server = place.serve();
     place.torc(&["status"]).expect(2).says("there is no torc state");
     place.torc(&["serve", "--stop"]).expect(0).says("the server has ended");
     server.wait().expect(0);
@@ -27,7 +20,7 @@ fn a_server_begins_answers_and_ends_when_told() {
 #[test]
 fn one_server_owns_a_state_directory() {
     let place = Place::with("name: w\njobs: [{name: a, command: 'true'}]");
-    let server = serving(&place);
+    let server = place.serve();
     place.torc(&["serve"]).expect(5).says("is in use by another torc (process ");
     place.run(&[]).expect(5).says("is in use by another torc");
     server.signal(nix::sys::signal::Signal::SIGTERM);
@@ -38,7 +31,7 @@ fn one_server_owns_a_state_directory() {
 #[test]
 fn another_server_takes_over_when_asked_to() {
     let place = Place::new();
-    let first = serving(&place);
+    let first = place.serve();
     let mut second = place.start(&["serve", "--takeover", "--idle-exit", "0s"]);
     second.wait_until_it_says("serving");
     first.wait().expect(0);
@@ -49,8 +42,8 @@ fn another_server_takes_over_when_asked_to() {
 #[test]
 fn a_killed_server_leaves_the_directory_to_the_next() {
     let place = Place::new();
-    serving(&place).kill();
-    let next = serving(&place);
+    place.serve().kill();
+    let next = place.serve();
     place.torc(&["serve", "--stop"]).expect(0);
     next.wait().expect(0);
 }
@@ -64,7 +57,7 @@ fn a_server_without_work_ends() {
 #[test]
 fn what_a_server_keeps_is_its_users_alone() {
     let place = Place::new();
-    let server = serving(&place);
+    let server = place.serve();
     for name in ["torc.db", "server.json", "server.key.json"] {
         let mode = fs::metadata(place.join("torc_output").join(name)).expect("it is there");
         assert_eq!(mode.permissions().mode() & 0o777, 0o600, "{name}");

@@ -16,20 +16,26 @@ fn outcome(attempt: &Value) -> &str {
 
 /// Waits until so many jobs run.
 fn until_running(place: &ClusterPlace<'_>, count: u64) {
+    until_counted(place, count, 0);
+}
+
+/// Waits until so many jobs run, and so many are completed.
+fn until_counted(place: &ClusterPlace<'_>, running: u64, completed: u64) {
     place.until("the start of the jobs", || {
         let status = place.place.torc(&["status", "--format", "json"]);
         // At first nobody knows the workflow.
         let report: Value = serde_json::from_str(&status.stdout).ok()?;
-        (report["counts"]["running"].as_u64() == Some(count)).then_some(())
+        let is = |status: &str, count| report["counts"][status].as_u64() == Some(count);
+        (is("running", running) && is("completed", completed)).then_some(())
     });
 }
 
-/// SIGKILL for the worker of an allocation, wherever it runs: all nodes are this machine.
-fn kill_worker(place: &ClusterPlace<'_>, allocation: u32) {
+/// A signal for the worker of an allocation, wherever it runs: all nodes are this machine.
+fn signal_worker(place: &ClusterPlace<'_>, signal: &str, allocation: u32) {
     let dir = place.place.join("torc_output");
     let wanted = format!("--output-dir {} --workflow 1 --allocation {allocation} ", dir.display());
-    let killed = Command::new("pkill").args(["-KILL", "-f", "--", &wanted]).status();
-    assert!(killed.expect("pkill starts").success(), "the worker was there");
+    let sent = Command::new("pkill").args([&format!("-{signal}"), "-f", "--", &wanted]).status();
+    assert!(sent.expect("pkill starts").success(), "the worker was there");
 }
 
 fn held(allocations: u32, nodes: u32, jobs: &str) -> String {
@@ -52,25 +58,81 @@ jobs:
 const EIGHT: &str = "- {name: 'j{i}', command: 'echo $TORC_JOB_NAME >> ran; until test -e go; do sleep 0.2; done', \
                      resource_requirements: whole, parameters: {i: '1:8'}}";
 
-#[test]
-fn a_cancelled_allocation_gives_its_jobs_to_the_others() {
-    let Some(cluster) = Cluster::acquire() else { return };
+/// Ends one of four allocations of one node under its job. What torc says: the attempt's outcome, and the
+/// allocation's cause.
+#[track_caller]
+fn end_one_of_four(
+    cluster: &Cluster,
+    end: impl FnOnce(&ClusterPlace<'_>, &[Value]),
+) -> [String; 2] {
     let place = cluster.place(&held(4, 1, EIGHT));
     let waiting = place.start_and_wait();
     until_running(&place, 4);
-    let victim = place.allocations()[1].clone();
-    cluster.slurm("scancel", &[&handle(&victim)]).expect(0);
-    place.until("the end of the cancelled allocation", || {
-        let allocation = &place.allocations()[1];
-        (allocation["stage"] == "ended").then_some(())
+    end(&place, &place.allocations());
+    let cause = place.until("the end of an allocation", || {
+        let allocations = place.allocations();
+        let ended = allocations.iter().find(|allocation| allocation["stage"] == "ended")?;
+        ended["cause"].as_str().map(str::to_owned)
     });
     place.place.write("go", "");
     waiting.wait().expect(0).says("8 completed");
     let attempts = place.place.results();
     assert_eq!(attempts.len(), 9, "one was lost, and ran again");
     let lost: Vec<&Value> = attempts.iter().filter(|one| outcome(one) != "exited").collect();
-    assert_eq!((lost.len(), outcome(lost[0])), (1, "lost"));
-    assert_eq!(place.allocations()[1]["cause"], "cancelled");
+    assert_eq!(lost.len(), 1);
+    [outcome(lost[0]).to_owned(), cause]
+}
+
+#[test]
+fn a_cancelled_allocation_gives_its_jobs_to_the_others() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let said = end_one_of_four(&cluster, |_, allocations| {
+        cluster.slurm("scancel", &[&handle(&allocations[1])]).expect(0);
+    });
+    assert_eq!(said, ["lost", "cancelled"]);
+}
+
+#[test]
+fn a_preempted_allocation_gives_its_jobs_to_the_others() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let said = end_one_of_four(&cluster, |_, _| {
+        let urgent =
+            ["--qos=urgent", "--nodes=1", "--exclusive", "--output=/dev/null", "--wrap=sleep 600"];
+        cluster.slurm("sbatch", &urgent).expect(0);
+    });
+    assert_eq!(said, ["preempted", "preempted"]);
+}
+
+#[test]
+fn an_allocation_that_times_out_gives_its_jobs_to_the_others() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let said = end_one_of_four(&cluster, |place, allocations| {
+        // A worker that works would have ended its job before.
+        signal_worker(place, "STOP", 1);
+        let job = format!("JobId={}", handle(&allocations[0]));
+        cluster.slurm("scontrol", &["update", &job, "EndTime=now+3"]).expect(0);
+    });
+    assert_eq!(said, ["lost", "timed_out"]);
+}
+
+#[test]
+fn one_large_allocation_that_is_cancelled_loses_only_what_ran() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let quick = EIGHT.replace("until", "test ${TORC_JOB_NAME#j} -le 4 || until");
+    let place = cluster.place(&held(1, 4, &quick));
+    let waiting = place.start_and_wait();
+    until_counted(&place, 4, 4);
+    cluster.slurm("scancel", &[&handle(&place.allocations()[0])]).expect(0);
+    waiting.wait().expect(1).says("4 ready");
+    place.place.torc(&["explain", "j5"]).expect(0).says("`torc restart` asks for nodes again");
+    place.place.write("go", "");
+    place.place.torc(&["restart"]).expect(0);
+    place.until("the end of the workflow", || {
+        (place.place.json(&["status"])["state"] == "ended").then_some(())
+    });
+    let attempts = place.place.results();
+    let count = |wanted| attempts.iter().filter(|one| outcome(one) == wanted).count();
+    assert_eq!((count("exited"), count("lost")), (8, 4), "{attempts:?}");
 }
 
 #[test]
@@ -120,7 +182,7 @@ fn a_killed_server_takes_its_worker_back() {
         let lines = fs::read_to_string(&journal).ok()?.lines().count();
         (lines == 4).then_some(())
     });
-    let serving = place.place.start(&["serve", "--idle-exit", "0s"]);
+    let serving = place.place.serve();
     place.until("the end of the workflow", || {
         let report = place.place.json(&["status"]);
         (report["state"] == "ended").then_some(())
@@ -138,7 +200,7 @@ fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
     let place = cluster.place(&held(2, 1, EIGHT));
     let waiting = place.start_and_wait();
     until_running(&place, 2);
-    kill_worker(&place, 1);
+    signal_worker(&place, "KILL", 1);
     place.until("the end of its allocation", || {
         (place.allocations()[0]["stage"] == "ended").then_some(())
     });
@@ -155,9 +217,9 @@ fn a_server_and_a_worker_killed_at_once_lose_nothing() {
     place.submit();
     until_running(&place, 2);
     place.kill_server();
-    kill_worker(&place, 1);
+    signal_worker(&place, "KILL", 1);
     place.place.write("go", "");
-    let serving = place.place.start(&["serve", "--idle-exit", "0s"]);
+    let serving = place.place.serve();
     place.until("the end of the workflow", || {
         let report = place.place.json(&["status"]);
         (report["state"] == "ended").then_some(())

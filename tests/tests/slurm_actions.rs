@@ -1,0 +1,95 @@
+//! Actions on a real Slurm: what they ask for exists once, and what they run is run.
+
+use std::time::Duration;
+
+use torc_tests::{Cluster, ClusterPlace, Random};
+
+const STAGES: usize = 5;
+
+/// A chain of jobs, each with an allocation of its own that an action asks for when it is ready, and
+/// with commands on every trigger.
+fn stages() -> String {
+    let mut spec = "name: w
+compute_node_wait_for_new_jobs_seconds: 1
+resource_requirements: [{name: one, num_cpus: 8, memory: 1g, runtime: PT1M}]
+jobs:
+"
+    .to_owned();
+    for stage in 1..=STAGES {
+        let after = if stage == 1 { String::new() } else { format!("j{}", stage - 1) };
+        spec.push_str(&format!(
+            "- {{name: j{stage}, command: 'echo j{stage} >> ran', resource_requirements: one, \
+scheduler: s{stage}, depends_on: [{after}]}}\n"
+        ));
+    }
+    spec.push_str("slurm_schedulers:\n");
+    for stage in 1..=STAGES {
+        spec.push_str(&format!(
+            "- {{name: s{stage}, account: science, nodes: 1, walltime: '00:10:00'}}\n"
+        ));
+    }
+    spec.push_str(
+        "actions:
+- {trigger_type: on_workflow_start, action_type: run_commands, commands: ['echo >> began']}
+- {trigger_type: on_workflow_complete, action_type: run_commands, commands: ['echo >> ended']}
+- {trigger_type: on_worker_start, action_type: run_commands, persistent: true, commands: ['echo >> came']}
+- {trigger_type: on_worker_complete, action_type: run_commands, persistent: true, commands: ['echo >> left']}
+",
+    );
+    for stage in 1..=STAGES {
+        spec.push_str(&format!(
+            "- {{trigger_type: on_jobs_ready, jobs: [j{stage}], action_type: schedule_nodes, \
+scheduler: s{stage}}}
+- {{trigger_type: on_jobs_complete, jobs: [j{stage}], action_type: run_commands, \
+commands: ['echo {stage} >> one', 'echo {stage} >> two']}}\n"
+        ));
+    }
+    spec
+}
+
+/// How many jobs Slurm has been given by this place, those that are over included.
+fn given_to_slurm(cluster: &Cluster, place: &ClusterPlace<'_>) -> usize {
+    let all = cluster.slurm("squeue", &["--states=all", "--noheader", "--format=%Z"]).expect(0);
+    let here = place.place.path().to_str().expect("it is UTF-8");
+    all.stdout.lines().filter(|folder| folder.trim() == here).count()
+}
+
+#[test]
+fn a_server_killed_at_random_moments_asks_once_and_runs_every_command() {
+    const KILLS: u64 = 12;
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&stages());
+    place.submit();
+    place.kill_server();
+    let mut random = Random(20_261_124);
+    for _ in 0..KILLS {
+        let server = place.place.serve();
+        // Within this time much is done: what has ended is taken note of, and the next is asked for.
+        std::thread::park_timeout(Duration::from_millis(random.below(500)));
+        server.kill();
+    }
+    let is_over = |place: &ClusterPlace<'_>| place.place.json(&["status"])["state"] == "ended";
+    assert!(!is_over(&place), "the kills came too late to mean anything");
+    let server = place.place.serve();
+    place.until("the end of the workflow", || is_over(&place).then_some(()));
+    place.until("the last commands", || {
+        place.place.join("torc_output/ended").exists().then_some(())
+    });
+    let ran = place.place.lines("ran");
+    assert_eq!(ran, (1..=STAGES).map(|stage| format!("j{stage}")).collect::<Vec<_>>());
+    assert_eq!(place.allocations().len(), STAGES);
+    assert_eq!(given_to_slurm(&cluster, &place), STAGES, "{}", place.server_log());
+    // Commands run in the output directory.
+    let said = |name: &str| place.place.lines(&format!("torc_output/{name}"));
+    for name in ["one", "two"] {
+        let mut said = said(name);
+        said.dedup();
+        let stages: Vec<_> = (1..=STAGES).map(|stage| stage.to_string()).collect();
+        assert_eq!(said, stages, "in {name}: each at least once, in order");
+    }
+    for (name, least) in [("began", 1), ("came", STAGES), ("left", STAGES)] {
+        assert!(said(name).len() >= least, "{name}");
+    }
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    server.wait().expect(0);
+}
