@@ -1,9 +1,10 @@
 //! Jobs on several nodes of a real Slurm.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace, checkout};
+use torc_tests::{Cluster, ClusterPlace, checkout, not_run_here};
 
 fn nodes(attempt: &Value) -> Vec<&str> {
     let nodes = attempt["nodes"].as_array().expect("a list");
@@ -23,6 +24,29 @@ fn compile(place: &ClusterPlace<'_>) {
         .status()
         .expect("mpicc.mpich starts");
     assert!(compiled.success());
+}
+
+/// A port that nobody listened on a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// So many ranks found each other, equally many on each node of the attempt.
+#[track_caller]
+fn check_ranks(attempt: &Value, ranks: usize) {
+    let output = std::fs::read_to_string(attempt["stdout"].as_str().expect("a path"))
+        .expect("it has output");
+    let lines: Vec<&str> = output.lines().filter(|line| line.contains("rank")).collect();
+    assert_eq!(lines.len(), ranks, "{output}");
+    let size = format!(" of {ranks} on ");
+    let total = format!(" sum {}", ranks * (ranks - 1) / 2);
+    assert!(lines.iter().all(|line| line.contains(&size) && line.ends_with(&total)), "{output}");
+    let nodes = nodes(attempt);
+    for node in &nodes {
+        let here = lines.iter().filter(|line| line.contains(&format!(" on {node} "))).count();
+        assert_eq!(here, ranks / nodes.len(), "{output}");
+    }
 }
 
 #[test]
@@ -47,14 +71,7 @@ resource_requirements: half, depends_on: [two]}",
     for (job, ranks, width) in [("one", 4, 4), ("two", 8, 4), ("half", 4, 2)] {
         let attempt = &place.place.attempts(job)[0];
         assert_eq!(nodes(attempt).len(), width);
-        let output = std::fs::read_to_string(attempt["stdout"].as_str().expect("a path"))
-            .expect("it has output");
-        let lines: Vec<&str> = output.lines().filter(|line| line.contains("rank")).collect();
-        assert_eq!(lines.len(), ranks, "{output}");
-        for node in nodes(attempt) {
-            let here = lines.iter().filter(|line| line.contains(node)).count();
-            assert_eq!(here, ranks / width, "{output}");
-        }
+        check_ranks(attempt, ranks);
     }
     let half = &place.place.attempts("half")[0];
     let output = place.place.output("wf1_j3_r1_a1.o");
@@ -64,6 +81,39 @@ resource_requirements: half, depends_on: [two]}",
         !own.is_empty() && own.iter().all(|line| line.ends_with(&format!(" 2 {list}"))),
         "{output}"
     );
+}
+
+#[test]
+fn a_launcher_of_pytorch_finds_the_other_nodes_of_its_job() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // Debian's, whatever else is called python here.
+    let python = "/usr/bin/python3";
+    let imports = Command::new(python).args(["-c", "import torch.distributed"]).output();
+    if !imports.is_ok_and(|imports| imports.status.success()) {
+        not_run_here("torch.distributed.run on a real Slurm (no package python3-torch)");
+        return;
+    }
+    // The names of the nodes mean nothing to this machine, which they all are. PyTorch 1.13 can read no
+    // other kind of redirection under Python 3.11, not even the default.
+    let place = cluster.place(&format!(
+        "name: w
+slurm_schedulers: [{{name: cpu, account: science, nodes: 4, walltime: '00:10:00'}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}}]
+resource_requirements: [{{name: three, num_cpus: 8, num_nodes: 3, memory: 4g, runtime: PT5M}}]
+jobs:
+- name: train
+  resource_requirements: three
+  command: >-
+    {python} -m torch.distributed.run --nnodes $SLURM_JOB_NUM_NODES --nproc_per_node 2 --rdzv_id
+    $TORC_JOB_NAME --rdzv_backend c10d --rdzv_endpoint localhost:{port} --redirects 1 --tee 1 --log_dir logs
+    {script}",
+        port = free_port(),
+        script = checkout().join("tests/slurm/allreduce.py").display(),
+    ));
+    place.submit_and_wait().expect(0).says("1 completed");
+    let train = &place.place.attempts("train")[0];
+    assert_eq!(nodes(train).len(), 3);
+    check_ranks(train, 6);
 }
 
 #[test]
