@@ -113,7 +113,7 @@ fn a_job_over_its_memory_is_ended_by_the_evidence_of_its_step() {
         1,
         "resource_requirements: [{name: small, num_cpus: 1, memory: 50m, runtime: PT1M}]
 jobs:
-- {name: greedy, command: 'python3 -c \"print(len(b''x'' * (400 << 20)))\"', \
+- {name: greedy, command: 'python3 -c \"import time; x = bytearray(400 << 20); time.sleep(60)\"', \
 resource_requirements: small}
 - {name: fails, command: 'exit 137', resource_requirements: small}",
     ));

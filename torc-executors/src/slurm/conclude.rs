@@ -6,15 +6,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 use torc_core::traits::{Outcome, StepEvent, Usage};
 
 use super::allocation::SlurmAllocation;
 use super::books::Conclusion;
 use super::outcome::{self, Facts, Standing};
-use super::steps;
+use super::{overrun, steps};
 use crate::clock::now;
 use crate::keeper::files;
+
+/// By nobody of ours: that has a name of its own.
+const KILLED: Outcome = Outcome::Signaled { signal: Signal::SIGKILL as i32 };
 
 /// How a step ended, and which of its nodes have left the allocation.
 #[derive(Debug)]
@@ -76,8 +80,10 @@ pub(super) async fn conclude(conclusion: Box<Conclusion>, inquiry: Arc<Inquiry>)
         end_without_srun(&conclusion, &inquiry.allocation).await;
     }
     let has_lost_node = !lost_nodes.is_empty();
+    let job = inquiry.allocation.job().to_owned();
     // Looking for files may take a while, and removing them, too.
-    let judged = tokio::task::spawn_blocking(move || judge(&conclusion, standing, has_lost_node));
+    let judged =
+        tokio::task::spawn_blocking(move || judge(&conclusion, standing, has_lost_node, &job));
     let outcome = judged.await.unwrap_or(Outcome::Lost);
     let event = StepEvent::Ended { step: id, at, outcome, usage: Usage::default() };
     Concluded { event, lost_nodes }
@@ -94,11 +100,22 @@ fn facts(conclusion: &Conclusion, standing: Standing, has_lost_node: bool) -> Fa
     }
 }
 
-fn judge(conclusion: &Conclusion, standing: Standing, has_lost_node: bool) -> Outcome {
+fn judge(
+    conclusion: &Conclusion,
+    standing: Standing,
+    has_lost_node: bool,
+    slurm_job: &str,
+) -> Outcome {
     let step = &conclusion.step;
     let facts = facts(conclusion, standing, has_lost_node);
-    let outcome =
+    let mut outcome =
         outcome::outcome(&facts, || files::missing(&step.working_dir, &step.expected_files));
+    if outcome == KILLED
+        && let Some(number) = conclusion.evidence.number
+        && let Some(used) = overrun::memory_used(&step.stdio, &format!("{slurm_job}.{number}"))
+    {
+        outcome = Outcome::OutOfMemory { used: Some(used) };
+    }
     files::tidy(&step.stdio, &outcome);
     outcome
 }
@@ -113,7 +130,7 @@ async fn end_without_srun(conclusion: &Conclusion, allocation: &SlurmAllocation)
         }
     };
     if let Some(number) = number {
-        let kill = nix::sys::signal::Signal::SIGKILL as i32;
+        let kill = Signal::SIGKILL as i32;
         steps::signal(allocation, kill, &[number]).await;
     }
 }

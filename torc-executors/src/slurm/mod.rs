@@ -21,6 +21,7 @@ mod launcher;
 mod nodes;
 mod options;
 mod outcome;
+mod overrun;
 mod partitions;
 mod position;
 mod queue;
