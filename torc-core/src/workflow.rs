@@ -352,6 +352,13 @@ impl ExecutionConfig {
         }
         (chosen.0, Duration::from_secs(chosen.1))
     }
+
+    /// How long before the end of an allocation what still runs there is asked to end: so that it
+    /// has its lead and is gone by the headroom.
+    pub fn stop_margin(&self, in_slurm: bool) -> Duration {
+        let (_, lead) = self.termination(in_slurm);
+        lead.saturating_add(Duration::from_secs(self.sigkill_headroom_seconds))
+    }
 }
 
 impl Default for ExecutionConfig {

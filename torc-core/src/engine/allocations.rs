@@ -87,6 +87,17 @@ impl AllocationBook {
     }
 }
 
+/// What an allocation may still be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Future {
+    /// Jobs that wait could start there.
+    Open,
+    /// They could if nodes came back that failed or take nothing new.
+    IfNodesRecover,
+    /// No job that waits could ever start there.
+    Never,
+}
+
 impl Engine {
     /// The allocations there ever were, with all that is known of them, by their number.
     pub fn allocation_books(&self) -> impl DoubleEndedIterator<Item = &AllocationBook> {
@@ -122,8 +133,7 @@ impl Engine {
             return Some(ends_at);
         }
         let execution = &self.workflow.header.execution;
-        let (_, lead) = execution.termination(self.is_in_slurm(book.allocation.id));
-        let margin = Duration::from_secs(execution.sigkill_headroom_seconds) + lead;
+        let margin = execution.stop_margin(self.is_in_slurm(book.allocation.id));
         let margin = u64::try_from(margin.as_millis()).unwrap_or(u64::MAX);
         Some(Timestamp(ends_at.0.saturating_sub(margin)))
     }
@@ -249,16 +259,28 @@ impl Engine {
             .any(|(request, _)| settings.may_serve(request) && fits(request))
     }
 
-    /// Whether a job that waits, for nodes or for other jobs, could ever start in a live allocation.
-    pub fn has_future_in(&self, allocation: AllocationId, now: Timestamp) -> bool {
+    /// Whether a job that waits, for nodes or for other jobs, could ever start in an allocation.
+    pub fn future_in(&self, allocation: AllocationId, now: Timestamp) -> Future {
         let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
-            return false;
+            return Future::Never;
         };
-        let effective = [book.effective()];
-        let waiting = self.classes.requests().iter().zip(&self.waiting);
-        waiting
-            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
-            .any(|(request, _)| crate::placer::feasibility(request, &effective, now).is_ok())
+        let whole = book.effective();
+        let mut good = whole.clone();
+        good.nodes.retain(|(node, _)| self.ledger.is_good(*node));
+        let may_start = |allocation: Allocation| {
+            let allocations = [allocation];
+            let waiting = self.classes.requests().iter().zip(&self.waiting);
+            waiting
+                .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
+                .any(|(request, _)| crate::placer::feasibility(request, &allocations, now).is_ok())
+        };
+        if may_start(good) {
+            Future::Open
+        } else if may_start(whole) {
+            Future::IfNodesRecover
+        } else {
+            Future::Never
+        }
     }
 
     pub(super) fn request_allocation(

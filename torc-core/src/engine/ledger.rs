@@ -121,6 +121,11 @@ impl Ledger {
         self.nodes.get(&node).map(NodeAccount::effective_state)
     }
 
+    /// Whether a node takes new work, or would if its worker could be reached.
+    pub(super) fn is_good(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|account| account.state == NodeState::Up)
+    }
+
     /// Cores in use on a node.
     pub(super) fn cores_used(&self, node: NodeId) -> usize {
         self.nodes

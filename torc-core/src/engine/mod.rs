@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use actions::Firing;
 pub use allocation_report::Sight;
-pub use allocations::{AllocationBook, EndBook, RequestBook};
+pub use allocations::{AllocationBook, EndBook, Future, RequestBook};
 pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
 pub use dispatch::{Conclusion, Dispatch};

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use torc_core::engine::{Event, Phase};
+use torc_core::engine::{Event, Future, Phase};
 use torc_core::ids::AllocationId;
 use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
@@ -19,6 +19,9 @@ use super::{Driver, Served};
 const MIND_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker that was told to leave has for it before its allocation is cancelled.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
+/// How long nodes are kept that could run something if others recovered: a node that is suspected is
+/// given up, or trusted again, within a little less.
+const NODES_RECOVER_WITHIN: Duration = Duration::from_secs(360);
 
 impl Served {
     /// Whether a job with this request could run in an allocation of a scheduler, as far as is known.
@@ -80,19 +83,20 @@ impl Driver {
             return;
         }
         let is_over = self.engine.phase() != Phase::Running;
-        let is_useless = is_over
-            || book.is_live()
-                && self.engine.is_idle(allocation)
-                && !self.engine.has_future_in(allocation, now);
-        if !is_useless {
+        let is_unused = book.is_live() && self.engine.is_idle(allocation);
+        let future = if is_unused { self.engine.future_in(allocation, now) } else { Future::Open };
+        if !is_over && future == Future::Open {
             served.idle_since.remove(&allocation);
             return;
         }
         let since = *served.idle_since.entry(allocation).or_insert(now);
         let all_have_ended =
             self.engine.counts().ended() as usize == self.engine.workflow().jobs.len();
-        let wait = self.engine.workflow().header.wait_for_new_jobs_seconds;
-        let is_due = now.since(since) >= Duration::from_secs(wait);
+        let mut wait = Duration::from_secs(self.engine.workflow().header.wait_for_new_jobs_seconds);
+        if future == Future::IfNodesRecover {
+            wait = wait.max(NODES_RECOVER_WITHIN);
+        }
+        let is_due = now.since(since) >= wait;
         if is_over || all_have_ended || book.closed_at.is_some() || is_due {
             self.apply(Event::AllocationLeaving { at: now, allocation });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Run, node, requirements, workflow};
-use crate::engine::{ActionCommand, Conclusion, Effect, Event, JobStatus, Refused};
+use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused};
 use crate::ids::{AllocationId, AttemptId, JobId};
 use crate::time::Timestamp;
 use crate::traits::{
@@ -239,9 +239,25 @@ fn a_leaving_allocation_takes_nothing_more() {
     run.check_replay();
     run.exit("a", 0);
     assert_eq!(run.dispatch(), [""; 0]);
-    assert!(!run.engine.has_future_in(AllocationId(1), run.now));
+    assert_eq!(run.engine.future_in(AllocationId(1), run.now), Future::Never);
     run.end_allocation(1, AllocationEnd::Completed);
     assert_eq!(run.engine.conclusion(), Some(Conclusion::Stuck));
+}
+
+#[test]
+fn an_allocation_whose_nodes_take_nothing_new_is_good_for_something_if_they_recover() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.grant(1, 2);
+    let future = |run: &Run| run.engine.future_in(AllocationId(1), run.now);
+    assert_eq!(future(&run), Future::Open);
+    run.reach(1, false);
+    assert_eq!(future(&run), Future::Open, "its worker may be back in a moment");
+    for state in [NodeState::Draining, NodeState::Down] {
+        let node =
+            run.engine.allocation_book(AllocationId(1)).expect("is there").allocation.nodes[0].0;
+        run.apply(Event::NodeStateChanged { at: run.now, node, state });
+        assert_eq!(future(&run), Future::IfNodesRecover);
+    }
 }
 
 #[test]
@@ -387,5 +403,5 @@ fn a_gang_waits_for_an_allocation_of_its_width() {
     run.grant(1, 4);
     run.dispatch();
     assert!(matches!(run.engine.waiting(JobId(1), run.now), Some(Waiting::Never(_))));
-    assert!(!run.engine.has_future_in(AllocationId(1), run.now));
+    assert_eq!(run.engine.future_in(AllocationId(1), run.now), Future::Never);
 }
