@@ -89,9 +89,14 @@ pub(crate) fn counts(report: &WorkflowReport) -> String {
 
 fn cores(report: &WorkflowReport) -> String {
     let percent = |part: u64| part * 100 / report.available_cpu_ms.max(1);
-    let cpus: u32 = report.nodes.iter().map(|node| node.cpus).sum();
+    let of_what = match report.nodes.iter().map(|node| node.cpus).sum::<u32>() {
+        // The allocations are over.
+        #[expect(clippy::cast_precision_loss, reason = "shown to three digits")]
+        0 => format!("{:.3} core-hours", report.available_cpu_ms as f64 / 3_600_000.0),
+        cpus => format!("the time of {cpus} CPUs"),
+    };
     format!(
-        "{} % of the time of {cpus} CPUs was given to jobs, {} % was used by them",
+        "{} % of {of_what} was given to jobs, {} % was used by them",
         percent(report.held_cpu_ms).min(100),
         percent(report.used_cpu_ms),
     )
