@@ -17,7 +17,6 @@ use super::model::{Layout, Strategy};
 use super::simulate::{self, Nodes, Run, Work};
 use super::sites::{Origin, Site};
 use super::work::Sums;
-use crate::resources::START_UP_GRACE;
 
 /// The expected wait of the smallest allocation: some priority, some queue.
 pub(super) const LEAST_WAIT: Duration = Duration::from_secs(15 * 60);
@@ -53,6 +52,9 @@ pub(super) struct Question<'q> {
     pub(super) strategy: Strategy,
     /// The user's bound on nodes at once.
     pub(super) max_nodes: Option<u32>,
+    /// What an allocation must last beyond its last job: jobs start a little late, and what still
+    /// runs near its end is asked to end.
+    pub(super) reserve: Duration,
 }
 
 /// The best of each kind, and which is chosen.
@@ -181,7 +183,7 @@ impl Question<'_> {
         let walltime = self.site.limit.unwrap_or_else(|| {
             self.walltime_for(run.map_or(0.0, |run| run.makespan.as_secs_f64())).max(UNLIMITED)
         });
-        let usable = walltime.saturating_sub(START_UP_GRACE).max(self.sums.longest);
+        let usable = walltime.saturating_sub(self.reserve).max(self.sums.longest);
         match run.filter(|run| run.makespan <= usable) {
             Some(run) => (run, walltime),
             None => {
@@ -193,8 +195,9 @@ impl Question<'_> {
 
     /// In whole minutes, for a makespan in seconds.
     fn walltime_for(&self, makespan: f64) -> Duration {
-        let wanted = Duration::try_from_secs_f64(makespan * SAFETY).unwrap_or(Duration::MAX);
-        let wanted = wanted.max(self.sums.longest.saturating_add(START_UP_GRACE));
+        let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let at_least = seconds(makespan).max(self.sums.longest).saturating_add(self.reserve);
+        let wanted = seconds(makespan * SAFETY).max(at_least);
         let seconds = wanted.as_secs().saturating_add(u64::from(wanted.subsec_nanos() > 0));
         Duration::from_secs(seconds.div_ceil(60).saturating_mul(60))
     }

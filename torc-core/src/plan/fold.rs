@@ -4,6 +4,8 @@
 //! Owns: when that is worth it. Invariant: a stage is only folded into one that all of it comes
 //! after, so that stages still depend on each other without a cycle, and only where its jobs fit.
 
+use std::time::Duration;
+
 use super::choose::{self, Choice, Question};
 use super::classes::Classes;
 use super::model::{Layout, Strategy};
@@ -43,6 +45,8 @@ pub(super) struct Folding<'f> {
     pub(super) workflow: &'f Workflow,
     pub(super) classes: &'f Classes,
     pub(super) sites: &'f Sites,
+    /// See [`Question::reserve`].
+    pub(super) reserve: Duration,
 }
 
 impl Folding<'_> {
@@ -112,8 +116,15 @@ impl Folding<'_> {
         let site = &self.sites.all[home.draft.site];
         let (work, sums) = work::work(self.workflow, self.classes, jobs, &site.node);
         let strategy = Strategy::One;
-        let question =
-            Question { work: &work, sums, site, width: nodes, strategy, max_nodes: None };
+        let question = Question {
+            work: &work,
+            sums,
+            site,
+            width: nodes,
+            strategy,
+            max_nodes: None,
+            reserve: self.reserve,
+        };
         question.in_one(nodes)
     }
 

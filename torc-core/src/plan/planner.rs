@@ -15,7 +15,8 @@ use super::stages::{self, Draft};
 use super::words::{self, Reason};
 use super::{split, work};
 use crate::ids::JobId;
-use crate::workflow::{SchedulerSettings, Workflow};
+use crate::resources::START_UP_GRACE;
+use crate::workflow::{ExecutionMode, SchedulerSettings, Workflow};
 
 /// How often a stage is cut in two, at most.
 const MOST_CUTS: u32 = 3;
@@ -35,6 +36,7 @@ pub(super) struct Planner<'p> {
     options: &'p PlanOptions,
     classes: Classes,
     sites: Sites,
+    reserve: Duration,
 }
 
 impl<'p> Planner<'p> {
@@ -45,7 +47,10 @@ impl<'p> Planner<'p> {
     ) -> Result<Self, PlanError> {
         let classes = Classes::of(workflow);
         let sites = Cluster { partitions, options, header: &workflow.header }.assign(&classes)?;
-        Ok(Self { workflow, partitions, options, classes, sites })
+        let execution = &workflow.header.execution;
+        let margin = execution.stop_margin(execution.mode != ExecutionMode::Direct);
+        let reserve = START_UP_GRACE.saturating_add(margin);
+        Ok(Self { workflow, partitions, options, classes, sites, reserve })
     }
 
     pub(super) fn plan(&self) -> Result<Plan, PlanError> {
@@ -56,8 +61,12 @@ impl<'p> Planner<'p> {
         }
         let drafts = decided.iter_mut().map(|stage: &mut Decided| &mut stage.draft);
         stages::note_order(drafts, &self.workflow.jobs);
-        let folding =
-            Folding { workflow: self.workflow, classes: &self.classes, sites: &self.sites };
+        let folding = Folding {
+            workflow: self.workflow,
+            classes: &self.classes,
+            sites: &self.sites,
+            reserve: self.reserve,
+        };
         let decided = folding.fold(decided);
         let needs_account =
             decided.iter().any(|stage| self.sites.all[stage.draft.site].origin == Origin::Planned);
@@ -109,6 +118,7 @@ impl<'p> Planner<'p> {
             width: draft.width,
             strategy: self.options.strategy,
             max_nodes: self.options.max_nodes,
+            reserve: self.reserve,
         };
         let choice = question.choose();
         let mut decided = Decided { choice, draft, sums, cut: None, folded_jobs: 0 };

@@ -25,6 +25,24 @@ jobs: [{name: 'run_{i:04d}', command: x, resource_requirements: r, parameters: {
 }
 
 #[test]
+fn a_job_of_a_minute_has_the_time_in_which_jobs_are_asked_to_end_besides() {
+    let found = planned(
+        "name: w
+resource_requirements: [{name: r, runtime: PT1M}]
+jobs: [{name: quick, command: x, resource_requirements: r}]",
+        &[standard()],
+    );
+    assert_snapshot!(found, @r"
+    1. stage_1: 1 node of `standard` for 00:06:00
+       when: on_workflow_start
+       runs: 1 job: quick
+       done: within 00:01:00 of its start
+       why: one large: 1 node for 00:06:00, 0.0 node-hours, idle 98 %; a single job: there is nothing to split
+    in all: 1 allocation, 0.0 node-hours (at most 0.1), 00:01:00 without waiting in the queue
+    ");
+}
+
+#[test]
 fn twelve_jobs_that_fill_a_node_each() {
     let found = planned(
         "name: w
@@ -270,7 +288,7 @@ jobs:
        when: on_workflow_start
        runs: 16 jobs: run_1, run_2, run_3, …
        done: within 01:00:00 of its start
-       why: one large: 2 nodes for 04:00:00, 8.0 node-hours, idle 0 %; many small: 4 × 2 nodes for 04:00:00, 8.0 node-hours, idle 0 %; chosen: many small, because each starts as soon as 2 nodes are free
+       why: one large: 2 nodes for 04:00:00, 3 times one after the other, 8.0 node-hours, idle 0 %; many small: 4 × 2 nodes for 04:00:00, 8.0 node-hours, idle 0 %; chosen: many small, because each starts as soon as 2 nodes are free
     2. stage_1: 4 nodes of `standard` for 01:15:00
        when: on_workflow_start
        runs: 1 job: wide

@@ -79,6 +79,7 @@ fn every_warning_is_in_the_table() {
     let said = [
         warning(", num_nodes: 4", JOB, SMALL, &["small"]),
         warning(", runtime: PT6H", JOB, LONG, &["small"]),
+        warning(", runtime: PT1M", JOB, "{name: small, walltime: '00:03:00'}", &["small"]),
         warning(", memory: 256g", JOB, "{name: small, mem: 64G}", &["small"]),
         warning("", ", command: x, labels: [fast]", SMALL, &["small"]),
         warning(", num_nodes: 4, runtime: PT6H", JOB, MIXED, &["small", "other"]),

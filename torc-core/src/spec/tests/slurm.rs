@@ -35,6 +35,17 @@ fn jobs_that_no_scheduler_can_run() {
 }
 
 #[test]
+fn an_allocation_that_leaves_no_time() {
+    let of =
+        |walltime: &str| with("", "", "").replace("PT30M", "PT1M").replace("02:00:00", walltime);
+    check(&of("00:03:00"), "walltime-too-short s");
+    check(&of("00:04:00"), "");
+    let short =
+        "execution_config: {sigkill_headroom_seconds: 10, srun_termination_signal: TERM@20}";
+    check(&format!("{}\n{short}", of("00:01:00")), "");
+}
+
+#[test]
 fn one_scheduler_that_fits_is_enough() {
     let two = |first: &str, second: &str, requirements: &str| {
         format!(

@@ -17,7 +17,7 @@ use crate::resources::{MemoryRequest, START_UP_GRACE};
 use crate::spec::SlurmSettings;
 use crate::spec::model::{ActionItem, ActionWork};
 use crate::spec::problems::Problems;
-use crate::workflow::{ActionKind, Header, Job, Requirements};
+use crate::workflow::{ActionKind, ExecutionMode, Header, Job, Requirements};
 
 /// Where the parts of a workflow were written.
 pub(crate) struct Places<'p> {
@@ -53,6 +53,7 @@ pub(crate) fn check(header: &Header, jobs: &[Job], places: &Places<'_>, problems
         advisor.check_group(group);
     }
     advisor.check_actions(&groups);
+    advisor.check_walltimes();
 }
 
 /// Jobs that are alike for schedulers.
@@ -173,6 +174,20 @@ impl Advisor<'_, '_> {
 
     fn warn(&self, problem: Problem, group: &Group<'_>) {
         self.problems.push(problem.at(self.places.jobs.place(group.first), "would never start"));
+    }
+
+    /// In allocations that are over before they have begun, nothing gets any time.
+    fn check_walltimes(&self) {
+        let execution = &self.header.execution;
+        let margin = execution.stop_margin(execution.mode != ExecutionMode::Direct);
+        for (index, slurm) in (0_u32..).zip(&self.slurm) {
+            if slurm.as_ref().is_some_and(|slurm| slurm.walltime <= margin) {
+                let name = &self.header.schedulers[index as usize].name;
+                let problem = wording::no_time_left(name, margin);
+                let place = self.places.schedulers.place(index);
+                self.problems.push(problem.at(place, "leaves no time"));
+            }
+        }
     }
 
     fn check_actions(&self, groups: &[Group<'_>]) {

@@ -124,6 +124,19 @@ fn too_little_memory(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Pr
     Problem::warning("spec::memory-exceeds-scheduler", message).help(help)
 }
 
+/// Allocations of this one are no longer than the time before their end in which jobs are asked to end.
+pub(super) fn no_time_left(scheduler: &str, margin: Duration) -> Problem {
+    let seconds = margin.as_secs();
+    let message = format!(
+        "jobs are asked to end {seconds} s before their allocation does, and those of `{}` last no longer",
+        excerpt(scheduler)
+    );
+    Problem::warning("spec::walltime-too-short", message).help(
+        "raise `walltime`, or in `execution_config` lower `sigkill_headroom_seconds` (60) and the \
+         lead of `srun_termination_signal` (TERM@120)",
+    )
+}
+
 /// No action asks for any allocation.
 pub(super) fn nothing_scheduled(scheduler: &str) -> Problem {
     Problem::warning("spec::nothing-scheduled", "no action asks for allocations")
