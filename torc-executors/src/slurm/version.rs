@@ -69,7 +69,10 @@ fn release(word: &str) -> Option<Version> {
     Some(Version { major, minor, micro })
 }
 
-/// What a release does, as far as it matters to torc. The sources are Slurm's release notes and srun(1).
+/// What a release does, where torc has to know. The sources are Slurm's release notes and srun(1).
+///
+/// Most differences need no knowledge: SLURM_CPUS_PER_TASK, SLURM_TRES_PER_TASK and their kin never reach
+/// srun, ranks are always laid out in blocks, and an exit code of 0 from srun proves nothing in any release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
     version: Version,
@@ -98,26 +101,10 @@ impl Dialect {
         self.since(23, 11)
     }
 
-    /// `--cpus-per-task` also sets SLURM_TRES_PER_TASK, which clashes with other options of srun.
-    pub fn cpus_per_task_sets_tres(self) -> bool {
-        self.since(23, 11)
-    }
-
-    /// An allocation can manage its own steps (`--stepmgr`).
-    pub fn has_step_manager(self) -> bool {
-        self.since(24, 5)
-    }
-
     /// A step can end with NODE_FAIL, is laid out cyclically, and can be told what to do when it is out
     /// of memory (`--oom-kill-step`).
     pub fn steps_have_node_failures(self) -> bool {
         self.since(24, 11)
-    }
-
-    /// A step that was aborted before any task started does not exit with 0. Before this release a zero
-    /// from srun is no proof that anything ran.
-    pub fn aborted_steps_exit_nonzero(self) -> bool {
-        self.since(26, 5)
     }
 }
 
@@ -168,20 +155,14 @@ mod tests {
         let dialect = |text| Dialect::of(Version::parse(text).unwrap()).unwrap();
         let facts = |text| {
             let dialect = dialect(text);
-            [
-                dialect.srun_reads_cpus_per_task(),
-                dialect.cpus_per_task_sets_tres(),
-                dialect.has_step_manager(),
-                dialect.steps_have_node_failures(),
-                dialect.aborted_steps_exit_nonzero(),
-            ]
+            [dialect.srun_reads_cpus_per_task(), dialect.steps_have_node_failures()]
         };
-        assert_eq!(facts("slurm 22.05.8"), [false; 5]);
-        assert_eq!(facts("slurm 23.02.7"), [false; 5]);
-        assert_eq!(facts("slurm 23.11.0"), [true, true, false, false, false]);
-        assert_eq!(facts("slurm 24.05.1"), [true, true, true, false, false]);
-        assert_eq!(facts("slurm 25.05.1"), [true, true, true, true, false]);
-        assert_eq!(facts("slurm 26.05.0"), [true; 5]);
+        assert_eq!(facts("slurm 22.05.8"), [false; 2]);
+        assert_eq!(facts("slurm 23.02.7"), [false; 2]);
+        assert_eq!(facts("slurm 23.11.0"), [true, false]);
+        assert_eq!(facts("slurm 24.05.1"), [true, false]);
+        assert_eq!(facts("slurm 24.11.0"), [true; 2]);
+        assert_eq!(facts("slurm 26.05.0"), [true; 2]);
     }
 
     proptest! {
