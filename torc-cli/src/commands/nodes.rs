@@ -49,12 +49,7 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
         vec![
             node.name.clone(),
             allocation.to_string(),
-            match node.state {
-                NodeState::Up => "up",
-                NodeState::Draining => "draining",
-                NodeState::Down => "down",
-            }
-            .to_owned(),
+            state(node),
             format!("{}/{}", node.cpus_used, node.cpus),
             format!("{}/{}", bytes(node.memory_used), bytes(node.memory)),
             format!("{}/{}", node.gpus_used, node.gpus),
@@ -63,6 +58,15 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
         ]
     });
     table(&["node", "allocation", "state", "cpus", "memory", "gpus", "jobs", "held for"], rows);
+}
+
+fn state(node: &AllocatedNodeReport) -> String {
+    let word = match node.state {
+        NodeState::Up => "up",
+        NodeState::Draining => "draining",
+        NodeState::Down => "down",
+    };
+    node.reason.as_ref().map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"))
 }
 
 fn jobs(node: &AllocatedNodeReport) -> String {

@@ -87,6 +87,7 @@ impl Engine {
         AllocatedNodeReport {
             name: has.name.to_string(),
             state: self.ledger.state(node).unwrap_or(crate::traits::NodeState::Down),
+            reason: self.ledger.reason(node).map(str::to_owned),
             cpus: has.cpus(),
             cpus_used: count(self.ledger.cores_used(node)),
             memory: has.memory,

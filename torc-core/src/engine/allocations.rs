@@ -388,8 +388,8 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState) {
-        let state = self.ledger.set_state(node, state);
+    pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState, reason: &str) {
+        let state = self.ledger.set_state(node, state, reason);
         self.deltas.push(Delta::NodeStateChanged { node, state });
     }
 

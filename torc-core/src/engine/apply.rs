@@ -84,7 +84,9 @@ impl Engine {
                 let ended = ActionCommand { action: *action, worker: *worker, command: *command };
                 effects = self.end_command(ended, *code)?;
             }
-            Event::NodeStateChanged { node, state, .. } => self.set_node_state(*node, *state),
+            Event::NodeStateChanged { node, state, reason, .. } => {
+                self.set_node_state(*node, *state, reason);
+            }
             Event::LaunchesCleared { jobs, .. } => self.clear(jobs)?,
             Event::Dispatched { job, attempt, at, placement } => {
                 self.check_dispatch(*job, *attempt, placement)?;

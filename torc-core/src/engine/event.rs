@@ -141,6 +141,9 @@ pub enum Event {
         node: NodeId,
         /// Its state from now on.
         state: NodeState,
+        /// Why, in words for people; empty where nobody said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// These ready jobs (inclusive ranges of job numbers) may be launched once each without
     /// waiting for their dispatch to be stored: jobs so short that waiting would cost more than

@@ -42,6 +42,8 @@ struct NodeAccount {
     allocation: AllocationId,
     inventory: NodeInventory,
     state: NodeState,
+    /// Why, in words; empty where nobody said.
+    reason: Box<str>,
     /// The worker that starts steps there can be talked to.
     is_reachable: bool,
     core_owner: Vec<Option<JobId>>,
@@ -73,6 +75,7 @@ impl Ledger {
                 allocation: allocation.id,
                 inventory: inventory.clone(),
                 state: NodeState::Up,
+                reason: Box::default(),
                 is_reachable: true,
                 core_owner: vec![None; inventory.cores.len()],
                 gpu_owner: vec![None; inventory.gpus.len()],
@@ -88,9 +91,10 @@ impl Ledger {
     }
 
     /// What the node is good for from now on.
-    pub(super) fn set_state(&mut self, node: NodeId, state: NodeState) -> NodeState {
+    pub(super) fn set_state(&mut self, node: NodeId, state: NodeState, reason: &str) -> NodeState {
         let Some(account) = self.nodes.get_mut(&node) else { return state };
         account.state = state;
+        account.reason = reason.into();
         account.effective_state()
     }
 
@@ -119,6 +123,16 @@ impl Ledger {
     /// What a node is good for.
     pub(super) fn state(&self, node: NodeId) -> Option<NodeState> {
         self.nodes.get(&node).map(NodeAccount::effective_state)
+    }
+
+    /// Why a node takes nothing new, where anybody said.
+    pub(super) fn reason(&self, node: NodeId) -> Option<&str> {
+        let account = self.nodes.get(&node)?;
+        match account.state {
+            NodeState::Up if !account.is_reachable => Some("its worker cannot be reached"),
+            NodeState::Up => None,
+            _ => Some(&*account.reason).filter(|reason| !reason.is_empty()),
+        }
     }
 
     /// Whether a node takes new work, or would if its worker could be reached.

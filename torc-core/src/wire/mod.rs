@@ -190,6 +190,9 @@ pub struct AllocatedNodeReport {
     pub name: String,
     /// Whether it may be given new work.
     pub state: NodeState,
+    /// Why not, where that is known.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Its CPUs.
     pub cpus: u32,
     /// CPUs that jobs hold.

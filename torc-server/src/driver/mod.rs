@@ -384,7 +384,7 @@ impl Driver {
             StepEvent::NodeChanged { allocation, node, at, state, reason } => {
                 tracing::info!(%node, ?state, reason, "a node changed");
                 if let Some(node) = self.engine.find_node(allocation, &node) {
-                    self.apply(Event::NodeStateChanged { at, node, state });
+                    self.apply(Event::NodeStateChanged { at, node, state, reason });
                 }
                 return;
             }

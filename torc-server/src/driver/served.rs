@@ -185,7 +185,8 @@ impl Driver {
         for name in &hello.failed_nodes {
             if let Some(node) = self.engine.find_node(allocation, name) {
                 let state = NodeState::Down;
-                self.apply(Event::NodeStateChanged { at: now, node, state });
+                let reason = "its worker says so".to_owned();
+                self.apply(Event::NodeStateChanged { at: now, node, state, reason });
             }
         }
         for ended in hello.ended {

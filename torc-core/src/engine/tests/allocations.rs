@@ -1,12 +1,13 @@
 //! Allocations that have to be asked for, and actions, told as stories.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Run, node, requirements, workflow};
-use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused};
-use crate::ids::{AllocationId, AttemptId, JobId};
+use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused, Sight};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
 use crate::time::Timestamp;
 use crate::traits::{
     AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Usage, Waiting,
@@ -72,6 +73,11 @@ impl Run {
         self.apply(Event::AllocationEnded { at: self.now, allocation, cause, reason });
     }
 
+    fn change_node(&mut self, node: NodeId, state: NodeState) {
+        let reason = "it smokes".to_owned();
+        self.apply(Event::NodeStateChanged { at: self.now, node, state, reason });
+    }
+
     fn reach(&mut self, allocation: u32, reachable: bool) {
         let allocation = AllocationId(allocation);
         self.apply(Event::AllocationReachable { at: self.now, allocation, reachable });
@@ -81,6 +87,12 @@ impl Run {
         let worker = worker.map(AllocationId);
         let at = self.now;
         self.apply(Event::ActionCommandEnded { at, action, worker, command, code }).len()
+    }
+
+    fn reason_of_the_first_node(&self) -> Option<String> {
+        let (observed, held_back) = (BTreeMap::new(), BTreeMap::new());
+        let sight = Sight { observed: &observed, held_back: &held_back, planned: &[] };
+        self.engine.allocation_reports(sight)[0].nodes[0].reason.clone()
     }
 
     /// The log leads to the same state again.
@@ -170,11 +182,21 @@ fn a_node_that_failed_stays_so_when_its_worker_comes_back() {
     let mut run = one_at_the_start(&[("a", &[])]);
     run.grant(1, 1);
     let node = run.engine.find_node(AllocationId(1), "n1").expect("it is there");
-    run.apply(Event::NodeStateChanged { at: run.now, node, state: NodeState::Down });
+    run.change_node(node, NodeState::Down);
     run.reach(1, false);
     run.reach(1, true);
     run.check_replay();
     assert_eq!(run.dispatch(), [""; 0]);
+    assert_eq!(run.reason_of_the_first_node().as_deref(), Some("it smokes"));
+}
+
+#[test]
+fn why_a_node_takes_nothing_new_is_told() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.grant(1, 1);
+    assert_eq!(run.reason_of_the_first_node(), None);
+    run.reach(1, false);
+    assert_eq!(run.reason_of_the_first_node().as_deref(), Some("its worker cannot be reached"));
 }
 
 #[test]
@@ -255,7 +277,7 @@ fn an_allocation_whose_nodes_take_nothing_new_is_good_for_something_if_they_reco
     for state in [NodeState::Draining, NodeState::Down] {
         let node =
             run.engine.allocation_book(AllocationId(1)).expect("is there").allocation.nodes[0].0;
-        run.apply(Event::NodeStateChanged { at: run.now, node, state });
+        run.change_node(node, state);
         assert_eq!(future(&run), Future::IfNodesRecover);
     }
 }
