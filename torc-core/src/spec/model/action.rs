@@ -121,9 +121,15 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
     let scheduler_type = fields.text("scheduler_type", "slurm");
     let num_allocations = fields.count("num_allocations", 1).unwrap_or(1);
     let per_node = fields.flag("start_one_worker_per_node").filter(|flag| flag.value);
+    let limit_span = fields.node_span("max_parallel_jobs");
     let max_parallel_jobs = fields.count("max_parallel_jobs", 1);
     let kind = kind?;
     let problems = fields.problems();
+    if let Some(span) = limit_span {
+        let instead =
+            "is not acted upon by this release of torc: jobs are placed by what they need";
+        problems.not_run("`max_parallel_jobs` of an action", instead, span);
+    }
     match kind.value {
         Kind::RunCommands => {
             if commands.is_empty() {

@@ -11,6 +11,11 @@ fn what_this_release_does_not_do_is_said() {
     check_rest("use_pending_failed: true", "not-run-here true");
     check_rest("dynamic_jobs: {max_iterations: 3}", "not-run-here dynamic_jobs");
     check_rest("dynamic_jobs: {max_iterations: 0}", "not-run-here dynamic_jobs\nout-of-range 0");
+    check_rest(
+        "slurm_schedulers: [{name: s, account: p}]\nactions: [{trigger_type: on_workflow_start, \
+         action_type: schedule_nodes, scheduler: s, max_parallel_jobs: 7}]",
+        "not-run-here max_parallel_jobs",
+    );
     check_rest("plugins: [{name: flux, queue: x}]", "not-run-here plugins");
     check_rest("execution_config: {launcher: flux}", "not-run-here flux");
     check_rest("execution_config: {launcher: 3}", "not-run-here 3\nwrong-type 3");
