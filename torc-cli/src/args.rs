@@ -106,6 +106,8 @@ pub(crate) enum Command {
     /// Show what would be given to Slurm
     #[command(subcommand)]
     Slurm(SlurmCommand),
+    /// Replay a log of a real machine on nodes that need not exist
+    Simulate(SimulateArgs),
     /// Check whether workflows can be submitted from here, and what is missing
     Doctor(DoctorArgs),
     /// Show each setting, its value, and where that comes from
@@ -324,6 +326,40 @@ pub(crate) struct ExplainArgs {
     /// The workflow's number [default: the one that runs, else the latest]
     #[arg(long, value_name = "WORKFLOW", value_parser = workflow_id)]
     pub(crate) workflow: Option<WorkflowId>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct SimulateArgs {
+    /// The log, in the Standard Workload Format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) swf: PathBuf,
+    /// Nodes [default: what the log says of its machine]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) nodes: Option<u32>,
+    /// Cores of each node [default: what the log says of its machine]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(crate) cores_per_node: Option<u32>,
+    /// Memory of each node, in GiB [default: memory is not looked at]
+    #[arg(long = "memory-per-node-gb", value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) memory_per_node: Option<u64>,
+    /// How jobs on one node are put onto nodes
+    #[arg(long, value_enum, default_value_t = Packing::Pack)]
+    pub(crate) policy: Packing,
+    /// Every job declares exactly the runtime that it had, instead of what it asked for
+    #[arg(long)]
+    pub(crate) perfect_estimates: bool,
+    /// Write the schedule to this file, a line a job
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+}
+
+/// How jobs on one node are put onto nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Packing {
+    /// Where the least is left over, to keep nodes whole.
+    Pack,
+    /// Where the most is free.
+    Spread,
 }
 
 #[derive(Debug, ArgGroup)]

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod placer;
 pub mod plan;
 pub mod resources;
+pub mod simulation;
 pub mod spec;
 pub mod time;
 pub mod traits;

@@ -12,6 +12,7 @@ mod restart;
 mod results;
 mod run;
 mod serve;
+mod simulate;
 mod slurm;
 mod status;
 mod submit;
@@ -51,6 +52,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Serve(serve) => serve::execute(serve, dir).await,
         Command::Worker(worker) => worker::execute(worker, dir).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
+        Command::Simulate(simulate) => simulate::execute(simulate, args.format),
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args.format),
     }

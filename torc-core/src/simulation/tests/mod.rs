@@ -1,0 +1,3 @@
+//! Logs, schedules and figures that can be worked out by hand.
+
+mod stories;
