@@ -8,8 +8,10 @@ mod host;
 mod interrupts;
 mod out;
 mod render;
+mod scripts;
 mod settings;
 mod spec_file;
+mod submitter;
 
 use std::process::ExitCode;
 

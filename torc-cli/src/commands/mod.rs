@@ -22,6 +22,8 @@ use std::collections::HashSet;
 
 use torc_server::state_dir::StateDir;
 
+pub(crate) use run::submission_dir;
+
 use crate::args::{Args, Command};
 use crate::exit::{Exit, Failure};
 
