@@ -4,9 +4,12 @@
 mod args;
 mod commands;
 mod exit;
+mod finding;
 mod host;
 mod interrupts;
 mod out;
+mod probe;
+mod queue;
 mod render;
 mod scripts;
 mod settings;

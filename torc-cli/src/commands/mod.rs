@@ -11,7 +11,7 @@ mod nodes;
 mod restart;
 mod results;
 mod run;
-mod serve;
+pub(crate) mod serve;
 mod slurm;
 mod status;
 mod submit;
