@@ -1,9 +1,10 @@
 //! What people ask before they submit, and while they wait, is answered by a real Slurm.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace, Ended};
+use torc_tests::{Cluster, ClusterPlace, Ended, Started, not_run_here, torc};
 
 /// What a check of `torc doctor --format json` found: its verdict, and its words.
 #[track_caller]
@@ -104,8 +105,45 @@ fn a_probe_that_waits_in_the_queue_is_not_a_closed_port() {
     assert_eq!(verdict, "warning");
     assert!(found.contains("did not start within 3 s"), "{found}");
     assert!(found.contains(" in main, "), "{found}");
-    let left = cluster.slurm("squeue", &["--noheader", "--name=torc_probe", "--states=PENDING,R"]);
-    assert_eq!(left.expect(0).stdout.trim(), "", "its job is gone");
+    assert_eq!(probes(&cluster), "", "its job is gone");
+    let command = place.place.command(&[&["doctor"], &PROBE[..]].concat());
+    let waiting = Started::start(command);
+    place.until("the job of the probe", || (!probes(&cluster).is_empty()).then_some(()));
+    waiting.signal(nix::sys::signal::Signal::SIGINT);
+    waiting.wait().expect(130);
+    assert_eq!(probes(&cluster), "", "its job is gone");
+    assert!(!place.place.join("torc_output").exists(), "nothing is left behind");
+}
+
+/// The jobs of probes that wait or run.
+#[track_caller]
+fn probes(cluster: &Cluster) -> String {
+    let args = ["--noheader", "--name=torc_probe", "--states=PENDING,RUNNING"];
+    cluster.slurm("squeue", &args).expect(0).stdout.trim().to_owned()
+}
+
+#[test]
+fn a_node_that_does_not_see_the_state_directory_says_so() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place("");
+    std::fs::create_dir(place.place.join("torc_output")).expect("it is new");
+    // Only for what is started here: the nodes see the folder below.
+    let own = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        place.place.prepare(&mut unshare);
+        let script = format!("mount -t tmpfs none torc_output && {command}");
+        unshare.args(["--mount", "sh", "-c", &script]).arg(torc());
+        Started::start(unshare).wait()
+    };
+    if own("true").code != Some(0) {
+        return not_run_here("a file system that only one host has (no mounting here)");
+    }
+    let findings = own("\"$0\" doctor --format json --probe --account science").expect(5).json();
+    let (verdict, found) = finding(&findings, "state directory");
+    assert_eq!(verdict, "bad");
+    assert!(found.starts_with("node1 does not see "), "{found}");
+    assert_eq!(finding(&findings, "file system").0, "good");
+    assert_eq!(finding(&findings, "probe").0, "good");
 }
 
 #[test]
@@ -204,7 +242,7 @@ fn an_allocation_that_waits_is_explained_with_what_is_before_it() {
     words.says("allocation 1 (").says("is pending since").says(" waits in main: ");
     words.says(" others there may start before it");
     place.place.torc(&["explain", "a"]).expect(0).says(" waits in main: ");
-    place.place.torc(&["explain", "--allocation", "9"]).expect(2).says("there are 2");
+    place.place.torc(&["explain", "--allocation", "9"]).expect(2).says("there is no allocation 9");
     cluster.slurm("scancel", &[&filler, &between]).expect(0);
     place.until("the end of the workflow", || {
         (place.place.json(&["status"])["state"] == "ended").then_some(())

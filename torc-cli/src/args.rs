@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 
@@ -21,12 +22,27 @@ pub(crate) struct Args {
         value_name = "DIR"
     )]
     pub(crate) output_dir: PathBuf,
+    /// Where that comes from.
+    #[arg(skip)]
+    pub(crate) output_dir_source: Option<ValueSource>,
     /// How results are printed on standard output.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// When to use colour.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
+}
+
+impl Args {
+    /// Reads this process's command line. What is wrong with it ends the process, as clap does.
+    pub(crate) fn read() -> Self {
+        let mut matches = Self::command().get_matches();
+        let source = matches.value_source("output_dir");
+        let read = Self::from_arg_matches_mut(&mut matches);
+        let mut args = read.unwrap_or_else(|error| error.format(&mut Self::command()).exit());
+        args.output_dir_source = source;
+        args
+    }
 }
 
 const EXIT_CODES: &str = "\

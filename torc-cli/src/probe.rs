@@ -81,6 +81,11 @@ impl Probing<'_> {
             let ending = format!(":{port}");
             let mut addresses = remote.addresses;
             addresses.retain(|address| address.ends_with(&ending));
+            // On another host that is somebody else's, and nothing tells.
+            let is_local = |address: &String| address.starts_with("127.");
+            if !addresses.iter().all(is_local) {
+                addresses.retain(|address| !is_local(address));
+            }
             if !addresses.is_empty() {
                 return Ok(Target::Server(addresses));
             }
@@ -179,8 +184,10 @@ impl Probing<'_> {
         if let Some(address) = sight.reached.as_ref().filter(|_| has_come) {
             return Finding::good(CHECK, format!("{} reached {address}, {whose}", sight.host));
         }
-        let tried: Vec<String> =
-            sight.refused.iter().map(|(address, reason)| format!("{address}: {reason}")).collect();
+        let refused = sight.refused.iter().map(|(address, reason)| format!("{address}: {reason}"));
+        let strange =
+            sight.reached.iter().map(|address| format!("{address}: somebody else answers"));
+        let tried: Vec<String> = refused.chain(strange).collect();
         let found = format!("{} did not reach this host ({})", sight.host, tried.join("; "));
         let help = match self.port.value {
             0 => {

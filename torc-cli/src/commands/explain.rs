@@ -101,14 +101,11 @@ async fn explain_allocation(
 ) -> Result<Exit, Failure> {
     let state = access.workflow(args.workflow).await?.state;
     let allocations = access.allocations(args.workflow).await?;
-    let count = allocations.len();
     let wanted = |one: &AllocationReport| one.id == AllocationId(number);
     let Some(allocation) = allocations.into_iter().find(wanted) else {
-        let known = match count {
-            0 => "there has been none".to_owned(),
-            count => format!("there are {count}, and `torc allocations --all` lists them"),
-        };
-        let message = format!("there is no allocation {number}: {known}");
+        let message = format!(
+            "there is no allocation {number}; `torc allocations --all` lists those that there are"
+        );
         return Err(Failure::new(Exit::Usage, message));
     };
     let queue = queue::places(std::slice::from_ref(&allocation)).await?.pop();
