@@ -140,6 +140,44 @@ fn a_second_owner_of_a_database_is_refused_in_another_process() {
     assert_eq!(place.torc(&["doctor", "second-owner"]).expect(0).stdout, "\"owned\"\n");
 }
 
+/// Locks that are given to everybody, as some network file systems do.
+const NO_LOCKS: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int own(const char *name, int fd, int cmd, void *arg) {
+    if (cmd == F_SETLK || cmd == F_SETLKW) return 0;
+    if (cmd == F_GETLK) { ((struct flock *)arg)->l_type = F_UNLCK; return 0; }
+    int (*real)(int, int, ...) = (int (*)(int, int, ...))dlsym(RTLD_NEXT, name);
+    return real(fd, cmd, arg);
+}
+int fcntl(int fd, int cmd, ...) {
+    va_list list; va_start(list, cmd); void *arg = va_arg(list, void *); va_end(list);
+    return own("fcntl", fd, cmd, arg);
+}
+int fcntl64(int fd, int cmd, ...) {
+    va_list list; va_start(list, cmd); void *arg = va_arg(list, void *); va_end(list);
+    return own("fcntl64", fd, cmd, arg);
+}
+"#;
+
+#[test]
+fn locks_without_effect_are_found_out() {
+    let place = Place::new();
+    place.write("locks.c", NO_LOCKS);
+    let args = ["-shared", "-fPIC", "-o", "locks.so", "locks.c", "-ldl"];
+    // What torc is built with needs a C compiler, too.
+    let built = Command::new("cc").args(args).current_dir(place.path()).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return not_run_here("a file system without locks (no C compiler to pretend one)");
+    }
+    let mut command = place.command(&["doctor", "--format", "json"]);
+    command.env("LD_PRELOAD", place.join("locks.so"));
+    let ended = Started::start(command).wait().expect(5);
+    ended.says("locks have no effect on this file system");
+}
+
 /// A folder with programs of Slurm's names that say this.
 fn pretended_slurm(place: &Place, programs: &[(&str, &str)]) {
     let folder = place.join("slurm");
