@@ -95,8 +95,153 @@ fn settings_say_where_they_come_from() {
     place.set_env([("TORC_SERVER_PORT".to_owned(), "7777".to_owned())]);
     let ended = place.torc(&["config"]).expect(0);
     ended.says("config.toml").says("the variable TORC_SERVER_PORT").says("built in");
+    let origin = |args: &[&str], setting: &str| {
+        let rows = place.json(&[&["config"], args].concat());
+        let row = rows.as_array().unwrap().iter().find(|row| row["setting"] == setting);
+        let word = |field: &str| row.unwrap()[field].as_str().unwrap().to_owned();
+        (word("value"), word("origin"))
+    };
+    let default = place.join("torc_output").display().to_string();
+    assert_eq!(origin(&[], "output_dir"), (default, "built in".to_owned()));
+    assert_eq!(origin(&[], "log").1, "built in");
+    place.set_env([("TORC_OUTPUT_DIR", "/x"), ("TORC_LOG", "debug")].map(owned));
+    let said = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+    assert_eq!(origin(&[], "output_dir"), said("/x", "the variable TORC_OUTPUT_DIR"));
+    assert_eq!(origin(&[], "log"), said("debug", "the variable TORC_LOG"));
+    let option = said("/y", "the option --output-dir");
+    assert_eq!(origin(&["--output-dir", "/y"], "output_dir"), option);
     place.write("config.toml", "[slurm]\nmax_pendin = 3\n");
     place.torc(&["config"]).expect(5).says("max_pendin");
+}
+
+#[test]
+fn an_explanation_is_of_a_job_or_of_an_allocation() {
+    let place = Place::with("name: w\njobs: [{name: a, command: 'true'}]");
+    place.run(&[]).expect(0);
+    place.torc(&["explain"]).expect(2).says("<JOB>");
+    place.torc(&["explain", "a", "--allocation", "1"]).expect(2).says("cannot be used with");
+    place.torc(&["explain", "--allocation", "7"]).expect(2).says("there is no allocation 7");
+    assert_eq!(place.json(&["explain", "a"])["queue"], serde_json::json!([]));
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[test]
+fn a_second_owner_of_a_database_is_refused_in_another_process() {
+    let place = Place::new();
+    place.torc(&["doctor"]).says("file system").does_not_say("locks");
+    assert!(!place.join("torc_output").exists(), "nothing is left behind");
+    let server = place.serve();
+    assert_eq!(place.torc(&["doctor", "second-owner"]).expect(0).stdout, "\"refused\"\n");
+    place.torc(&["serve", "--stop"]).expect(0);
+    server.wait().expect(0);
+    assert_eq!(place.torc(&["doctor", "second-owner"]).expect(0).stdout, "\"owned\"\n");
+}
+
+/// Locks that are given to everybody, as some network file systems do.
+const NO_LOCKS: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int own(const char *name, int fd, int cmd, void *arg) {
+    if (cmd == F_SETLK || cmd == F_SETLKW) return 0;
+    if (cmd == F_GETLK) { ((struct flock *)arg)->l_type = F_UNLCK; return 0; }
+    int (*real)(int, int, ...) = (int (*)(int, int, ...))dlsym(RTLD_NEXT, name);
+    return real(fd, cmd, arg);
+}
+int fcntl(int fd, int cmd, ...) {
+    va_list list; va_start(list, cmd); void *arg = va_arg(list, void *); va_end(list);
+    return own("fcntl", fd, cmd, arg);
+}
+int fcntl64(int fd, int cmd, ...) {
+    va_list list; va_start(list, cmd); void *arg = va_arg(list, void *); va_end(list);
+    return own("fcntl64", fd, cmd, arg);
+}
+"#;
+
+#[test]
+fn locks_without_effect_are_found_out() {
+    let place = Place::new();
+    place.write("locks.c", NO_LOCKS);
+    let args = ["-shared", "-fPIC", "-o", "locks.so", "locks.c", "-ldl"];
+    // What torc is built with needs a C compiler, too.
+    let built = Command::new("cc").args(args).current_dir(place.path()).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return not_run_here("a file system without locks (no C compiler to pretend one)");
+    }
+    let mut command = place.command(&["doctor", "--format", "json"]);
+    command.env("LD_PRELOAD", place.join("locks.so"));
+    let ended = Started::start(command).wait().expect(5);
+    ended.says("locks have no effect on this file system");
+}
+
+/// A folder with programs of Slurm's names that say this.
+fn pretended_slurm(place: &Place, programs: &[(&str, &str)]) {
+    let folder = place.join("slurm");
+    fs::create_dir(&folder).expect("it is new");
+    for (name, script) in programs {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("it is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let folder = folder.display().to_string();
+    place.set_env([("TORC_SLURM_PROGRAMS", folder.as_str())].map(owned));
+}
+
+#[test]
+fn what_a_node_misses_is_told_apart() {
+    let check = |srun: &str, expected: &[&str]| {
+        let place = Place::new();
+        let version = "echo slurm 23.11.4";
+        let fails = "echo away >&2; exit 1";
+        let others = [("sinfo", fails), ("sacct", fails), ("scontrol", fails)];
+        pretended_slurm(&place, &[&others[..], &[("sbatch", version), ("srun", srun)]].concat());
+        let ended = place.torc(&["doctor", "--probe"]).expect(5);
+        for words in expected {
+            ended.says(words);
+        }
+    };
+    check(
+        r#"echo Welcome; echo '{"host": "n1", "at": 0, "folder": {"usable": "refused"},
+            "reached": null, "refused": [["h:1", "no answer"]]}' | tr -d '\n'"#,
+        &[
+            "n1 did not reach this host (h:1: no answer)",
+            "a firewall may keep compute nodes",
+            "what n1 wrote below",
+            "s apart from that of n1",
+            "synchronise the clocks",
+        ],
+    );
+    check(
+        r#"echo '{"host": "n1", "at": 0, "folder": {"usable": "owned"}, "reached": "127.0.0.1:9",
+            "refused": []}' | tr -d '\n'
+            for word do case $word in */doctor-*) : > "$word/from-node" ;; esac; done"#,
+        &["127.0.0.1:9: somebody else answers", "locks of this host are nothing to it"],
+    );
+    check(
+        "echo 'slurmstepd: error: execve(): torc: No such file or directory' >&2; exit 2",
+        &["execve()", "torc must lie where compute nodes see it"],
+    );
+    check("echo hello", &["what the job said cannot be understood: hello"]);
+}
+
+#[test]
+fn variables_that_cannot_be_kept_are_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::with(
+        "name: w
+slurm_schedulers: [{name: s, account: a}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s}]
+jobs: [{name: a, command: 'true'}]",
+    );
+    place.set_env([("PATH", "/nowhere")].map(owned));
+    let mut command = place.command(&["submit", "w.yaml"]);
+    command.env("LATIN", std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    Started::start(command).wait().says("which are not UTF-8: `LATIN`");
+    place.torc(&["serve", "--stop"]).expect(0);
 }
 
 #[test]
@@ -108,6 +253,10 @@ actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, schedul
 jobs: [{name: a, command: 'true'}]",
     );
     place.torc(&["slurm", "script", "w.yaml"]).expect(0).says("#SBATCH --account=a");
+    let scripts = place.json(&["slurm", "script", "w.yaml"]);
+    let fields: Vec<&String> = scripts[0].as_object().expect("a script").keys().collect();
+    assert_eq!(fields, ["scheduler", "allocations", "is_following", "args", "script"]);
+    assert_eq!(place.json(&["submit", "w.yaml", "--dry-run"]), scripts);
     let bare = Place::with("name: w\njobs: [{name: a, command: 'true'}]");
     bare.set_env([("PATH".to_owned(), "/nowhere".to_owned())]);
     bare.torc(&["submit", "w.yaml", "--account", "a"]).expect(5).says("torc doctor");

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 
@@ -21,12 +22,27 @@ pub(crate) struct Args {
         value_name = "DIR"
     )]
     pub(crate) output_dir: PathBuf,
+    /// Where that comes from.
+    #[arg(skip)]
+    pub(crate) output_dir_source: Option<ValueSource>,
     /// How results are printed on standard output.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// When to use colour.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
+}
+
+impl Args {
+    /// Reads this process's command line. What is wrong with it ends the process, as clap does.
+    pub(crate) fn read() -> Self {
+        let mut matches = Self::command().get_matches();
+        let source = matches.value_source("output_dir");
+        let read = Self::from_arg_matches_mut(&mut matches);
+        let mut args = read.unwrap_or_else(|error| error.format(&mut Self::command()).exit());
+        args.output_dir_source = source;
+        args
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -92,7 +108,7 @@ pub(crate) enum Command {
     Restart(RestartArgs),
     /// Submit a workflow to Slurm: a server asks for its nodes and runs its jobs there
     Submit(SubmitArgs),
-    /// Say why a job waits, or how it ended
+    /// Say why a job or an allocation waits, or how it ended
     Explain(ExplainArgs),
     /// List the allocations of a workflow: where they stand, and what runs on their nodes
     Allocations(AllocationsArgs),
@@ -321,8 +337,11 @@ pub(crate) enum Cut {
 #[derive(Debug, ArgGroup)]
 pub(crate) struct ExplainArgs {
     /// The job's name
-    #[arg(value_name = "JOB")]
-    pub(crate) job: String,
+    #[arg(value_name = "JOB", required_unless_present = "allocation")]
+    pub(crate) job: Option<String>,
+    /// An allocation instead of a job, by the number that `torc allocations` shows
+    #[arg(long, value_name = "N", conflicts_with = "job")]
+    pub(crate) allocation: Option<u32>,
     /// The workflow's number [default: the one that runs, else the latest]
     #[arg(long, value_name = "WORKFLOW", value_parser = workflow_id)]
     pub(crate) workflow: Option<WorkflowId>,
@@ -440,16 +459,43 @@ pub(crate) struct SlurmGenerateArgs {
 }
 
 #[derive(Debug, ArgGroup)]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct DoctorArgs {
-    /// Also start a job of one node, to see whether compute nodes reach this host
+    #[command(subcommand)]
+    pub(crate) part: Option<DoctorPart>,
+    /// Also start a job of one node, to see whether compute nodes run torc, reach this host and see the
+    /// state directory
     #[arg(long)]
     pub(crate) probe: bool,
+    /// How long the job of --probe may wait in the queue: 90s, 10m, 1h30m
+    #[arg(
+        long,
+        value_name = "TIME",
+        requires = "probe",
+        default_value = "2m",
+        value_parser = crate::render::parse_duration
+    )]
+    pub(crate) patience: std::time::Duration,
     /// The account that the job of --probe is charged to
     #[arg(long, value_name = "ACCOUNT", requires = "probe")]
     pub(crate) account: Option<String>,
     /// Its partition
     #[arg(long, value_name = "PARTITION", requires = "probe")]
     pub(crate) partition: Option<String>,
+}
+
+/// What torc starts itself for a check.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DoctorPart {
+    /// Take the database of the state directory over, as if no other process owned it
+    #[command(hide = true)]
+    SecondOwner,
+    /// Tell how a trial's folder and these addresses of its host look from here
+    #[command(hide = true)]
+    FromNode {
+        /// Each `host:port`
+        addresses: Vec<String>,
+    },
 }
 
 fn workflow_id(text: &str) -> Result<WorkflowId, String> {

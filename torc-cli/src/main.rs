@@ -4,30 +4,38 @@
 mod args;
 mod commands;
 mod exit;
+mod finding;
 mod host;
 mod interrupts;
 mod out;
+mod probe;
+mod queue;
 mod render;
+mod scripts;
 mod settings;
 mod spec_file;
+mod submitter;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use crate::exit::{Exit, Failure};
+
+/// Says what torc logs about itself.
+const LOG_VARIABLE: &str = "TORC_LOG";
 
 fn main() -> ExitCode {
     // The process that keeps jobs is this very program, started again.
     if let Some(code) = torc_executors::keeper::run_if_asked() {
         return code;
     }
-    let args = args::Args::parse();
+    let args = args::Args::read();
     args.color.write_global();
     let is_served = matches!(args.command, args::Command::Serve(_) | args::Command::Worker(_));
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TORC_LOG").unwrap_or_else(|_| {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| {
         // What runs without a person says in its log what it does.
-        tracing_subscriber::EnvFilter::new(if is_served { "info" } else { "error" })
+        EnvFilter::new(if is_served { "info" } else { "error" })
     });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match runtime(&args.command).enable_all().build() {

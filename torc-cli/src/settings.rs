@@ -25,6 +25,8 @@ pub(crate) enum Origin {
     BuiltIn,
     /// A file.
     File(PathBuf),
+    /// An option of this command.
+    Option(&'static str),
     /// An environment variable.
     Variable(&'static str),
     /// The site's cap, which a later value went beyond.
@@ -36,6 +38,7 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built in"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Option(name) => write!(f, "the option {name}"),
             Self::Variable(name) => write!(f, "the variable {name}"),
             Self::Cap(path) => write!(f, "capped by {}", path.display()),
         }

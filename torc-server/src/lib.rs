@@ -7,6 +7,7 @@ pub mod access;
 pub mod accountant;
 mod action_command;
 mod admission;
+pub mod allocation_request;
 mod allocator;
 mod api;
 pub mod doctor;

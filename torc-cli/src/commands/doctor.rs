@@ -8,69 +8,47 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use torc_executors::slurm::{Call, Partition, Programs, SlurmScheduler};
 use torc_server::access::Access;
-use torc_server::doctor;
+use torc_server::doctor::{self, FileSystemError, Trial};
 use torc_server::state_dir::StateDir;
 
-use crate::args::{DoctorArgs, Format};
+use crate::args::{DoctorArgs, DoctorPart, Format};
 use crate::commands::serve::programs;
 use crate::exit::{Exit, Failure};
+use crate::finding::{Finding, Verdict};
 use crate::out::outln;
+use crate::probe::{Probing, compare_clocks};
 use crate::render::{json, table};
 use crate::settings::Settings;
-
-/// What one check found.
-#[derive(Clone, Debug, Serialize)]
-struct Finding {
-    check: &'static str,
-    verdict: Verdict,
-    found: String,
-    /// What to do, when something is to be done.
-    help: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Good,
-    Warning,
-    Bad,
-}
-
-impl Verdict {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Warning => "warning",
-            Self::Bad => "bad",
-        }
-    }
-}
-
-/// A clock that differs by more than this from the controller's confuses ends of allocations.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
-/// How long a probe may wait for its node.
-const PROBE_PATIENCE: Duration = Duration::from_secs(120);
-/// How long after its end a connection of its job may still wait to be taken.
-const AFTER_JOB: Duration = Duration::from_secs(1);
 
 pub(crate) async fn execute(
     args: &DoctorArgs,
     dir: &StateDir,
     format: Format,
 ) -> Result<Exit, Failure> {
+    match &args.part {
+        Some(DoctorPart::SecondOwner) => return answer(&doctor::second_owner(dir).await),
+        Some(DoctorPart::FromNode { addresses }) => return from_node(dir, addresses).await,
+        None => {}
+    }
     let settings = Settings::load()?;
     let programs = programs(&settings);
     let scheduler = SlurmScheduler::new(programs.clone());
     let mut findings = vec![version(&scheduler).await];
-    if findings[0].verdict != Verdict::Bad {
+    let has_slurm = findings[0].verdict != Verdict::Bad;
+    if has_slurm {
         findings.push(partitions(&scheduler).await);
         findings.push(accounting(&programs).await);
         findings.push(clock(&programs).await);
     }
-    findings.push(file_system(dir).await);
+    let (finding, trial) = file_system(dir).await;
+    findings.push(finding);
     findings.push(server(dir).await);
-    if args.probe {
-        findings.push(probe(args, &programs).await);
+    if let (true, true, Some(trial)) = (args.probe, has_slurm, &trial) {
+        let (port, programs) = (&settings.port, &programs);
+        findings.extend(Probing { args, port, dir, trial, programs }.findings().await?);
+    }
+    if let Some(trial) = trial {
+        trial.end().await;
     }
     let worst_is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     match format {
@@ -78,6 +56,22 @@ pub(crate) async fn execute(
         Format::Table => print(&findings),
     }
     Ok(if worst_is_bad { Exit::Environment } else { Exit::Success })
+}
+
+/// What another process of torc is told, on a line of its own.
+fn answer<T: Serialize>(value: &T) -> Result<Exit, Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::internal(&error))?;
+    outln!("{text}");
+    Ok(Exit::Success)
+}
+
+async fn from_node(folder: &StateDir, addresses: &[String]) -> Result<Exit, Failure> {
+    let mut sight = doctor::look(folder, addresses).await;
+    // A node may have another name for Slurm than for itself.
+    if let Ok(name) = std::env::var("SLURMD_NODENAME") {
+        sight.host = name;
+    }
+    answer(&sight)
 }
 
 fn print(findings: &[Finding]) {
@@ -92,19 +86,6 @@ fn print(findings: &[Finding]) {
     }
 }
 
-fn good(check: &'static str, found: impl Into<String>) -> Finding {
-    Finding { check, verdict: Verdict::Good, found: found.into(), help: None }
-}
-
-fn poor(
-    check: &'static str,
-    verdict: Verdict,
-    found: impl ToString,
-    help: impl Into<String>,
-) -> Finding {
-    Finding { check, verdict, found: found.to_string(), help: Some(help.into()) }
-}
-
 async fn version(scheduler: &SlurmScheduler) -> Finding {
     match scheduler.dialect().await {
         Ok(dialect) => {
@@ -115,11 +96,10 @@ async fn version(scheduler: &SlurmScheduler) -> Finding {
             } else {
                 "; its srun does not read SLURM_CPUS_PER_TASK"
             };
-            good("slurm", found)
+            Finding::good("slurm", found)
         }
-        Err(error) => poor(
+        Err(error) => Finding::bad(
             "slurm",
-            Verdict::Bad,
             error,
             "load Slurm's module or add its folder to PATH; `torc run` needs no Slurm",
         ),
@@ -137,16 +117,15 @@ async fn partitions(scheduler: &SlurmScheduler) -> Finding {
                     format!("{} ({nodes} nodes{mark})", partition.name)
                 })
                 .collect();
-            good("partitions", words.join(", "))
+            Finding::good("partitions", words.join(", "))
         }
-        Ok(_) => poor(
+        Ok(_) => Finding::bad(
             "partitions",
-            Verdict::Bad,
             "none takes requests",
             "ask the site: `sinfo` shows the state of each partition",
         ),
         Err(error) => {
-            poor("partitions", Verdict::Bad, error, "`sinfo` must work on this host, for this user")
+            Finding::bad("partitions", error, "`sinfo` must work on this host, for this user")
         }
     }
 }
@@ -154,10 +133,9 @@ async fn partitions(scheduler: &SlurmScheduler) -> Finding {
 async fn accounting(programs: &Programs) -> Finding {
     let call = Call::new("sacct", ["--noheader", "--allocations", "--starttime=now"]);
     match programs.run(call).await {
-        Ok(_) => good("accounting", "sacct answers; results get memory and CPU time"),
-        Err(error) => poor(
+        Ok(_) => Finding::good("accounting", "sacct answers; results get memory and CPU time"),
+        Err(error) => Finding::warning(
             "accounting",
-            Verdict::Warning,
             error,
             "torc works without it; results of steps then lack memory and CPU time",
         ),
@@ -170,7 +148,7 @@ async fn clock(programs: &Programs) -> Finding {
     let answer = match programs.run(call).await {
         Ok(answer) => answer,
         Err(error) => {
-            return poor("clock", Verdict::Warning, error, "`scontrol show config` must work");
+            return Finding::warning("clock", error, "`scontrol show config` must work");
         }
     };
     let text = answer.text().unwrap_or_default();
@@ -178,91 +156,40 @@ async fn clock(programs: &Programs) -> Finding {
     let told = line.rsplit(' ').next().unwrap_or_default();
     let Some(theirs) = torc_executors::slurm::duration::parse_moment(told) else {
         let help = "the first line of `scontrol show config` has the controller's time";
-        return poor("clock", Verdict::Warning, format!("cannot read `{line}`"), help);
+        return Finding::warning("clock", format!("cannot read `{line}`"), help);
     };
     let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let theirs = Duration::from_millis(theirs.0);
-    let apart = ours.abs_diff(theirs);
-    let found = format!("{} s apart from the controller's", apart.as_secs());
-    if apart <= CLOCK_TOLERANCE {
-        good("clock", found)
-    } else {
-        poor("clock", Verdict::Warning, found, "synchronise the clocks (chrony or ntpd)")
-    }
+    let apart = ours.abs_diff(Duration::from_millis(theirs.0));
+    compare_clocks("clock", apart, "the controller")
 }
 
-/// Whether the database can live where the state directory is.
-async fn file_system(dir: &StateDir) -> Finding {
-    match doctor::check_file_system(dir).await {
-        Ok(found) => good("file system", format!("{}: {found}", dir.path().display())),
-        Err(error) => poor(
-            "file system",
-            Verdict::Bad,
-            error,
-            "choose another --output-dir that all nodes can write, on a file system with locks",
-        ),
-    }
+/// Whether the database can live where the state directory is. The database of the trial, if it can be
+/// made.
+async fn file_system(dir: &StateDir) -> (Finding, Option<Trial>) {
+    const CHECK: &str = "file system";
+    let bad = |error: FileSystemError| {
+        let help =
+            "choose another --output-dir that all nodes can write, on a file system with locks";
+        Finding::bad(CHECK, error, help)
+    };
+    let trial = match Trial::begin(dir).await {
+        Ok(trial) => trial,
+        Err(error) => return (bad(error), None),
+    };
+    let program = std::env::current_exe().unwrap_or_else(|_| "torc".into());
+    let finding = match trial.refuses_a_second(&program).await {
+        Ok(()) => {
+            Finding::good(CHECK, format!("{}: {}", dir.path().display(), trial.file_system()))
+        }
+        Err(error) => bad(error),
+    };
+    (finding, Some(trial))
 }
 
 async fn server(dir: &StateDir) -> Finding {
     match Access::live_owner(dir).await {
-        Ok(Some(owner)) => good("server", format!("{owner} answers")),
-        Ok(None) => good("server", "none runs; `torc submit` starts one"),
-        Err(error) => poor("server", Verdict::Bad, error, "`torc serve --takeover` replaces it"),
+        Ok(Some(owner)) => Finding::good("server", format!("{owner} answers")),
+        Ok(None) => Finding::good("server", "none runs; `torc submit` starts one"),
+        Err(error) => Finding::bad("server", error, "`torc serve --takeover` replaces it"),
     }
-}
-
-/// Starts a job of one node that connects to a port of this host.
-async fn probe(args: &DoctorArgs, programs: &Programs) -> Finding {
-    const CHECK: &str = "probe";
-    let probe = match doctor::Probe::open() {
-        Ok(probe) => probe,
-        Err(error) => {
-            return poor(CHECK, Verdict::Bad, error, "this host must be able to listen");
-        }
-    };
-    let reached = |from| good(CHECK, format!("a compute node connected from {from}"));
-    let call = probe_call(args, &probe.addresses());
-    let job = programs.run(call);
-    tokio::pin!(job);
-    tokio::select! {
-        from = probe.wait(PROBE_PATIENCE) => match from {
-            Some(from) => reached(from),
-            None => poor(CHECK, Verdict::Bad, "no compute node connected in time", HELP),
-        },
-        answer = &mut job => match (answer, probe.wait(AFTER_JOB).await) {
-            (_, Some(from)) => reached(from),
-            (Ok(_), None) => poor(CHECK, Verdict::Bad, "the job ran, but did not connect", HELP),
-            (Err(error), None) => poor(CHECK, Verdict::Bad, error, HELP),
-        },
-    }
-}
-
-const HELP: &str = "a firewall may keep compute nodes from this host's ports: ask the site for a port \
-                    that is open, and set server.port";
-
-/// Tries all addresses, one after another: host and port by turns.
-const PROBE: &str = "while [ $# -gt 1 ]; do
-  timeout 5 bash -c 'exec 3<>\"/dev/tcp/$0/$1\"' \"$1\" \"$2\" && exit 0
-  shift 2
-done
-exit 1";
-
-fn probe_call(args: &DoctorArgs, addresses: &[String]) -> Call {
-    let option = |name: &str, value: &Option<String>| {
-        value.as_ref().map(|value| format!("--{name}={value}"))
-    };
-    let words = ["--nodes=1", "--ntasks=1", "--time=2", "--quiet", "--job-name=torc_probe"];
-    let targets = addresses
-        .iter()
-        .filter_map(|address| address.rsplit_once(':'))
-        .flat_map(|(host, port)| [host.trim_matches(['[', ']']).to_owned(), port.to_owned()]);
-    let call = words
-        .map(str::to_owned)
-        .into_iter()
-        .chain(option("account", &args.account))
-        .chain(option("partition", &args.partition))
-        .chain(["bash", "-c", PROBE, "torc-probe"].map(str::to_owned))
-        .chain(targets);
-    Call::new("srun", call)
 }

@@ -1,27 +1,22 @@
-//! `torc explain`: why a job waits, with what stands in its way, or how it ended.
+//! `torc explain`: why a job or an allocation waits, with what stands in its way, or how it ended.
 
 use serde::Serialize;
 use torc_core::engine::JobStatus;
-use torc_core::ids::JobId;
-use torc_core::traits::{AllocationHandle, NotNowReason, Waiting};
+use torc_core::ids::{AllocationId, JobId};
+use torc_core::traits::{NotNowReason, Waiting};
 use torc_core::wire::{AllocationReport, AllocationStage, JobReport, PlannedReport, RunState};
-use torc_executors::slurm::SlurmScheduler;
 use torc_server::access::Access;
 use torc_server::clock::now;
 use torc_server::state_dir::StateDir;
 
 use crate::args::{ExplainArgs, Format};
 use crate::commands::allocations;
-use crate::commands::serve::programs;
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
+use crate::queue::{self, Place};
 use crate::render::{cause, duration_ms, json, local_time, waiting};
-use crate::settings::Settings;
 
-/// Waiting allocations whose place in the queue is asked for: each takes a call.
-const ALLOCATIONS_ASKED: usize = 3;
-
-/// All that an explanation rests on.
+/// All that an explanation of a job rests on.
 #[derive(Serialize)]
 struct Explanation {
     /// Where the workflow's run stands.
@@ -33,6 +28,18 @@ struct Explanation {
     planned: Option<PlannedReport>,
     /// The allocations that are not over.
     allocations: Vec<AllocationReport>,
+    /// Where those of them stand in the queue that a ready job may be waiting for.
+    queue: Vec<Place>,
+}
+
+/// The same of an allocation.
+#[derive(Serialize)]
+struct AllocationExplanation {
+    /// Where the workflow's run stands.
+    state: RunState,
+    allocation: AllocationReport,
+    /// Where it stands in the queue, while it waits there.
+    queue: Option<Place>,
 }
 
 pub(crate) async fn execute(
@@ -41,33 +48,102 @@ pub(crate) async fn execute(
     format: Format,
 ) -> Result<Exit, Failure> {
     let access = Access::open(dir).await?;
+    match (&args.job, args.allocation) {
+        (Some(job), _) => explain_job(&access, args, job, format).await,
+        (None, number) => {
+            explain_allocation(&access, args, number.unwrap_or_default(), format).await
+        }
+    }
+}
+
+async fn explain_job(
+    access: &Access,
+    args: &ExplainArgs,
+    name: &String,
+    format: Format,
+) -> Result<Exit, Failure> {
     let jobs = access.jobs(args.workflow).await?;
-    super::check_names(std::slice::from_ref(&args.job), jobs.iter().map(|job| job.name.as_str()))?;
+    super::check_names(std::slice::from_ref(name), jobs.iter().map(|job| job.name.as_str()))?;
     let workflow = access.workflow(args.workflow).await?;
     let mut allocations = access.allocations(args.workflow).await?;
     allocations.retain(|allocation| allocation.stage != AllocationStage::Ended);
     let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
     let has_ended: Vec<bool> = jobs.iter().map(|job| job.status.has_ended()).collect();
-    let Some(job) = jobs.into_iter().find(|job| job.name == args.job) else {
+    let Some(job) = jobs.into_iter().find(|job| job.name == *name) else {
         return Err(Failure::internal(&"a job that is there was not found"));
     };
     let open = |other: &&JobId| !has_ended.get(other.index()).copied().unwrap_or(true);
     let waits_for = job.depends_on.iter().filter(open);
+    let queue = match job.status {
+        JobStatus::Ready => queue::places(&allocations).await?,
+        _ => Vec::new(),
+    };
     let explanation = Explanation {
         state: workflow.state,
         waits_for: waits_for.filter_map(|other| names.get(other.index()).cloned()).collect(),
         planned: workflow.planned.into_iter().find(|planned| planned.job_id == job.id),
         job,
         allocations,
+        queue,
     };
     match format {
         Format::Json => json(&explanation),
-        Format::Table => {
-            print(&explanation, &names);
-            print_queue(&explanation).await?;
-        }
+        Format::Table => print(&explanation, &names),
     }
     Ok(Exit::Success)
+}
+
+async fn explain_allocation(
+    access: &Access,
+    args: &ExplainArgs,
+    number: u32,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let state = access.workflow(args.workflow).await?.state;
+    let allocations = access.allocations(args.workflow).await?;
+    let wanted = |one: &AllocationReport| one.id == AllocationId(number);
+    let Some(allocation) = allocations.into_iter().find(wanted) else {
+        let message = format!(
+            "there is no allocation {number}; `torc allocations --all` lists those that there are"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let queue = queue::places(std::slice::from_ref(&allocation)).await?.pop();
+    let explanation = AllocationExplanation { state, allocation, queue };
+    match format {
+        Format::Json => json(&explanation),
+        Format::Table => print_allocation(&explanation),
+    }
+    Ok(Exit::Success)
+}
+
+fn print_allocation(explanation: &AllocationExplanation) {
+    let allocation = &explanation.allocation;
+    outln!("{}", allocations::sentence(allocation));
+    if let Some(place) = &explanation.queue {
+        outln!("  {}", place.sentence());
+    }
+    if allocation.stage == AllocationStage::Ended {
+        return;
+    }
+    if let Some(ends_at) = allocation.ends_at {
+        let left = duration_ms(ends_at.0.saturating_sub(now().0));
+        outln!("  it has {left} left, until {}", local_time(ends_at));
+    }
+    for node in &allocation.nodes {
+        let jobs: Vec<String> = node.jobs.iter().map(|held| held.job.clone()).collect();
+        outln!(
+            "  {}: {} of {} CPUs used; {}",
+            node.name,
+            node.cpus_used,
+            node.cpus,
+            running(&jobs)
+        );
+    }
+}
+
+fn running(jobs: &[String]) -> String {
+    if jobs.is_empty() { "nothing runs there".to_owned() } else { format!("runs {}", list(jobs)) }
 }
 
 fn print(explanation: &Explanation, names: &[String]) {
@@ -113,31 +189,9 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
     for allocation in &explanation.allocations {
         outln!("  {}", allocations::sentence(allocation));
     }
-}
-
-/// What waits in Slurm's queue before the allocations that a ready job may be waiting for.
-async fn print_queue(explanation: &Explanation) -> Result<(), Failure> {
-    let waiting = explanation.allocations.iter().filter(|allocation| {
-        allocation.granted_at.is_none() && allocation.stage == AllocationStage::Submitted
-    });
-    let handles: Vec<&String> = waiting.filter_map(|one| one.handle.as_ref()).collect();
-    if explanation.job.status != JobStatus::Ready || handles.is_empty() {
-        return Ok(());
+    for place in &explanation.queue {
+        outln!("  {}", place.sentence());
     }
-    let scheduler = SlurmScheduler::new(programs(&Settings::load()?));
-    for handle in handles.into_iter().take(ALLOCATIONS_ASKED) {
-        // Without an answer there is nothing to add.
-        let asked = scheduler.ahead_of(&AllocationHandle(handle.clone())).await;
-        if let Ok(Some(position)) = asked {
-            outln!(
-                "  {handle} waits in {}: {} of the {} others there may start before it",
-                position.partition,
-                position.ahead,
-                position.others
-            );
-        }
-    }
-    Ok(())
 }
 
 fn print_attempt(job: &JobReport) {

@@ -11,7 +11,7 @@ mod nodes;
 mod restart;
 mod results;
 mod run;
-mod serve;
+pub(crate) mod serve;
 mod simulate;
 mod slurm;
 mod status;
@@ -22,6 +22,8 @@ mod worker;
 use std::collections::HashSet;
 
 use torc_server::state_dir::StateDir;
+
+pub(crate) use run::submission_dir;
 
 use crate::args::{Args, Command};
 use crate::exit::{Exit, Failure};
@@ -54,7 +56,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Simulate(simulate) => simulate::execute(simulate, args.format),
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
-        Command::Config => config::execute(args.format),
+        Command::Config => config::execute(args, &dir),
     }
 }
 

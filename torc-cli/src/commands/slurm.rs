@@ -1,16 +1,17 @@
 //! `torc slurm`: the batch scripts of a spec, and the allocations planned for one that asks for none.
 
 use torc_core::plan::{self, PartitionShape, Plan, PlanOptions, Strategy};
-use torc_core::traits::{AllocationRequest, NodeShape, SchedulerError};
-use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
-use torc_executors::slurm::{Partition, SlurmScheduler, script};
+use torc_core::traits::{NodeShape, SchedulerError};
+use torc_core::workflow::{ActionKind, Workflow};
+use torc_executors::slurm::{Partition, SlurmScheduler};
 use torc_server::state_dir::StateDir;
 
 use crate::args::{Cut, Format, PlanArgs, SlurmCommand, SlurmGenerateArgs, SlurmScriptArgs};
-use crate::commands::{run, serve};
+use crate::commands::serve;
 use crate::exit::{Exit, Failure};
-use crate::out::{errln, outln, pass_on};
+use crate::out::{errln, pass_on};
 use crate::render::{diagnostics, json};
+use crate::scripts;
 use crate::settings::Settings;
 use crate::spec_file::{self, SpecFile};
 
@@ -27,7 +28,7 @@ pub(crate) async fn execute(
 
 fn script(args: &SlurmScriptArgs, dir: &StateDir, format: Format) -> Result<Exit, Failure> {
     let spec = spec_file::read(&args.spec)?;
-    print_scripts(valid(&spec, format)?, dir)
+    scripts::print(valid(&spec, format)?, dir, format)
 }
 
 async fn generate(args: &SlurmGenerateArgs, format: Format) -> Result<Exit, Failure> {
@@ -150,72 +151,4 @@ fn refuse_never(plan: &Plan) -> Result<(), Failure> {
     let count: usize = plan.never.iter().map(|never| never.jobs.len()).sum();
     let jobs = crate::render::jobs(u32::try_from(count).unwrap_or(u32::MAX));
     Err(Failure::new(Exit::NeverRuns, format!("{jobs} can never run here:{}", lines.concat())))
-}
-
-/// Prints the batch script of each scheduler, as it would be given to sbatch.
-///
-/// # Errors
-/// When a scheduler cannot be written as a script.
-pub(crate) fn print_scripts(workflow: &Workflow, dir: &StateDir) -> Result<Exit, Failure> {
-    let header = &workflow.header;
-    let slurm = header.schedulers.iter().filter(|settings| settings.kind == "slurm");
-    let mut is_first = true;
-    for settings in slurm {
-        if !std::mem::take(&mut is_first) {
-            outln!("");
-        }
-        let request = request(settings, dir)?;
-        let text =
-            script::preview(&request).map_err(|error| Failure::new(Exit::SpecInvalid, error))?;
-        outln!("# scheduler `{}`: {}", settings.name, wanted(workflow, settings));
-        outln!("{}", text.trim_end());
-    }
-    if is_first {
-        errln!("the spec has no Slurm scheduler, so there is no script");
-    }
-    Ok(Exit::Success)
-}
-
-/// How many allocations of a scheduler actions ask for.
-fn wanted(workflow: &Workflow, settings: &SchedulerSettings) -> String {
-    let header = &workflow.header;
-    let count: u32 = header
-        .actions
-        .iter()
-        .filter_map(|action| match action.kind {
-            ActionKind::ScheduleNodes { scheduler, num_allocations, .. }
-                if header.schedulers[scheduler as usize].name == settings.name =>
-            {
-                Some(num_allocations)
-            }
-            _ => None,
-        })
-        .sum();
-    match count {
-        0 => "no action asks for it".to_owned(),
-        1 => "asked for once".to_owned(),
-        count => format!("asked for {count} times"),
-    }
-}
-
-/// What a server would ask for. Numbers that are not given yet stand as W and A.
-fn request(settings: &SchedulerSettings, dir: &StateDir) -> Result<AllocationRequest, Failure> {
-    let output_dir = dir.path().to_string_lossy().into_owned();
-    let program = std::env::current_exe().map_err(|error| Failure::internal(&error))?;
-    let words = ["worker", "--output-dir", &output_dir, "--workflow", "W", "--allocation", "A"];
-    let command = std::iter::once(program.to_string_lossy().into_owned())
-        .chain(words.map(str::to_owned))
-        .collect();
-    Ok(AllocationRequest {
-        name: "torc_wfW_alA".to_owned(),
-        nodes: settings.nodes(),
-        walltime: Some(settings.walltime()),
-        settings: settings.settings.clone(),
-        command,
-        working_dir: run::submission_dir()?,
-        output: format!("{output_dir}/job_stdio/allocation_wfW_alA.log"),
-        env: Vec::new(),
-        umask: None,
-        after: None,
-    })
 }

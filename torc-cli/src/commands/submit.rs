@@ -21,7 +21,9 @@ use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::{errln, outln};
 use crate::render::{diagnostics, jobs, json};
+use crate::scripts;
 use crate::spec_file;
+use crate::submitter;
 
 /// How often a run that is followed is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +44,7 @@ pub(crate) async fn execute(
     let planned = slurm::plan_if_needed(workflow, &spec, &args.plan).await?;
     let workflow = planned.as_ref().unwrap_or(workflow);
     if args.dry_run {
-        return slurm::print_scripts(workflow, &dir);
+        return scripts::print(workflow, &dir, format);
     }
     let request = request(workflow.clone(), spec.path.as_deref())?;
     start_server(&dir).await?;
@@ -71,28 +73,13 @@ pub(crate) async fn start_server(dir: &StateDir) -> Result<(), Failure> {
 
 /// The workflow with where it comes from, and what its jobs start from.
 fn request(workflow: Workflow, spec_path: Option<&Path>) -> Result<SubmitRequest, Failure> {
-    let is_of_allocation = |name: &str| name.starts_with("SLURM_") || name.starts_with("SBATCH_");
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
     Ok(SubmitRequest {
         workflow,
         submission_dir: run::submission_dir()?,
         spec_path: spec_path.map(|path| path.to_string_lossy().into_owned()),
-        env: std::env::vars_os()
-            .filter_map(text)
-            .filter(|(name, _)| !is_of_allocation(name))
-            .collect(),
-        umask: umask(),
+        env: submitter::environment(),
+        umask: submitter::umask(),
     })
-}
-
-/// This process's file mode creation mask, from proc_pid_status(5).
-fn umask() -> u32 {
-    const USUAL: u32 = 0o022;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(USUAL)
 }
 
 /// Shows a run until it ends, or until somebody does not want to see it any more.

@@ -26,24 +26,13 @@ pub fn render(request: &AllocationRequest, key: &str) -> Result<Script, ScriptEr
     let settings = SlurmSettings::of(request)?;
     let named = |problem| ScriptError { name: request.name.clone(), problem };
     check_key(key).map_err(named)?;
-    let last = Last::of(request, &settings, Some(key)).map_err(named)?;
+    let last = Last::of(request, &settings, key).map_err(named)?;
     let text = text(request, &settings, &last).map_err(named)?;
     // Said once more here: the accounting keeps this line, but no comment unless it is told to
     // (slurm.conf(5), AccountingStoreFlags).
     let mut args = vec!["--parsable".to_owned()];
     args.extend(last.marks().map(|(name, value)| format!("--{name}={value}")));
     Ok(Script { text, args })
-}
-
-/// The script's text as people are shown it, without the mark that a submission adds.
-///
-/// # Errors
-/// As [`render`].
-pub fn preview(request: &AllocationRequest) -> Result<String, ScriptError> {
-    let settings = SlurmSettings::of(request)?;
-    let named = |problem| ScriptError { name: request.name.clone(), problem };
-    let last = Last::of(request, &settings, None).map_err(named)?;
-    text(request, &settings, &last).map_err(named)
 }
 
 fn check_key(key: &str) -> Result<(), SettingsProblem> {
@@ -54,7 +43,7 @@ fn check_key(key: &str) -> Result<(), SettingsProblem> {
 
 /// What torc's own work rests on: it stands last, so that nothing overrides it.
 struct Last {
-    comment: Option<String>,
+    comment: String,
     dependency: Option<String>,
 }
 
@@ -62,12 +51,11 @@ impl Last {
     fn of(
         request: &AllocationRequest,
         settings: &SlurmSettings,
-        key: Option<&str>,
+        key: &str,
     ) -> Result<Self, SettingsProblem> {
         let own = |option| settings.given(option).and_then(|given| given.value);
         // A site may read the user's own words in a comment, so they stay.
-        let comment = [own("comment"), key.map(str::to_owned)].into_iter().flatten();
-        let comment: Vec<String> = comment.collect();
+        let comment: Vec<String> = own("comment").into_iter().chain([key.to_owned()]).collect();
         let after = request.after.as_ref().map(|allocation| format!("afterany:{allocation}"));
         let dependency = match (own("dependency"), after) {
             (Some(own), Some(_)) if own.contains('?') => {
@@ -76,12 +64,12 @@ impl Last {
             (Some(own), Some(after)) => Some(format!("{own},{after}")),
             (own, after) => own.or(after),
         };
-        Ok(Self { comment: (!comment.is_empty()).then(|| comment.join(" ")), dependency })
+        Ok(Self { comment: comment.join(" "), dependency })
     }
 
     fn marks(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let marks = [("comment", &self.comment), ("dependency", &self.dependency)];
-        marks.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+        let dependency = self.dependency.as_deref().map(|value| ("dependency", value));
+        [("comment", self.comment.as_str())].into_iter().chain(dependency)
     }
 }
 

@@ -3,11 +3,11 @@
 
 use torc_core::engine::ActionCommand;
 use torc_core::ids::AllocationId;
-use torc_core::traits::AllocationRequest;
 use torc_core::wire::link::ToWorker;
 
 use super::Driver;
 use crate::action_command::ActionProcess;
+use crate::allocation_request::{self, Asking, Names};
 use crate::allocator::Wish;
 use crate::handle::Input;
 use crate::workers::WorkerLink;
@@ -87,46 +87,23 @@ impl Driver {
                 && other.is_open_request()
                 && other.request.as_ref().is_some_and(|of| of.scheduler == request.scheduler)
         });
-        let output_dir = &self.context.output_dir;
+        let asking = Asking {
+            workflow: self.engine.workflow(),
+            program: &served.around.program,
+            output_dir: &self.context.output_dir,
+            submission_dir: &self.context.submission_dir,
+            submitter: &served.around.submitter,
+        };
+        let names = Names { workflow: &id, allocation: &allocation };
+        let after =
+            before.filter(|_| settings.is_serialized()).and_then(|before| before.handle().cloned());
         served.around.allocator.want(Wish {
             who: (id, allocation),
             scheduler: settings.name.clone(),
-            request: AllocationRequest {
-                name: format!("torc_wf{id}_al{allocation}"),
-                nodes: settings.nodes(),
-                walltime: Some(settings.walltime()),
-                settings: settings.settings.clone(),
-                command: self.worker_command(&served.around.program, allocation),
-                working_dir: self.context.submission_dir.to_string(),
-                output: format!("{output_dir}/job_stdio/allocation_wf{id}_al{allocation}.log"),
-                env: served.around.submitter.env.clone(),
-                umask: Some(served.around.submitter.umask),
-                after: before
-                    .filter(|_| settings.is_serialized())
-                    .and_then(|before| before.handle().cloned()),
-            },
-            key: format!("torc-{}-wf{id}-al{allocation}", served.around.store_key),
+            request: asking.request(settings, names, after),
+            key: allocation_request::key(&served.around.store_key, names),
             in_doubt: request.at < served.began_at,
             driver: served.around.handle.clone(),
         });
-    }
-
-    /// What the batch script runs.
-    fn worker_command(&self, program: &str, allocation: AllocationId) -> Vec<String> {
-        let header = &self.engine.workflow().header;
-        let words = [
-            ("--output-dir", self.context.output_dir.to_string()),
-            ("--workflow", self.engine.id().to_string()),
-            ("--allocation", allocation.to_string()),
-            ("--headroom", header.execution.sigkill_headroom_seconds.to_string()),
-            ("--patience", header.wait_for_server_minutes.to_string()),
-        ];
-        let steps = header.execution.max_parallel_steps;
-        let steps = steps.map(|steps| ("--max-parallel-steps", steps.to_string()));
-        let options = words.into_iter().chain(steps);
-        [program.to_owned(), "worker".to_owned()]
-            .into_iter()
-            .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
-            .collect()
     }
 }

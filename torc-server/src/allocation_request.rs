@@ -1,0 +1,85 @@
+//! What a scheduler is asked for when an allocation of a workflow is wished for: its name, its files, and
+//! the worker that it starts.
+//!
+//! Pure. The server that asks and the command that only shows what would be asked both take it from here,
+//! so that they cannot differ.
+
+use std::fmt::Display;
+
+use torc_core::traits::{AllocationHandle, AllocationRequest};
+use torc_core::workflow::{SchedulerSettings, Workflow};
+
+use crate::store::Submitter;
+
+/// A workflow and what its allocations have in common.
+pub struct Asking<'a> {
+    /// The workflow.
+    pub workflow: &'a Workflow,
+    /// The program that a worker is, absolute.
+    pub program: &'a str,
+    /// The state directory, absolute.
+    pub output_dir: &'a str,
+    /// The folder that it was submitted from, absolute.
+    pub submission_dir: &'a str,
+    /// Who submitted it.
+    pub submitter: &'a Submitter,
+}
+
+/// The numbers by which one allocation goes. What has none yet may have a word in its place.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// Of the workflow.
+    pub workflow: &'a dyn Display,
+    /// Of the allocation within it.
+    pub allocation: &'a dyn Display,
+}
+
+impl Asking<'_> {
+    /// The request for an allocation of this scheduler; it begins only `after` another has ended.
+    pub fn request(
+        &self,
+        scheduler: &SchedulerSettings,
+        names: Names<'_>,
+        after: Option<AllocationHandle>,
+    ) -> AllocationRequest {
+        let Names { workflow, allocation } = names;
+        let output_dir = self.output_dir;
+        AllocationRequest {
+            name: format!("torc_wf{workflow}_al{allocation}"),
+            nodes: scheduler.nodes(),
+            walltime: Some(scheduler.walltime()),
+            settings: scheduler.settings.clone(),
+            command: self.worker_command(names),
+            working_dir: self.submission_dir.to_owned(),
+            output: format!("{output_dir}/job_stdio/allocation_wf{workflow}_al{allocation}.log"),
+            env: self.submitter.env.clone(),
+            umask: Some(self.submitter.umask),
+            after,
+        }
+    }
+
+    /// What the batch script runs.
+    fn worker_command(&self, names: Names<'_>) -> Vec<String> {
+        let header = &self.workflow.header;
+        let words = [
+            ("--output-dir", self.output_dir.to_owned()),
+            ("--workflow", names.workflow.to_string()),
+            ("--allocation", names.allocation.to_string()),
+            ("--headroom", header.execution.sigkill_headroom_seconds.to_string()),
+            ("--patience", header.wait_for_server_minutes.to_string()),
+        ];
+        let steps = header.execution.max_parallel_steps;
+        let steps = steps.map(|steps| ("--max-parallel-steps", steps.to_string()));
+        let options = words.into_iter().chain(steps);
+        [self.program.to_owned(), "worker".to_owned()]
+            .into_iter()
+            .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
+            .collect()
+    }
+}
+
+/// The mark by which the request is found again in the scheduler's queue. `store` is the name that no
+/// other state directory has.
+pub fn key(store: &str, names: Names<'_>) -> String {
+    format!("torc-{store}-wf{}-al{}", names.workflow, names.allocation)
+}
