@@ -1,23 +1,18 @@
 //! Workflows on a real Slurm: what its accounting tells of steps, and what is missing without it.
 
-use std::path::Path;
-
 use serde_json::Value;
 use torc_tests::{Cluster, ClusterPlace};
 
-/// One job that computes for a while, holds memory and completes, and one that fails.
+/// In an allocation each, a job that computes for a while, holds memory and completes, and one that fails.
 const SPEC: &str = "name: w
 slurm_schedulers: [{name: cpu, account: science, nodes: 1, walltime: '00:20:00'}]
-actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
-resource_requirements: [{name: one, num_cpus: 1, memory: 500m, runtime: PT1M}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu, \
+num_allocations: 2}]
+resource_requirements: [{name: whole, num_cpus: 8, memory: 500m, runtime: PT1M}]
 jobs:
-- {name: busy, resource_requirements: one, command: 'python3 -c \"
-import time; held = bytearray(120 << 20)
-
-while time.process_time() < 1.5: pass
-
-time.sleep(2)\"'}
-- {name: fails, resource_requirements: one, command: 'exit 3'}
+- {name: busy, resource_requirements: whole, command: 'python3 -c \"import time; \
+held = bytearray(120 << 20); any(time.process_time() > 1.5 for _ in iter(int, 1)); time.sleep(2)\"'}
+- {name: fails, resource_requirements: whole, command: 'exit 3'}
 ";
 
 /// Has the accounting asked as often as it can be.
@@ -48,8 +43,7 @@ fn check(place: &ClusterPlace<'_>, results: &[Value]) {
     let peak = busy["peak_memory"].as_u64().unwrap_or_default();
     assert!((120 << 20..500 << 20).contains(&peak), "{busy}");
     assert_eq!(of("fails")["scheduler_state"], "FAILED", "{}", of("fails"));
-    let handle = place.allocations()[0]["handle"].as_str().expect("a job id").to_owned();
-    let steps = place.cluster.accounting(&handle, "JobName,State");
+    let steps = place.cluster.accounting(&slurm_jobs(place).join(","), "JobName,State");
     for attempt in results {
         let row = [&attempt["step"], &attempt["scheduler_state"]].map(|field| field.as_str());
         let is_same = |step: &&Vec<String>| step.iter().map(|field| Some(field.as_str())).eq(row);
@@ -57,9 +51,17 @@ fn check(place: &ClusterPlace<'_>, results: &[Value]) {
     }
 }
 
-/// That nobody complained about the accounting.
+/// Slurm's numbers of the allocations.
+fn slurm_jobs(place: &ClusterPlace<'_>) -> Vec<String> {
+    let handle = |allocation: &Value| allocation["handle"].as_str().expect("a job id").to_owned();
+    place.allocations().iter().map(handle).collect()
+}
+
+/// That the accounting was found missing, and nobody complained.
 fn check_is_quiet(place: &ClusterPlace<'_>) {
-    let log = place.server_log();
+    let log = place.until("the first question", || {
+        Some(place.server_log()).filter(|log| log.contains("there is no accounting"))
+    });
     let complaints = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN"));
     let complaints: Vec<&str> = complaints.filter(|line| line.contains("account")).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
@@ -86,8 +88,17 @@ fn a_server_that_is_started_again_asks_for_what_is_missing() {
     place.submit_and_wait().expect(1);
     place.kill_server();
     ask_often(&place);
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let real = std::env::split_paths(&path).map(|folder| folder.join("sacct"));
+    let real = real.into_iter().find(|file| file.exists()).expect("there is a sacct");
+    use_sacct(&place, &format!("echo \"$*\" >> \"$0.calls\"\nexec {} \"$@\"", real.display()));
     let _server = place.place.serve();
     check(&place, &accounted(&place));
+    let calls = place.place.lines("programs/sacct.calls");
+    // The others are about allocations.
+    let mut about_steps = calls.iter().filter(|call| !call.contains("--allocations"));
+    let asked = format!("--jobs={}", slurm_jobs(&place).join(","));
+    assert!(about_steps.next().is_some_and(|call| call.ends_with(&asked)), "{asked}: {calls:?}");
 }
 
 #[test]
@@ -95,17 +106,8 @@ fn a_workflow_completes_where_no_accounting_is_kept() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(SPEC);
     ask_often(&place);
-    let folder = place.place.join("programs");
-    std::fs::create_dir(&folder).expect("a folder");
-    let disabled = "#!/bin/sh\necho >> \"$0.calls\"
-echo 'Slurm accounting storage is disabled' >&2\nexit 1\n";
-    write_program(&folder.join("sacct"), disabled);
-    let folder = folder.display().to_string();
-    place.place.set_env([("TORC_SLURM_PROGRAMS".to_owned(), folder)]);
+    use_sacct(&place, "echo 'Slurm accounting storage is disabled' >&2\nexit 1");
     place.submit_and_wait().expect(1).says("1 completed");
-    place.until("the first question", || {
-        place.server_log().contains("there is no accounting").then_some(())
-    });
     check_is_quiet(&place);
 }
 
@@ -126,14 +128,17 @@ fn a_workflow_completes_where_there_is_no_sacct() {
     }
     place.place.set_env([("PATH".to_owned(), folder.display().to_string())]);
     place.submit_and_wait().expect(1).says("1 completed");
-    place.until("the first question", || {
-        place.server_log().contains("there is no accounting").then_some(())
-    });
     check_is_quiet(&place);
 }
 
-fn write_program(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).expect("a program");
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("it can be executed");
+/// Puts this script before Slurm's sacct.
+fn use_sacct(place: &ClusterPlace<'_>, script: &str) {
+    let folder = place.place.join("programs");
+    std::fs::create_dir(&folder).expect("a folder");
+    let file = folder.join("sacct");
+    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("a program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&file, mode).expect("it can be executed");
+    let folder = folder.display().to_string();
+    place.place.set_env([("TORC_SLURM_PROGRAMS".to_owned(), folder)]);
 }
