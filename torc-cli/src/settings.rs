@@ -17,6 +17,8 @@ use crate::exit::{Exit, Failure};
 const SITE: &str = "/etc/torc/config.toml";
 /// Names the user's file.
 const USER_VARIABLE: &str = "TORC_CONFIG";
+/// Unless told otherwise, the accounting is asked once a minute: it is not made for more.
+const ACCOUNTING_POLL: Duration = Duration::from_secs(60);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) shortest_poll: Setting<Duration>,
     /// The same while nothing does.
     pub(crate) longest_poll: Setting<Duration>,
+    /// The pause between two questions to the accounting, at least.
+    pub(crate) accounting_poll: Setting<Duration>,
     /// The folder of Slurm's programs; `None`: PATH.
     pub(crate) slurm_programs: Setting<Option<PathBuf>>,
 }
@@ -105,6 +109,7 @@ struct SlurmPart {
     submit_pause: Option<Time>,
     shortest_poll: Option<Time>,
     longest_poll: Option<Time>,
+    accounting_poll: Option<Time>,
     programs: Option<PathBuf>,
 }
 
@@ -158,6 +163,7 @@ impl Settings {
             submit_pause: Setting::built_in(limits.submit_pause),
             shortest_poll: Setting::built_in(limits.shortest_interval),
             longest_poll: Setting::built_in(limits.longest_interval),
+            accounting_poll: Setting::built_in(ACCOUNTING_POLL),
             slurm_programs: Setting::built_in(None),
         }
     }
@@ -182,6 +188,7 @@ impl Settings {
         self.submit_pause.set(time(slurm.submit_pause), origin);
         self.shortest_poll.set(time(slurm.shortest_poll), origin);
         self.longest_poll.set(time(slurm.longest_poll), origin);
+        self.accounting_poll.set(time(slurm.accounting_poll), origin);
         self.slurm_programs.set(slurm.programs.map(Some), origin);
         Ok(())
     }
@@ -216,6 +223,8 @@ impl Settings {
         self.shortest_poll
             .set(time("TORC_SLURM_SHORTEST_POLL")?, &from("TORC_SLURM_SHORTEST_POLL"));
         self.longest_poll.set(time("TORC_SLURM_LONGEST_POLL")?, &from("TORC_SLURM_LONGEST_POLL"));
+        self.accounting_poll
+            .set(time("TORC_SLURM_ACCOUNTING_POLL")?, &from("TORC_SLURM_ACCOUNTING_POLL"));
         let programs = get("TORC_SLURM_PROGRAMS").map(|text| Some(PathBuf::from(text)));
         self.slurm_programs.set(programs, &from("TORC_SLURM_PROGRAMS"));
         Ok(())
@@ -232,6 +241,7 @@ impl Settings {
             (&mut self.submit_pause, &site.submit_pause),
             (&mut self.shortest_poll, &site.shortest_poll),
             (&mut self.longest_poll, &site.longest_poll),
+            (&mut self.accounting_poll, &site.accounting_poll),
         ] {
             if is_said(&cap.origin) && own.value < cap.value {
                 own.set(Some(cap.value), &origin);
@@ -262,6 +272,7 @@ impl Settings {
             row("slurm.submit_pause", time(&self.submit_pause)),
             row("slurm.shortest_poll", time(&self.shortest_poll)),
             row("slurm.longest_poll", time(&self.longest_poll)),
+            row("slurm.accounting_poll", time(&self.accounting_poll)),
             ("slurm.programs", programs, self.slurm_programs.origin.to_string()),
         ]
     }
@@ -317,13 +328,15 @@ mod tests {
     fn a_site_caps_how_much_is_asked() {
         let mut settings = Settings::built_in();
         settings.take("[slurm]\nmax_pending = 5\nshortest_poll = '30s'", &file("site")).unwrap();
+        settings.take("[slurm]\naccounting_poll = '5m'", &file("site")).unwrap();
         let site = settings.clone();
-        let greedy = "[slurm]\nmax_pending = 500\nshortest_poll = '1s'\nsubmit_pause = '0s'";
+        let greedy = "[slurm]\nmax_pending = 500\nshortest_poll = '1s'\nsubmit_pause = '0s'\naccounting_poll = '1s'";
         settings.take(greedy, &file("user")).unwrap();
         settings.cap(&site, Path::new("site"));
         assert_eq!(settings.max_pending.value, 5);
         assert_eq!(settings.max_pending.origin, Origin::Cap("site".into()));
         assert_eq!(settings.shortest_poll.value, Duration::from_secs(30));
+        assert_eq!(settings.accounting_poll.value, Duration::from_secs(300));
         assert_eq!(settings.submit_pause.value, Duration::ZERO, "the site says nothing about it");
         settings.take("[slurm]\nmax_pending = 2", &file("user")).unwrap();
         settings.cap(&site, Path::new("site"));

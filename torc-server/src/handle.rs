@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use torc_core::engine::ActionCommand;
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationHandle, AllocationState, StepEvent, StepEvents, Usage};
+use torc_core::traits::{AllocationHandle, AllocationState, StepAccount, StepEvent, StepEvents};
 use torc_core::wire::link::{Hello, ToWorker};
 use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
@@ -24,8 +24,8 @@ pub(crate) enum Input {
     Allocation(AllocationId, AllocationInput),
     /// A command of an action ended with this code.
     CommandEnded(ActionCommand, i32),
-    /// What steps that have ended used, as the scheduler's accounting has it.
-    Accounted(Vec<(StepId, Usage)>),
+    /// What the scheduler's accounting says of steps that have ended.
+    Accounted(Vec<(StepId, StepAccount)>),
     /// A question: the workflow asked about, and what to do with the look at it or with the reason
     /// why there is none.
     Look(Option<WorkflowId>, LookFn),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use torc_core::resources::NodeInventory;
 use torc_core::spec::{Context, Sources, load};
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, Executor, ExecutorError,
-    NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal, StepState,
-    Usage,
+    NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepAccount, StepEvent,
+    StepSignal, StepState, Usage,
 };
 use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::{Access, AccessError};
+use torc_server::accountant::{Accounting, Accounts, Question};
 use torc_server::clock::now;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::state_dir::StateDir;
@@ -105,6 +107,29 @@ impl Scheduler for Cluster {
     async fn cancel(&self, allocation: &AllocationHandle) -> Result<(), SchedulerError> {
         self.end(&allocation.0, AllocationEnd::Cancelled);
         Ok(())
+    }
+}
+
+/// An accounting that does not answer until it is open, and then knows all that it is asked.
+#[derive(Default)]
+struct Ledger {
+    is_open: AtomicBool,
+    asked: Mutex<Vec<Question>>,
+}
+
+#[async_trait]
+impl Accounting for Ledger {
+    async fn accounts(
+        &self,
+        question: &Question,
+    ) -> Result<Vec<(StepId, StepAccount)>, SchedulerError> {
+        self.asked.lock().unwrap().push(question.clone());
+        if !self.is_open.load(Ordering::Relaxed) {
+            return Err(SchedulerError::Unavailable("closed".to_owned()));
+        }
+        let usage = Usage { cpu_ms: 70, peak_memory: Some(9) };
+        let account = StepAccount { usage, state: Some("COMPLETED".into()) };
+        Ok(question.steps.values().flatten().map(|step| (*step, account.clone())).collect())
     }
 }
 
@@ -231,6 +256,7 @@ async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 struct Place {
     dir: tempfile::TempDir,
     cluster: Arc<Cluster>,
+    ledger: Arc<Ledger>,
 }
 
 /// A server in a runtime of its own, so that it can be killed.
@@ -269,7 +295,8 @@ impl Sources for NoSources {
 
 impl Place {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), cluster: Arc::default() }
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, cluster: Arc::default(), ledger: Arc::default() }
     }
 
     fn state_dir(&self) -> StateDir {
@@ -287,10 +314,12 @@ impl Place {
             longest_interval: Duration::from_millis(20),
             ..Limits::default()
         };
+        let accounts =
+            Accounts { source: self.ledger.clone(), interval: Duration::from_millis(20) };
         let options = ServeOptions {
             dir: self.state_dir(),
             scheduler: self.cluster.clone(),
-            accounting: None,
+            accounts: Some(accounts),
             limits,
             program: PathBuf::from("/bin/torc"),
             port: 0,
@@ -449,6 +478,12 @@ async fn what_both_had_known_is_in_the_journal() {
     second.steps.let_go();
     let report = place.ended().await;
     assert_eq!(count(&report, JobStatus::Completed), 2);
+    // The accounting may tell more of the one that was lost.
+    let is_asked = |step: StepId| {
+        let asked = place.ledger.asked.lock().unwrap();
+        asked.iter().any(|question| question.steps.values().any(|steps| steps.contains(&step)))
+    };
+    until(async || is_asked(launched[1]).then_some(())).await;
     second.end().await;
     place.cluster.end("2", AllocationEnd::Completed);
     serving.stop().await;
@@ -567,6 +602,38 @@ async fn a_strange_worker_is_refused() {
     assert_eq!(place.stages().await, [AllocationStage::Active]);
     worker.stop.send(true).unwrap();
     assert_eq!(worker.end().await, WorkerEnd::Stopped);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn figures_come_after_the_end_and_over_a_restart_of_the_server() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TEN, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    place.ended().await;
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    until(async || (!place.ledger.asked.lock().unwrap().is_empty()).then_some(())).await;
+    serving.kill();
+    place.ledger.asked.lock().unwrap().clear();
+    place.ledger.is_open.store(true, Ordering::Relaxed);
+    let serving = place.serve().await;
+    let attempts = until(async || {
+        let access = Access::open(&place.state_dir()).await.unwrap();
+        let attempts = access.attempts(None).await.unwrap();
+        attempts.iter().all(|attempt| attempt.scheduler_state.is_some()).then_some(attempts)
+    })
+    .await;
+    assert_eq!(attempts.len(), 10);
+    for attempt in attempts {
+        assert_eq!(attempt.scheduler_state.as_deref(), Some("COMPLETED"));
+        assert_eq!((attempt.cpu_ms, attempt.peak_memory), (Some(70), Some(9)));
+    }
+    let asked = place.ledger.asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 1, "one question for all");
+    assert_eq!(asked[0].steps[&AllocationHandle("1".to_owned())].len(), 10);
     serving.stop().await;
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use torc_core::ids::StepId;
-use torc_core::traits::{AllocationHandle, SchedulerError, Usage};
+use torc_core::traits::{SchedulerError, StepAccount};
 use torc_executors::slurm::{Accounting, Programs, SlurmScheduler};
 use torc_server::access::Access;
+use torc_server::accountant::{Accounts, Question};
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::server_process::FirstWords;
 use torc_server::state_dir::StateDir;
@@ -59,7 +60,10 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
     let options = ServeOptions {
         dir,
         scheduler: Arc::new(SlurmScheduler::new(programs(&settings))),
-        accounting: Some(Arc::new(StepAccounts(Accounting::new(programs(&settings))))),
+        accounts: Some(Accounts {
+            source: Arc::new(StepAccounts(Accounting::new(programs(&settings)))),
+            interval: settings.accounting_poll.value,
+        }),
         limits: settings.limits(),
         program,
         port: args.port.unwrap_or(settings.port.value),
@@ -73,14 +77,13 @@ struct StepAccounts(Accounting);
 
 #[async_trait]
 impl torc_server::accountant::Accounting for StepAccounts {
-    async fn usage(
+    async fn accounts(
         &self,
-        allocation: &AllocationHandle,
-        steps: &[StepId],
-    ) -> Result<Vec<(StepId, Usage)>, SchedulerError> {
-        let found = self.0.usage(&allocation.0, steps).await;
-        let found = found.map_err(|error| SchedulerError::Unavailable(error.to_string()))?;
-        Ok(found.into_iter().map(|(step, found)| (step, found.usage)).collect())
+        question: &Question,
+    ) -> Result<Vec<(StepId, StepAccount)>, SchedulerError> {
+        let mut found = self.0.accounts(question.steps.keys(), question.since).await?;
+        let asked = question.steps.values().flatten();
+        Ok(asked.filter_map(|step| found.remove_entry(step)).collect())
     }
 }
 

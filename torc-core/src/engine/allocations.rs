@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId, StepId};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
 use crate::resources::{Allocation, NodeInventory, Request};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, Delta, NodeState, StepSignal};
@@ -190,12 +190,6 @@ impl Engine {
     /// The allocation that a launch holds nodes of now.
     pub fn allocation_of(&self, job: JobId) -> Option<AllocationId> {
         self.running.get(&job).map(|placement| placement.allocation)
-    }
-
-    /// What its scheduler calls the allocation that a step holds nodes of.
-    pub fn handle_of(&self, step: StepId) -> Option<&AllocationHandle> {
-        let placement = self.running.get(&step.job)?;
-        self.allocations.get(&placement.allocation)?.handle()
     }
 
     /// The signals that the steps of an allocation were to get, for a worker that may have missed

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::ids::{AllocationId, AttemptId, JobId, RunId};
+use crate::ids::{AllocationId, AttemptId, JobId, RunId, StepId};
 use crate::resources::Placement;
 use crate::time::Timestamp;
-use crate::traits::{Delta, Outcome, StepSignal, Usage, WaitingJob};
+use crate::traits::{Delta, Outcome, StepAccount, StepSignal, Usage, WaitingJob};
 
 use super::attempts::{Attempt, AttemptEnd};
 use super::status::{Change, IllegalChange, JobStatus, transition};
@@ -96,8 +96,10 @@ impl Engine {
             Event::StepEnded { job, attempt, at, outcome, usage } => {
                 self.end_step(*job, *attempt, AttemptReport { at: *at, outcome, usage: *usage })?;
             }
-            Event::StepAccounted { job, run, attempt, usage, .. } => {
-                self.account(*job, *run, *attempt, *usage)?;
+            Event::StepAccounted { job, run, attempt, usage, state, .. } => {
+                let (workflow, job, run, attempt) = (self.id, *job, *run, *attempt);
+                let account = StepAccount { usage: *usage, state: state.clone() };
+                self.account(StepId { workflow, job, run, attempt }, &account)?;
             }
             Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
             Event::StopRequested { .. } => effects = self.stop()?,
@@ -318,6 +320,7 @@ impl Engine {
             outcome: report.outcome.clone(),
             status: attempt_status(report.outcome),
             usage: report.usage,
+            scheduler_state: None,
         });
         if let Some(placement) = self.running.remove(&job) {
             self.ledger.release(&placement);
@@ -333,27 +336,6 @@ impl Engine {
         }
         self.change(job, verdict.change)?;
         self.settle_dependents(job)
-    }
-
-    fn account(
-        &mut self,
-        job: JobId,
-        run: RunId,
-        attempt: AttemptId,
-        usage: Usage,
-    ) -> Result<(), Refused> {
-        let latest = self.jobs[self.known(job)?.index()].latest_attempt as usize;
-        let found = self.attempts[..latest]
-            .iter_mut()
-            .rev()
-            .find(|found| (found.job, found.run, found.attempt) == (job, run, attempt));
-        match found.and_then(|found| found.end.as_mut()) {
-            Some(end) => {
-                end.usage = usage;
-                Ok(())
-            }
-            None => Err(Refused::StaleAttempt { job, attempt }),
-        }
     }
 
     fn cancel(&mut self, jobs: Option<&[JobId]>) -> Result<Vec<Effect>, Refused> {

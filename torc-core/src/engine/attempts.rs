@@ -39,6 +39,8 @@ pub struct AttemptEnd {
     pub status: JobStatus,
     /// What it used.
     pub usage: Usage,
+    /// How it ended in the words of the scheduler's accounting; `None`: it has said nothing.
+    pub scheduler_state: Option<Box<str>>,
 }
 
 impl Attempt {

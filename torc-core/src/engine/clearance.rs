@@ -169,6 +169,7 @@ impl Engine {
                 outcome: Outcome::Lost,
                 status: JobStatus::Failed,
                 usage: Usage::default(),
+                scheduler_state: None,
             });
             self.attempts.push(attempt);
             state.latest_attempt = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);

@@ -6,10 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId, StepId};
 use crate::resources::{Allocation, Placement};
 use crate::time::Timestamp;
-use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Usage};
+use crate::traits::{
+    AllocationEnd, AllocationHandle, NodeState, Outcome, StepAccount, StepSignal, Usage,
+};
 
 /// Something that happened to a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -205,7 +207,7 @@ pub enum Event {
         #[serde(rename = "u")]
         usage: Usage,
     },
-    /// What a launch that has ended used, as was found out later.
+    /// What the scheduler's accounting says about a launch that has ended.
     StepAccounted {
         /// When this became known.
         at: Timestamp,
@@ -217,6 +219,9 @@ pub enum Event {
         attempt: AttemptId,
         /// What it used.
         usage: Usage,
+        /// How it ended, in the scheduler's words. Logs from before this was kept have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<Box<str>>,
     },
     /// Somebody wished these jobs ended; all of them when none is named.
     CancelRequested {
@@ -240,6 +245,13 @@ pub enum Event {
 }
 
 impl Event {
+    /// That the accounting says this about a step, as became known at `at`.
+    pub fn accounted(at: Timestamp, step: StepId, account: StepAccount) -> Self {
+        let StepId { job, run, attempt, .. } = step;
+        let StepAccount { usage, state } = account;
+        Self::StepAccounted { at, job, run, attempt, usage, state }
+    }
+
     /// When it happened.
     pub fn at(&self) -> Timestamp {
         match self {

@@ -6,6 +6,7 @@
 //! to it, in order, so that a replay equals the live state; and a job's status changes only in
 //! [`transition`].
 
+mod accounts;
 mod actions;
 mod allocation_report;
 mod allocations;

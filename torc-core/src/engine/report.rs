@@ -224,6 +224,7 @@ impl Engine {
             wall_ms: end.map_or(now, |end| end.at).0.saturating_sub(began.0),
             cpu_ms: end.map(|end| end.usage.cpu_ms),
             peak_memory: end.and_then(|end| end.usage.peak_memory),
+            scheduler_state: end.and_then(|end| end.scheduler_state.clone()).map(String::from),
             stdout: files.stdout.map(String::from),
             stderr: files.stderr.map(String::from),
         }

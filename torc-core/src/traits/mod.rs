@@ -21,5 +21,5 @@ pub use placer::{
 };
 pub use scheduler::{
     AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler,
-    SchedulerError, Shapes,
+    SchedulerError, Shapes, StepAccount,
 };

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::resources::NodeInventory;
 use crate::time::Timestamp;
 
+use super::executor::Usage;
+
 /// A source of allocations: Slurm, this host, or a site's own.
 ///
 /// An observation that fails says nothing about the allocations.
@@ -193,6 +195,16 @@ pub enum AllocationEnd {
     /// Nobody knows.
     #[default]
     Unknown,
+}
+
+/// What a source's accounting says about a step that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepAccount {
+    /// What it used.
+    pub usage: Usage,
+    /// How it ended, in the source's words: Slurm's are `COMPLETED`, `OUT_OF_MEMORY`. `None`: it does
+    /// not say.
+    pub state: Option<Box<str>>,
 }
 
 /// A source of allocations could not do what was asked.

@@ -324,6 +324,8 @@ pub struct AttemptReport {
     pub cpu_ms: Option<u64>,
     /// The largest memory seen.
     pub peak_memory: Option<u64>,
+    /// How it ended in the words of the scheduler's accounting, once that has told.
+    pub scheduler_state: Option<String>,
     /// Its standard output, absolute; `None` when it was discarded.
     pub stdout: Option<String>,
     /// Its standard error, absolute; `None` when it was discarded.

@@ -49,4 +49,4 @@ pub use partitions::{NodeKind, Partition};
 pub use position::QueuePosition;
 pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
-pub use usage::{Accounting, StepUsage};
+pub use usage::Accounting;

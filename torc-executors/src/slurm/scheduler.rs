@@ -26,7 +26,7 @@ use super::settings::SlurmSettings;
 use super::version::{Dialect, Version};
 
 /// Ids in one call: far below the longest argument that Linux takes (128 KiB).
-const IDS_OF_A_CALL: usize = 4000;
+pub(super) const IDS_OF_A_CALL: usize = 4000;
 
 /// Slurm, reached through its client programs.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ const HIGHEST_ID: u64 = 0x7fff_ffff;
 
 /// Slurm's number of an allocation. Nothing else is given to a program: another word could be read as
 /// an option.
-fn job_id(allocation: &AllocationHandle) -> Option<u64> {
+pub(super) fn job_id(allocation: &AllocationHandle) -> Option<u64> {
     let text = allocation.0.as_str();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten().filter(|id| (1..=HIGHEST_ID).contains(id))
@@ -246,7 +246,10 @@ fn submitted_id(stdout: &str) -> Option<AllocationHandle> {
 }
 
 /// Slurm's clients exit with 0 after some of their errors. An empty answer beside a complaint is none.
-fn refuse_silent_failure(program: &'static str, answer: &Answer) -> Result<(), SchedulerError> {
+pub(super) fn refuse_silent_failure(
+    program: &'static str,
+    answer: &Answer,
+) -> Result<(), SchedulerError> {
     let is_empty = answer.stdout.iter().all(u8::is_ascii_whitespace);
     if is_empty && answer.stderr.contains("error") {
         let words = answer.stderr.trim().replace('\n', "; ");
@@ -255,7 +258,7 @@ fn refuse_silent_failure(program: &'static str, answer: &Answer) -> Result<(), S
     Ok(())
 }
 
-fn text(answer: &Answer) -> Result<&str, SchedulerError> {
+pub(super) fn text(answer: &Answer) -> Result<&str, SchedulerError> {
     answer.text().map_err(|error: CommandError| refusals::of_question(&error))
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
     let options = ServeOptions {
         dir: StateDir::at(&dir)?,
         scheduler: Arc::new(Grants),
-        accounting: None,
+        accounts: None,
         limits,
         program: PathBuf::from("/bin/torc"),
         port: 0,

@@ -23,11 +23,10 @@ use torc_core::engine::{
 };
 use torc_core::ids::{AllocationId, AttemptId, JobId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{
-    AllocationHandle, Executor, ExecutorError, PlannedStart, StepEvent, StepSignal,
-};
+use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
+use crate::accountant::EndedStep;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, Input, RequestError};
 use crate::store::StoreError;
@@ -121,8 +120,8 @@ struct Held {
     /// Steps that their workers are to end.
     strangers: Vec<(AllocationId, StepId)>,
     acknowledgements: Vec<Acknowledgement>,
-    /// Steps that have ended, and what their scheduler calls their allocation.
-    accountable: Vec<(AllocationHandle, StepId)>,
+    /// Steps that have ended, for the accounting to be asked about.
+    accountable: Vec<EndedStep>,
     /// Commands of actions to be run.
     commands: Vec<ActionCommand>,
     /// Allocations to be asked for.

@@ -35,7 +35,7 @@ impl Driver {
         }
         let Some(served) = &self.served else { return };
         if let Some(accountant) = &served.around.accountant {
-            held.accountable.into_iter().for_each(|(handle, step)| accountant.ended(handle, step));
+            held.accountable.into_iter().for_each(|ended| accountant.ended(ended));
         }
         for allocation in held.withdrawals {
             served.around.allocator.withdraw((self.engine.id(), allocation));

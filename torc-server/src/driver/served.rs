@@ -11,13 +11,13 @@ use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepEvent,
-    StepSignal, Usage,
+    AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepAccount,
+    StepEvent, StepSignal, Usage,
 };
 use torc_core::wire::link::{Hello, ToWorker};
 
 use super::Driver;
-use crate::accountant::Accountant;
+use crate::accountant::{Accountant, EndedStep};
 use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
@@ -261,14 +261,12 @@ impl Driver {
 
     /// Takes a report in, and has it acknowledged once it is durable.
     pub(super) fn take_step(&mut self, report: StepEvent, link: Option<&WorkerLink>) {
-        if let StepEvent::Ended { step, .. } = &report {
+        if let StepEvent::Ended { step, at, .. } = &report {
             if let Some(link) = link {
                 let acknowledgement = Acknowledgement { link: link.clone(), step: *step };
                 self.held.acknowledgements.push(acknowledgement);
             }
-            if let Some(handle) = self.engine.handle_of(*step) {
-                self.held.accountable.push((handle.clone(), *step));
-            }
+            self.hold_for_account(*step, *at);
         }
         self.take_report(report);
     }
@@ -344,6 +342,7 @@ impl Driver {
         }
         let left: Vec<_> = self.engine.running_in(allocation).collect();
         for (job, attempt) in left {
+            self.hold_for_account(self.engine.step_id(job, attempt), now);
             let (outcome, usage) = (lost_with(cause), Usage::default());
             self.apply(Event::StepEnded { job, attempt, at: now, outcome, usage });
         }
@@ -371,10 +370,17 @@ impl Driver {
         }
     }
 
-    pub(super) fn account(&mut self, figures: Vec<(StepId, Usage)>, now: Timestamp) {
-        for (step, usage) in figures {
-            let StepId { job, run, attempt, .. } = step;
-            self.apply(Event::StepAccounted { at: now, job, run, attempt, usage });
+    pub(super) fn account(&mut self, figures: Vec<(StepId, StepAccount)>, now: Timestamp) {
+        for (step, account) in figures {
+            self.apply(Event::accounted(now, step, account));
+        }
+    }
+
+    /// Has the accounting asked about a step that is about to be recorded as ended.
+    fn hold_for_account(&mut self, step: StepId, at: Timestamp) {
+        if let Some(allocation) = self.engine.accountable(step) {
+            let allocation = allocation.clone();
+            self.held.accountable.push(EndedStep { allocation, step, at });
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use torc_core::governor::Limits as GovernorLimits;
 use torc_core::traits::Scheduler;
 
-use crate::accountant::Accounting;
+use crate::accountant::Accounts;
 use crate::allocator::Allocator;
 use crate::api::{Api, ApiError};
 use crate::link::addresses;
@@ -40,7 +40,7 @@ pub struct ServeOptions {
     /// Where allocations come from.
     pub scheduler: Arc<dyn Scheduler>,
     /// Where what steps used comes from, if anywhere.
-    pub accounting: Option<Arc<dyn Accounting>>,
+    pub accounts: Option<Accounts>,
     /// How much the scheduler may be asked.
     pub limits: GovernorLimits,
     /// The program that a worker is, absolute.
@@ -106,7 +106,7 @@ impl Server {
     /// # Errors
     /// When another process owns it, or nobody could reach this one.
     pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { dir, scheduler, accounting, limits, program, port, idle_exit } = options;
+        let ServeOptions { dir, scheduler, accounts, limits, program, port, idle_exit } = options;
         let listening = Limits::default();
         descriptors::make_room_for(listening.connections);
         let store = Store::own(&dir).await?;
@@ -131,8 +131,8 @@ impl Server {
             program,
             instance: owner.instance.clone(),
         });
-        if let Some(accounting) = accounting {
-            runs.keep_accounts(accounting);
+        if let Some(accounts) = accounts {
+            runs.keep_accounts(accounts);
         }
         runs.resume_all().await?;
         let (stop_sender, stop) = watch::channel(false);

@@ -2,6 +2,8 @@
 //!
 //! Owns which workflows have a driver. Does not know who asks, or over what connection.
 
+mod accounts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +11,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 use torc_core::engine::{Event, LaunchContext, Phase};
-use torc_core::ids::{StepId, WorkflowId};
-use torc_core::traits::{NodeShape, Scheduler, Usage};
+use torc_core::ids::WorkflowId;
+use torc_core::traits::{NodeShape, Scheduler};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport, SubmitRequest};
 use torc_core::workflow::Workflow;
 
 use super::admission::{self, SubmitError};
-use crate::accountant::{Accountant, Accounting};
+use crate::accountant::Accountant;
 use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::{Driver, DriverParts, Served, Surroundings, find_jobs};
-use crate::handle::{Handle, Input, RequestError};
+use crate::handle::{Handle, RequestError};
 use crate::state_dir::StateDir;
 use crate::store::{Origin, StoreError, Submitter};
 use crate::store_task::{Commit, StoreTask};
@@ -73,55 +75,6 @@ impl Runs {
             changed: Notify::new(),
             next_link: AtomicU64::new(1),
         })
-    }
-
-    /// From now on, what steps used is asked for after their end.
-    pub(crate) fn keep_accounts(self: &Arc<Self>, accounting: Arc<dyn Accounting>) {
-        let runs = Arc::downgrade(self);
-        let accountant = Accountant::spawn(accounting, move |figures| {
-            let runs = runs.clone();
-            async move {
-                if let Some(runs) = runs.upgrade() {
-                    runs.account(figures).await;
-                }
-            }
-        });
-        let _ = self.accountant.set(accountant);
-    }
-
-    /// Adds what steps used to their results, whether their workflow still runs or not.
-    async fn account(&self, figures: Vec<(StepId, Usage)>) {
-        let mut by_workflow: BTreeMap<WorkflowId, Vec<(StepId, Usage)>> = BTreeMap::new();
-        for (step, usage) in figures {
-            by_workflow.entry(step.workflow).or_default().push((step, usage));
-        }
-        for (id, figures) in by_workflow {
-            let _only_one = self.beginning.lock().await;
-            match self.handle(id) {
-                Some(handle) => handle.tell(Input::Accounted(figures)),
-                None => {
-                    if let Err(error) = self.account_afterwards(id, figures).await {
-                        tracing::warn!(workflow = %id, %error, "figures are lost");
-                    }
-                }
-            }
-        }
-    }
-
-    async fn account_afterwards(
-        &self,
-        id: WorkflowId,
-        figures: Vec<(StepId, Usage)>,
-    ) -> Result<(), RequestError> {
-        let StoredView { mut engine, next_sequence, .. } = self.load(Some(id)).await?;
-        let at = now();
-        let accounted = figures.into_iter().map(|(step, usage)| {
-            let StepId { job, run, attempt, .. } = step;
-            Event::StepAccounted { at, job, run, attempt, usage }
-        });
-        let events: Vec<Event> =
-            accounted.filter(|accounted| engine.apply(accounted).is_ok()).collect();
-        self.append(id, next_sequence, events).await
     }
 
     async fn append(
@@ -190,6 +143,7 @@ impl Runs {
     }
 
     async fn resume(self: &Arc<Self>, mut stored: StoredView) -> Result<(), RequestError> {
+        self.ask_again(&stored.engine);
         let engine = &mut stored.engine;
         let is_under_way = matches!(engine.phase(), Phase::Running | Phase::Stopping);
         let has_open = engine.allocation_books().any(|book| book.is_open_request());

@@ -9,9 +9,7 @@ use super::{Run, node, requirements, workflow};
 use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused, Sight};
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
 use crate::time::Timestamp;
-use crate::traits::{
-    AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Usage, Waiting,
-};
+use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Waiting};
 use crate::workflow::{Action, ActionKind, SchedulerSettings, Trigger, Workflow};
 
 fn scheduler(name: &str, nodes: u32) -> SchedulerSettings {
@@ -42,7 +40,7 @@ fn with_actions(jobs: &[(&str, &[&str])], actions: Vec<Action>) -> Workflow {
     workflow
 }
 
-fn one_at_the_start(jobs: &[(&str, &[&str])]) -> Run {
+pub(super) fn one_at_the_start(jobs: &[(&str, &[&str])]) -> Run {
     let mut run = Run::begin_without_nodes(with_actions(
         jobs,
         vec![nodes_on(Trigger::OnWorkflowStart, 0, 1)],
@@ -52,14 +50,14 @@ fn one_at_the_start(jobs: &[(&str, &[&str])]) -> Run {
 }
 
 impl Run {
-    fn submit(&mut self, allocation: u32) {
+    pub(super) fn submit(&mut self, allocation: u32) {
         let handle = AllocationHandle(format!("{}", 100 + allocation));
         let allocation = AllocationId(allocation);
         self.apply(Event::AllocationSubmitted { at: self.now, allocation, handle });
     }
 
     /// Grants an allocation one node of so many CPUs, for an hour.
-    fn grant(&mut self, allocation: u32, cpus: u32) {
+    pub(super) fn grant(&mut self, allocation: u32, cpus: u32) {
         let ends_at = self.now + Duration::from_secs(3600);
         let nodes = vec![node(&format!("n{allocation}"), cpus)];
         let allocation = self.engine.grant(AllocationId(allocation), nodes, Some(ends_at));
@@ -67,7 +65,7 @@ impl Run {
         self.apply(Event::AllocationGranted { at: self.now, allocation });
     }
 
-    fn end_allocation(&mut self, allocation: u32, cause: AllocationEnd) {
+    pub(super) fn end_allocation(&mut self, allocation: u32, cause: AllocationEnd) {
         let allocation = AllocationId(allocation);
         let reason = String::new();
         self.apply(Event::AllocationEnded { at: self.now, allocation, cause, reason });
@@ -380,26 +378,6 @@ fn a_new_run_fires_its_actions_anew() {
     run.start();
     assert_eq!(run.act().0, ["action 0", "allocation 2 of scheduler 0"]);
     run.check_replay();
-}
-
-#[test]
-fn what_an_attempt_used_is_known_later() {
-    let mut run = one_at_the_start(&[("a", &[])]);
-    run.grant(1, 1);
-    run.dispatch();
-    run.exit("a", 0);
-    let step = run.engine.step_id(JobId(1), AttemptId::FIRST);
-    let usage = Usage { cpu_ms: 7, peak_memory: Some(9) };
-    let accounted = Event::StepAccounted {
-        at: run.now,
-        job: step.job,
-        run: step.run,
-        attempt: step.attempt,
-        usage,
-    };
-    run.apply(accounted);
-    let attempt = run.replayed().attempts()[0].clone();
-    assert_eq!(attempt.end.map(|end| end.usage), Some(usage));
 }
 
 #[test]

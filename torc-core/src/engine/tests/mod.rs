@@ -1,5 +1,6 @@
 //! Scenarios and properties of the engine, without a runtime and without a clock.
 
+mod accounts;
 mod allocations;
 mod faults;
 mod properties;
