@@ -3,16 +3,17 @@
 use serde_json::Value;
 use torc_tests::{Cluster, ClusterPlace};
 
-/// In an allocation each, a job that computes for a while, holds memory and completes, and one that fails.
+/// At the same time, so in an allocation each, a job that computes for a while, holds memory and completes, and one that fails.
 const SPEC: &str = "name: w
 slurm_schedulers: [{name: cpu, account: science, nodes: 1, walltime: '00:20:00'}]
 actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu, \
 num_allocations: 2}]
 resource_requirements: [{name: whole, num_cpus: 8, memory: 500m, runtime: PT1M}]
 jobs:
-- {name: busy, resource_requirements: whole, command: 'python3 -c \"import time; \
+- {name: busy, resource_requirements: whole, command: 'touch b; until [ -e f ]; do sleep 0.1; done; \
+python3 -c \"import time; \
 held = bytearray(120 << 20); any(time.process_time() > 1.5 for _ in iter(int, 1)); time.sleep(2)\"'}
-- {name: fails, resource_requirements: whole, command: 'exit 3'}
+- {name: fails, resource_requirements: whole, command: 'touch f; until [ -e b ]; do sleep 0.1; done; exit 3'}
 ";
 
 /// Has the accounting asked as often as it can be.
@@ -84,10 +85,10 @@ fn figures_and_states_appear_in_results_after_the_end() {
 fn a_server_that_is_started_again_asks_for_what_is_missing() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(SPEC);
-    place.place.set_env([("TORC_SLURM_ACCOUNTING_POLL".to_owned(), "1h".to_owned())]);
+    ask_often(&place);
+    use_sacct(&place, "echo 'sacct: error: Connection refused' >&2\nexit 1");
     place.submit_and_wait().expect(1);
     place.kill_server();
-    ask_often(&place);
     let path = std::env::var_os("PATH").expect("a PATH");
     let real = std::env::split_paths(&path).map(|folder| folder.join("sacct"));
     let real = real.into_iter().find(|file| file.exists()).expect("there is a sacct");
@@ -134,7 +135,7 @@ fn a_workflow_completes_where_there_is_no_sacct() {
 /// Puts this script before Slurm's sacct.
 fn use_sacct(place: &ClusterPlace<'_>, script: &str) {
     let folder = place.place.join("programs");
-    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("sacct");
     std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("a program");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
