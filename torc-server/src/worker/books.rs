@@ -1,5 +1,4 @@
-//! What a worker knows of its steps: which run, which ended and may not be durable yet, and what the
-//! server has not been told.
+//! What a worker knows of its steps: which run, and which ended and may not be durable yet.
 //!
 //! Knows no connection and no process. An end leaves the books only when it is acknowledged.
 
@@ -21,8 +20,6 @@ pub(super) struct Books {
     failed_nodes: BTreeSet<Box<str>>,
     commands: BTreeSet<ActionCommand>,
     generation: i64,
-    /// Reports since the server was last told all.
-    unsaid: Vec<StepEvent>,
 }
 
 impl Books {
@@ -33,7 +30,6 @@ impl Books {
             failed_nodes: BTreeSet::new(),
             commands: BTreeSet::new(),
             generation: 0,
-            unsaid: Vec::new(),
         }
     }
 
@@ -55,7 +51,6 @@ impl Books {
     /// # Errors
     /// When an end could not be written down; it is kept in memory all the same.
     pub(super) fn note(&mut self, report: &StepEvent) -> io::Result<()> {
-        self.unsaid.push(report.clone());
         match report {
             StepEvent::Started { step, at } => {
                 if let Some(since) = self.running.get_mut(step) {
@@ -88,11 +83,6 @@ impl Books {
     /// A server has taken this worker in.
     pub(super) fn welcome(&mut self, generation: i64) {
         self.generation = self.generation.max(generation);
-    }
-
-    /// What was reported since this was last called.
-    pub(super) fn take_unsaid(&mut self) -> Vec<StepEvent> {
-        std::mem::take(&mut self.unsaid)
     }
 
     /// The highest generation of a server that this worker has served.

@@ -1,0 +1,53 @@
+//! Reaching the server that the access file names now, up to where it has taken the worker in.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use torc_core::wire::link::{Hello, ToServer, ToWorker};
+
+use crate::link::channel::{Channel, Ended, Sender, Settings};
+use crate::link::client::Client;
+use crate::state_dir::{Owner, StateDir};
+
+/// How long the server has for its answer to a worker's first words.
+const WELCOME_WITHIN: Duration = Duration::from_secs(60);
+
+/// A connection to the server.
+pub(super) type Link = Channel<ToWorker, ToServer>;
+
+/// Why there is no connection.
+pub(super) enum Unreached {
+    /// The server is there, and will not have this worker.
+    Refused(String),
+    /// Nobody answered as a server does.
+    Unknown(String),
+}
+
+/// Connects to the server that the access file names now, and is taken in.
+pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
+    let unknown = |reason: String| Unreached::Unknown(reason);
+    let owner = Owner::read(dir.path())
+        .ok_or_else(|| unknown(format!("no server owns {}", dir.path().display())))?;
+    let remote = owner.remote.clone().ok_or_else(|| unknown(format!("{owner} has no port")))?;
+    let client = Client::connect(&remote).await.map_err(|error| unknown(error.to_string()))?;
+    let settings = Settings::default();
+    let socket = client.websocket("/v1/worker", HeaderMap::new(), &settings).await;
+    let socket = socket.map_err(|error| unknown(error.to_string()))?;
+    let mut channel = Link::over(socket, settings);
+    say(&channel.sender, &ToServer::Hello(Box::new(hello)));
+    let answer = tokio::time::timeout(WELCOME_WITHIN, channel.receiver.next()).await;
+    match answer {
+        Ok(Ok(ToWorker::Welcome { .. })) => Ok(channel),
+        Ok(Ok(ToWorker::Refused { reason })) => Err(Unreached::Refused(reason)),
+        Ok(Ok(_)) => Err(unknown("it spoke out of turn".to_owned())),
+        Ok(Err(ended)) => Err(unknown(Ended::to_string(&ended))),
+        Err(_) => Err(unknown("it did not answer the worker's first words".to_owned())),
+    }
+}
+
+/// Says something, unless the connection has ended: that is noticed where it is read.
+pub(super) fn say(sender: &Sender<ToServer>, message: &ToServer) {
+    if let Err(error) = sender.send(message) {
+        tracing::debug!(%error, "a report will be made after the next connection");
+    }
+}
