@@ -168,6 +168,11 @@ struct Worker {
 
 impl Worker {
     fn start(dir: &Path, allocation: u32, handle: &str) -> Self {
+        Self::start_for(PATIENCE, dir, allocation, handle)
+    }
+
+    /// One that goes on for so long without a server while nothing runs.
+    fn start_for(patience: Duration, dir: &Path, allocation: u32, handle: &str) -> Self {
         let (reports_in, reports) = mpsc::unbounded_channel();
         let steps = Arc::new(Steps {
             reports: reports_in,
@@ -193,7 +198,7 @@ impl Worker {
             reports,
             ask_end: Box::new(|| Box::pin(async { Ok(None) })),
             stop: stopped,
-            patience: PATIENCE,
+            patience,
         };
         let task = tokio::spawn(async move { work(parts).await.map_err(|e| e.to_string()) });
         Self { steps, stop, task }
@@ -602,4 +607,64 @@ compute_node",
     worker.end().await;
     place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;
+}
+
+/// A workflow whose worker first runs a command that waits for the file `go`, and then another.
+fn with_slow_command() -> String {
+    spec("[{name: a, command: hold, resource_requirements: one}]", 1).replace(
+        "compute_node",
+        "- {trigger_type: on_worker_start, action_type: run_commands,
+   commands: ['echo began >> said; until test -e go; do sleep 0.01; done; echo ended >> said',
+              'echo next >> said']}
+compute_node",
+    )
+}
+
+impl Place {
+    async fn said(&self, words: &str) {
+        let file = self.dir.path().join("said");
+        until(async || {
+            std::fs::read_to_string(&file).is_ok_and(|said| said == words).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_ends_while_nobody_is_there_does_not_run_again() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&with_slow_command()).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(1).await;
+    place.said("began\n").await;
+    serving.kill();
+    std::fs::write(place.dir.path().join("go"), "").unwrap();
+    place.said("began\nended\n").await;
+    let serving = place.serve().await;
+    place.said("began\nended\nnext\n").await;
+    worker.steps.let_go();
+    place.ended().await;
+    worker.end().await;
+    place.said("began\nended\nnext\n").await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_last_command_ends_while_nobody_is_there_gives_up() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&with_slow_command()).await.unwrap();
+    place.requested(1).await;
+    let worker = Worker::start_for(Duration::ZERO, place.dir.path(), 1, "1");
+    worker.launched(1).await;
+    place.said("began\n").await;
+    serving.kill();
+    worker.steps.let_go();
+    std::fs::write(place.dir.path().join("go"), "").unwrap();
+    let ended = tokio::time::timeout(PATIENCE, worker.task).await.unwrap().unwrap();
+    let error = ended.unwrap_err();
+    assert!(error.contains("no server could be reached"), "{error}");
 }

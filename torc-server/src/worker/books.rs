@@ -2,7 +2,8 @@
 //!
 //! Knows no connection and no process. An end leaves the books only when it is acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 
 use torc_core::engine::ActionCommand;
@@ -18,7 +19,9 @@ pub(super) struct Books {
     /// The steps that were launched and have not ended, and since when they run.
     running: BTreeMap<StepId, Option<Timestamp>>,
     failed_nodes: BTreeSet<Box<str>>,
-    commands: BTreeSet<ActionCommand>,
+    /// The commands that were begun, and the codes of those that ended: the server asks again for
+    /// those whose end it has not made durable.
+    commands: BTreeMap<ActionCommand, Option<i32>>,
     generation: i64,
 }
 
@@ -28,7 +31,7 @@ impl Books {
             journal,
             running: BTreeMap::new(),
             failed_nodes: BTreeSet::new(),
-            commands: BTreeSet::new(),
+            commands: BTreeMap::new(),
             generation: 0,
         }
     }
@@ -104,15 +107,32 @@ impl Books {
 
     /// Whether nothing runs.
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.commands.is_empty()
+        self.running.is_empty() && self.commands.values().all(Option::is_some)
     }
 
-    /// Whether a command is to be run: it does not run already.
-    pub(super) fn begin_command(&mut self, command: ActionCommand) -> bool {
-        self.commands.insert(command)
+    /// A command is to be run.
+    pub(super) fn begin_command(&mut self, command: ActionCommand) -> Begun {
+        match self.commands.entry(command) {
+            Entry::Vacant(place) => {
+                place.insert(None);
+                Begun::Now
+            }
+            Entry::Occupied(known) => known.get().map_or(Begun::Before, Begun::Ended),
+        }
     }
 
-    pub(super) fn end_command(&mut self, command: ActionCommand) {
-        self.commands.remove(&command);
+    pub(super) fn end_command(&mut self, command: ActionCommand, code: i32) {
+        self.commands.insert(command, Some(code));
     }
+}
+
+/// Where a command stands that is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It was not known.
+    Now,
+    /// It runs already.
+    Before,
+    /// It has run, with this code.
+    Ended(i32),
 }

@@ -27,7 +27,7 @@ use torc_core::wire::link::{Hello, ToServer, ToWorker};
 use crate::action_command::ActionProcess;
 use crate::journal;
 use crate::state_dir::StateDir;
-use books::Books;
+use books::{Begun, Books};
 use happenings::{Happening, Happenings};
 use reach::{Link, Unreached, reach, say};
 
@@ -216,7 +216,7 @@ impl Worker {
                 Some(ToServer::Report(report))
             }
             Happening::CommandEnded(command, code) => {
-                self.books.end_command(command);
+                self.books.end_command(command, code);
                 Some(ToServer::CommandEnded(command, code))
             }
             Happening::EndKnown(ends_at) => {
@@ -256,7 +256,7 @@ impl Worker {
             tokio::select! {
                 order = link.receiver.next() => match order {
                     Ok(order) => {
-                        if let Some(end) = self.obey(order).await? {
+                        if let Some(end) = self.obey(order, link).await? {
                             link.sender.close("as told");
                             return Ok(Some(end));
                         }
@@ -279,7 +279,11 @@ impl Worker {
         }
     }
 
-    async fn obey(&mut self, order: ToWorker) -> Result<Option<WorkerEnd>, WorkerError> {
+    async fn obey(
+        &mut self,
+        order: ToWorker,
+        link: &Link,
+    ) -> Result<Option<WorkerEnd>, WorkerError> {
         match order {
             ToWorker::Welcome { generation } => self.books.welcome(generation),
             ToWorker::Refused { reason } => return Err(WorkerError::Refused(reason)),
@@ -295,18 +299,25 @@ impl Worker {
                 }
             }
             ToWorker::RunCommand { command, text, output, env, working_dir } => {
-                if self.books.begin_command(command) {
-                    let env = std::env::vars().chain(env).collect();
-                    let process = ActionProcess { text, env, working_dir, output };
-                    let ends = self.commands.clone();
-                    tokio::spawn(async move {
-                        let code = process.run().await;
-                        let _ = ends.send((command, code));
-                    });
+                match self.books.begin_command(command) {
+                    Begun::Now => {
+                        self.run(command, ActionProcess { text, env, working_dir, output })
+                    }
+                    Begun::Before => {}
+                    Begun::Ended(code) => say(&link.sender, &ToServer::CommandEnded(command, code)),
                 }
             }
             ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),
         }
         Ok(None)
+    }
+    fn run(&self, command: ActionCommand, process: ActionProcess) {
+        let env = std::env::vars().chain(process.env).collect();
+        let process = ActionProcess { env, ..process };
+        let ends = self.commands.clone();
+        tokio::spawn(async move {
+            let code = process.run().await;
+            let _ = ends.send((command, code));
+        });
     }
 }
