@@ -312,11 +312,9 @@ impl Worker {
         Ok(None)
     }
     fn run(&self, command: ActionCommand, process: ActionProcess) {
-        let env = std::env::vars().chain(process.env).collect();
-        let process = ActionProcess { env, ..process };
         let ends = self.commands.clone();
         tokio::spawn(async move {
-            let code = process.run().await;
+            let code = process.run_on_top().await;
             let _ = ends.send((command, code));
         });
     }
