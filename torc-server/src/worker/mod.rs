@@ -319,3 +319,6 @@ impl Worker {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

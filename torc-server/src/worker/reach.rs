@@ -9,13 +9,14 @@ use crate::link::channel::{Channel, Ended, Sender, Settings};
 use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 
-/// How long the server has for its answer to a worker's first words.
-const WELCOME_WITHIN: Duration = Duration::from_secs(60);
+/// How long all of it may take. A server that stands still, on a host that dies then, never answers.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// A connection to the server.
 pub(super) type Link = Channel<ToWorker, ToServer>;
 
 /// Why there is no connection.
+#[derive(Debug)]
 pub(super) enum Unreached {
     /// The server is there, and will not have this worker.
     Refused(String),
@@ -25,6 +26,15 @@ pub(super) enum Unreached {
 
 /// Connects to the server that the access file names now, and is taken in.
 pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
+    tokio::time::timeout(WITHIN, enter(dir, hello)).await.unwrap_or_else(|_| {
+        let seconds = WITHIN.as_secs();
+        Err(Unreached::Unknown(format!(
+            "the server did not take this worker in within {seconds} s"
+        )))
+    })
+}
+
+async fn enter(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
     let unknown = |reason: String| Unreached::Unknown(reason);
     let owner = Owner::read(dir.path())
         .ok_or_else(|| unknown(format!("no server owns {}", dir.path().display())))?;
@@ -35,13 +45,11 @@ pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached
     let socket = socket.map_err(|error| unknown(error.to_string()))?;
     let mut channel = Link::over(socket, settings);
     say(&channel.sender, &ToServer::Hello(Box::new(hello)));
-    let answer = tokio::time::timeout(WELCOME_WITHIN, channel.receiver.next()).await;
-    match answer {
-        Ok(Ok(ToWorker::Welcome { .. })) => Ok(channel),
-        Ok(Ok(ToWorker::Refused { reason })) => Err(Unreached::Refused(reason)),
-        Ok(Ok(_)) => Err(unknown("it spoke out of turn".to_owned())),
-        Ok(Err(ended)) => Err(unknown(Ended::to_string(&ended))),
-        Err(_) => Err(unknown("it did not answer the worker's first words".to_owned())),
+    match channel.receiver.next().await {
+        Ok(ToWorker::Welcome { .. }) => Ok(channel),
+        Ok(ToWorker::Refused { reason }) => Err(Unreached::Refused(reason)),
+        Ok(_) => Err(unknown("it spoke out of turn".to_owned())),
+        Err(ended) => Err(unknown(Ended::to_string(&ended))),
     }
 }
 
