@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hyper::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -22,11 +23,14 @@ use torc_core::traits::{
     NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal, StepState,
     Usage,
 };
-use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
+use torc_core::wire::link::{Hello, ToServer, ToWorker};
+use torc_core::wire::{AllocationStage, PROTOCOL, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::{Access, AccessError};
 use torc_server::clock::now;
+use torc_server::link::channel::{Channel, Ended, Settings};
+use torc_server::link::client::Client;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
-use torc_server::state_dir::StateDir;
+use torc_server::state_dir::{Owner, StateDir};
 use torc_server::worker::{WorkerEnd, WorkerParts, work};
 
 /// How long a test waits for any one thing.
@@ -572,6 +576,37 @@ async fn a_strange_worker_is_refused() {
     assert_eq!(place.stages().await, [AllocationStage::Active]);
     worker.stop.send(true).unwrap();
     assert_eq!(worker.end().await, WorkerEnd::Stopped);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_server_does_not_end_a_worker_that_has_served_a_newer_one() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let owner = Owner::find(place.dir.path()).unwrap().unwrap();
+    let client = Client::connect(&owner.remote.unwrap()).await.unwrap();
+    let settings = Settings::default();
+    let socket = client.websocket("/v1/worker", HeaderMap::new(), &settings).await.unwrap();
+    let mut channel: Channel<ToWorker, ToServer> = Channel::over(socket, settings);
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: String::new(),
+        host: String::new(),
+        workflow: WorkflowId(1),
+        allocation: AllocationId(1),
+        handle: AllocationHandle("1".to_owned()),
+        generation: 99,
+        nodes: Vec::new(),
+        failed_nodes: Vec::new(),
+        ends_at: None,
+        running: Vec::new(),
+        ended: Vec::new(),
+    };
+    channel.sender.send(&ToServer::Hello(Box::new(hello))).unwrap();
+    let Err(Ended::Closed { reason }) = channel.receiver.next().await else {
+        panic!("it is neither taken in nor refused");
+    };
+    assert_eq!(reason, "the worker has served generation 99, this server is only 1");
     serving.stop().await;
 }
 

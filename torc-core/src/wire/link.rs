@@ -1,7 +1,8 @@
 //! What a worker and its server say to each other, over one WebSocket.
 //!
 //! The worker speaks first, with a [`Hello`]; the server answers with [`ToWorker::Welcome`] or
-//! [`ToWorker::Refused`]. After a lost connection they begin anew, and nothing is lost: the worker keeps
+//! [`ToWorker::Refused`]; one that cannot tell, because it is stale or does not drive the workflow,
+//! closes the connection, and the worker looks for a server again. After a lost connection they begin anew, and nothing is lost: the worker keeps
 //! each end in its journal until it is acknowledged, and the server launches again what the worker
 //! does not know. A launch is named by its step, so that twice is once.
 

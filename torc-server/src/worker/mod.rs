@@ -173,7 +173,10 @@ impl Worker {
             let attempt = reach(self.me.dir.clone(), self.hello());
             let failure = match self.meanwhile(attempt).await {
                 None => return Ok(None),
-                Some(Ok(link)) => return Ok(Some(link)),
+                Some(Ok((link, generation))) => {
+                    self.books.welcome(generation);
+                    return Ok(Some(link));
+                }
                 Some(Err(Unreached::Refused(reason))) => return Err(WorkerError::Refused(reason)),
                 Some(Err(Unreached::Unknown(reason))) => reason,
             };

@@ -18,14 +18,15 @@ pub(super) type Link = Channel<ToWorker, ToServer>;
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Unreached {
-    /// The server is there, and will not have this worker.
+    /// The server is there, knows what it speaks of, and will not have this worker.
     Refused(String),
-    /// Nobody answered as a server does.
+    /// Nobody answered as a server does, or one that cannot tell: it closed the connection. Another may.
     Unknown(String),
 }
 
-/// Connects to the server that the access file names now, and is taken in.
-pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
+/// Connects to the server that the access file names now, and is taken in. The connection, and the
+/// server's generation.
+pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<(Link, i64), Unreached> {
     tokio::time::timeout(WITHIN, enter(dir, hello)).await.unwrap_or_else(|_| {
         let seconds = WITHIN.as_secs();
         Err(Unreached::Unknown(format!(
@@ -34,7 +35,7 @@ pub(super) async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached
     })
 }
 
-async fn enter(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
+async fn enter(dir: StateDir, hello: Hello) -> Result<(Link, i64), Unreached> {
     let unknown = |reason: String| Unreached::Unknown(reason);
     let owner = Owner::read(dir.path())
         .ok_or_else(|| unknown(format!("no server owns {}", dir.path().display())))?;
@@ -46,7 +47,7 @@ async fn enter(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
     let mut channel = Link::over(socket, settings);
     say(&channel.sender, &ToServer::Hello(Box::new(hello)));
     match channel.receiver.next().await {
-        Ok(ToWorker::Welcome { .. }) => Ok(channel),
+        Ok(ToWorker::Welcome { generation }) => Ok((channel, generation)),
         Ok(ToWorker::Refused { reason }) => Err(Unreached::Refused(reason)),
         Ok(_) => Err(unknown("it spoke out of turn".to_owned())),
         Err(ended) => Err(unknown(Ended::to_string(&ended))),
