@@ -20,8 +20,8 @@ use torc_core::resources::NodeInventory;
 use torc_core::spec::{Context, Sources, load};
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, Executor, ExecutorError,
-    NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal, StepState,
-    Usage,
+    NodeShape, NodeState, Outcome, Scheduler, SchedulerError, Shapes, Step, StepEvent, StepSignal,
+    StepState, Usage,
 };
 use torc_core::wire::link::{Hello, ToServer, ToWorker};
 use torc_core::wire::{AllocationStage, PROTOCOL, RunState, SubmitRequest, WorkflowReport};
@@ -124,6 +124,14 @@ impl Steps {
         self.held.lock().unwrap().remove(&step);
         let usage = Usage { cpu_ms: 1, peak_memory: None };
         let _ = self.reports.send(StepEvent::Ended { step, at: now(), outcome, usage });
+    }
+
+    /// The only node of the allocation is in this state from now on.
+    fn change_node(&self, allocation: u32, state: NodeState) {
+        let node = format!("n{allocation}").into();
+        let (allocation, reason) = (AllocationId(allocation), String::new());
+        let changed = StepEvent::NodeChanged { allocation, node, at: now(), state, reason };
+        let _ = self.reports.send(changed);
     }
 
     fn let_go(&self) {
@@ -597,7 +605,7 @@ async fn a_stale_server_does_not_end_a_worker_that_has_served_a_newer_one() {
         handle: AllocationHandle("1".to_owned()),
         generation: 99,
         nodes: Vec::new(),
-        failed_nodes: Vec::new(),
+        node_states: Vec::new(),
         ends_at: None,
         running: Vec::new(),
         ended: Vec::new(),
@@ -702,4 +710,36 @@ async fn a_worker_whose_last_command_ends_while_nobody_is_there_gives_up() {
     let ended = tokio::time::timeout(PATIENCE, worker.task).await.unwrap().unwrap();
     let error = ended.unwrap_err();
     assert!(error.contains("no server could be reached"), "{error}");
+}
+
+#[tokio::test]
+async fn nodes_are_what_they_became_while_nobody_was_there() {
+    let place = Place::new();
+    let mut serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    worker.steps.change_node(1, NodeState::Down);
+    let is = async |state| {
+        until(async || {
+            let access = Access::open(&place.state_dir()).await.unwrap();
+            let first = access.allocations(None).await.unwrap().remove(0);
+            let is_so = first.stage == AllocationStage::Active && first.nodes[0].state == state;
+            is_so.then_some(())
+        })
+        .await;
+    };
+    is(NodeState::Down).await;
+    for state in [NodeState::Up, NodeState::Draining, NodeState::Up] {
+        serving.kill();
+        worker.steps.change_node(1, state);
+        serving = place.serve().await;
+        is(state).await;
+    }
+    worker.steps.let_go();
+    place.ended().await;
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
 }

@@ -12,7 +12,7 @@ use crate::engine::ActionCommand;
 use crate::ids::{AllocationId, StepId, WorkflowId};
 use crate::resources::NodeInventory;
 use crate::time::Timestamp;
-use crate::traits::{AllocationHandle, Step, StepEvent, StepSignal};
+use crate::traits::{AllocationHandle, NodeState, Step, StepEvent, StepSignal};
 
 /// The first words of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,9 @@ pub struct Hello {
     pub generation: i64,
     /// The nodes that it has.
     pub nodes: Vec<NodeInventory>,
-    /// Those that failed.
-    pub failed_nodes: Vec<Box<str>>,
+    /// The state of those that are not up, by name. All others are.
+    #[serde(default)]
+    pub node_states: Vec<(Box<str>, NodeState)>,
     /// When the allocation ends.
     pub ends_at: Option<Timestamp>,
     /// The steps that it runs, and since when, as far as their processes run.

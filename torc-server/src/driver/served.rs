@@ -182,12 +182,7 @@ impl Driver {
         }
         let allocation = hello.allocation;
         self.held.welcomes.push((allocation, link.clone()));
-        for name in &hello.failed_nodes {
-            if let Some(node) = self.engine.find_node(allocation, name) {
-                let state = NodeState::Down;
-                self.apply(Event::NodeStateChanged { at: now, node, state });
-            }
-        }
+        self.compare_nodes(allocation, &hello.node_states, now);
         for ended in hello.ended {
             self.take_step(ended, Some(&link));
         }
@@ -236,6 +231,24 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Every node is as its worker says, also one that has recovered while it was away.
+    fn compare_nodes(
+        &mut self,
+        allocation: AllocationId,
+        not_up: &[(Box<str>, NodeState)],
+        now: Timestamp,
+    ) {
+        let not_up: BTreeMap<&str, NodeState> =
+            not_up.iter().map(|(name, state)| (&**name, *state)).collect();
+        let changed = self.engine.nodes_in(allocation).filter_map(|(node, name, known)| {
+            let state = not_up.get(name).copied().unwrap_or(NodeState::Up);
+            (state != known).then_some(Event::NodeStateChanged { at: now, node, state })
+        });
+        for event in changed.collect::<Vec<_>>() {
+            self.apply(event);
+        }
     }
 
     /// Compares what a worker runs with what it should: it is given what it never got, and ends what

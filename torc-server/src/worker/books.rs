@@ -2,7 +2,6 @@
 //!
 //! Knows no connection and no process. An end leaves the books only when it is acknowledged.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 
@@ -18,7 +17,8 @@ pub(super) struct Books {
     journal: Journal,
     /// The steps that were launched and have not ended, and since when they run.
     running: BTreeMap<StepId, Option<Timestamp>>,
-    failed_nodes: BTreeSet<Box<str>>,
+    /// Of the nodes that are not up.
+    node_states: BTreeMap<Box<str>, NodeState>,
     /// The commands that were begun, and the codes of those that ended: the server asks again for
     /// those whose end it has not made durable.
     commands: BTreeMap<ActionCommand, Option<i32>>,
@@ -30,7 +30,7 @@ impl Books {
         Self {
             journal,
             running: BTreeMap::new(),
-            failed_nodes: BTreeSet::new(),
+            node_states: BTreeMap::new(),
             commands: BTreeMap::new(),
             generation: 0,
         }
@@ -66,9 +66,9 @@ impl Books {
             }
             StepEvent::NodeChanged { node, state, .. } => {
                 if *state == NodeState::Up {
-                    self.failed_nodes.remove(node);
+                    self.node_states.remove(node);
                 } else {
-                    self.failed_nodes.insert(node.clone());
+                    self.node_states.insert(node.clone(), *state);
                 }
             }
         }
@@ -101,8 +101,9 @@ impl Books {
         self.journal.kept()
     }
 
-    pub(super) fn failed_nodes(&self) -> Vec<Box<str>> {
-        self.failed_nodes.iter().cloned().collect()
+    /// The state of each node that is not up.
+    pub(super) fn node_states(&self) -> Vec<(Box<str>, NodeState)> {
+        self.node_states.iter().map(|(node, state)| (node.clone(), *state)).collect()
     }
 
     /// Whether nothing runs.

@@ -242,7 +242,7 @@ impl Worker {
             handle: self.me.handle.clone(),
             generation: self.books.generation(),
             nodes: self.me.nodes.clone(),
-            failed_nodes: self.books.failed_nodes(),
+            node_states: self.books.node_states(),
             ends_at: self.ends_at,
             running: self.books.running(),
             ended: self.books.ended().to_vec(),

@@ -119,7 +119,7 @@ fn hello() -> Hello {
         handle: AllocationHandle("1".to_owned()),
         generation: 0,
         nodes: Vec::new(),
-        failed_nodes: Vec::new(),
+        node_states: Vec::new(),
         ends_at: None,
         running: Vec::new(),
         ended: Vec::new(),
