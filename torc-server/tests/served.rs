@@ -134,6 +134,11 @@ impl Steps {
         let _ = self.reports.send(changed);
     }
 
+    fn cancel_all(&self) {
+        let held: Vec<StepId> = self.held.lock().unwrap().iter().copied().collect();
+        held.into_iter().for_each(|step| self.end(step, Outcome::Cancelled));
+    }
+
     fn let_go(&self) {
         let held: Vec<StepId> = self.held.lock().unwrap().iter().copied().collect();
         for step in held {
@@ -208,6 +213,10 @@ impl Worker {
             ends_at: None,
             executor: steps.clone(),
             reports,
+            wind_up: {
+                let steps = steps.clone();
+                Box::new(move || Box::pin(async move { steps.cancel_all() }))
+            },
             ask_end: Box::new(|| Box::pin(async { Ok(None) })),
             stop: stopped,
             patience,

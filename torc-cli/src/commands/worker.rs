@@ -34,7 +34,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         Arc::new(SlurmExecutor::start(config, report).await.map_err(|error| environment(&error))?);
     let nodes = executor.inventory().await.map_err(|error| environment(&error))?;
     let ends_at = executor.ends_at();
-    let asked = executor.clone();
+    let (asked, wound_up) = (executor.clone(), executor.clone());
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
     tokio::spawn(async move {
@@ -51,6 +51,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         ends_at,
         executor: executor.clone(),
         reports,
+        wind_up: Box::new(move || Box::pin(async move { wound_up.wind_up().await })),
         ask_end: Box::new(move || {
             let asked = asked.clone();
             Box::pin(async move { asked.allocation().observe_end().await.map_err(drop) })

@@ -106,6 +106,10 @@ impl Books {
         self.node_states.iter().map(|(node, state)| (node.clone(), *state)).collect()
     }
 
+    pub(super) fn is_up(&self, node: &str) -> bool {
+        !self.node_states.contains_key(node)
+    }
+
     /// Whether nothing runs.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.commands.values().all(Option::is_some)

@@ -27,15 +27,16 @@ pub(super) enum Happening {
     CommandEnded(ActionCommand, i32),
     /// The allocation ends then; `None`: it does not end.
     EndKnown(Option<Timestamp>),
-    /// Somebody asks this process to end. Happens again and again.
+    /// Somebody asks this process to end. Happens once.
     AskedToEnd,
 }
 
 /// Where all of it comes from.
 pub(super) struct Happenings {
-    pub(super) reports: mpsc::UnboundedReceiver<StepEvent>,
+    reports: mpsc::UnboundedReceiver<StepEvent>,
     command_ends: mpsc::UnboundedReceiver<(ActionCommand, i32)>,
     stop: watch::Receiver<bool>,
+    was_asked_to_end: bool,
     ask_end: AskEnd,
     asks: Interval,
     /// The question that has no answer yet.
@@ -52,7 +53,9 @@ impl Happenings {
     ) -> Self {
         let mut asks = interval_at(Instant::now() + ASK_END_EVERY, ASK_END_EVERY);
         asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { reports, command_ends, stop, ask_end, asks, asking: JoinSet::new() }
+        let asking = JoinSet::new();
+        let was_asked_to_end = false;
+        Self { reports, command_ends, stop, was_asked_to_end, ask_end, asks, asking }
     }
 
     /// What happens next. Cancel safe.
@@ -71,9 +74,18 @@ impl Happenings {
                 _ = self.asks.tick(), if self.asking.is_empty() => {
                     self.asking.spawn((self.ask_end)());
                 }
-                () = asked_to_end(&mut self.stop) => return Happening::AskedToEnd,
+                () = asked_to_end(&mut self.stop), if !self.was_asked_to_end => {
+                    self.was_asked_to_end = true;
+                    return Happening::AskedToEnd;
+                }
             }
         }
+    }
+
+    /// The reports that came before now and were not seen; there are no others afterwards.
+    pub(super) fn last_reports(&mut self) -> impl Iterator<Item = StepEvent> {
+        self.reports.close();
+        std::iter::from_fn(|| self.reports.try_recv().ok())
     }
 }
 
@@ -126,6 +138,7 @@ mod tests {
         stop.send(true).unwrap();
         let seen = timeout(LONG, happenings.next()).await.expect("it is seen");
         assert_eq!(seen, Happening::AskedToEnd);
+        timeout(LONG, happenings.next()).await.expect_err("it was said once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,12 @@
 //! It decides nothing: the server says what is launched and signalled. It keeps its steps running
 //! whatever becomes of the connection, writes each end into a journal before it reports it, and forgets
 //! it only when the server has made it durable. It ends when the server says so, when it is told to by
-//! a signal, or when nothing runs and no server has been there for too long.
+//! a signal, or when nothing runs and no server has been there for too long; never before what its steps
+//! came to is written down.
 
 mod books;
 mod happenings;
+mod parting;
 mod reach;
 
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use crate::journal;
 use crate::state_dir::StateDir;
 use books::{Begun, Books};
 use happenings::{Happening, Happenings};
+pub use parting::WindUp;
 use reach::{Link, Unreached, reach, say};
 
 /// The first pause between two attempts to reach the server; it doubles each time.
@@ -56,6 +59,8 @@ pub struct WorkerParts {
     pub executor: Arc<dyn Executor>,
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
+    /// How it comes to its end, done at the end of the work.
+    pub wind_up: WindUp,
     /// How the end is asked for again.
     pub ask_end: AskEnd,
     /// Turns true when this process is asked to end.
@@ -103,7 +108,7 @@ pub enum WorkerError {
     Executor(#[from] ExecutorError),
 }
 
-/// Works until there is nothing more to do. Whatever still runs then is ended by the executor's end.
+/// Works until there is nothing more to do. The executor has ended then.
 ///
 /// # Errors
 /// When it could not go on; the server learns it from the end of the allocation.
@@ -112,7 +117,7 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
     let failed = |source| WorkerError::Journal { path: path.clone(), source };
     let journal = journal::Journal::open(&path).map_err(failed)?;
     let (commands, command_ends) = mpsc::unbounded_channel();
-    let WorkerParts { reports, stop, ask_end, .. } = parts;
+    let WorkerParts { reports, stop, ask_end, wind_up, .. } = parts;
     let mut worker = Worker {
         books: Books::new(journal),
         happenings: Happenings::new(reports, command_ends, stop, ask_end),
@@ -130,13 +135,10 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
         unsaid: Vec::new(),
         alone_since: Instant::now(),
     };
-    loop {
-        let Some(mut link) = worker.connect().await? else { return Ok(WorkerEnd::Stopped) };
-        if let Some(end) = worker.serve(&mut link).await? {
-            return Ok(end);
-        }
-        worker.alone_since = Instant::now();
-    }
+    let mut link = None;
+    let ended = worker.go_on(&mut link).await;
+    worker.part(link, wind_up, &ended).await;
+    ended
 }
 
 /// Who this worker is.
@@ -163,6 +165,18 @@ struct Worker {
 }
 
 impl Worker {
+    /// Works until there is a reason to end. The connection that there is then is left in `link`.
+    async fn go_on(&mut self, link: &mut Option<Link>) -> Result<WorkerEnd, WorkerError> {
+        loop {
+            *link = None;
+            let Some(made) = self.connect().await? else { return Ok(WorkerEnd::Stopped) };
+            if let Some(end) = self.serve(link.insert(made)).await? {
+                return Ok(end);
+            }
+            self.alone_since = Instant::now();
+        }
+    }
+
     /// Tries to reach the server until it is there; `None`: somebody asked this process to end
     /// meanwhile. What happens meanwhile is written down.
     async fn connect(&mut self) -> Result<Option<Link>, WorkerError> {
@@ -260,7 +274,6 @@ impl Worker {
                 order = link.receiver.next() => match order {
                     Ok(order) => {
                         if let Some(end) = self.obey(order, link).await? {
-                            link.sender.close("as told");
                             return Ok(Some(end));
                         }
                     }
@@ -271,7 +284,6 @@ impl Worker {
                 },
                 happening = self.happenings.next() => {
                     if happening == Happening::AskedToEnd {
-                        link.sender.close("the worker was asked to end");
                         return Ok(Some(WorkerEnd::Stopped));
                     }
                     if let Some(message) = self.note(happening) {

@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use torc_core::ids::StepId;
-use torc_core::traits::{Step, StepSignal, StepState};
+use torc_core::ids::{AttemptId, JobId, RunId, StepId};
+use torc_core::traits::{NodeState, Outcome, Step, StepSignal, StepState, Usage};
 use torc_core::wire::link::Hello;
 
 use super::*;
@@ -60,14 +60,19 @@ impl Executor for NoSteps {
 struct Play {
     worker: JoinHandle<Result<WorkerEnd, WorkerError>>,
     connections: mpsc::UnboundedReceiver<Channel<ToServer, ToWorker>>,
-    _reports: mpsc::UnboundedSender<StepEvent>,
-    _stop: watch::Sender<bool>,
+    reports: mpsc::UnboundedSender<StepEvent>,
+    stop: watch::Sender<bool>,
+    folder: tempfile::TempDir,
     _listener: Listener,
-    _folder: tempfile::TempDir,
 }
 
 impl Play {
     fn begin() -> Self {
+        Self::ending_with(Vec::new())
+    }
+
+    /// A worker whose steps come to these ends when they are asked to end.
+    fn ending_with(ends: Vec<StepEvent>) -> Self {
         let (connected, connections) = mpsc::unbounded_channel();
         let connect = move |upgrade: WebSocketUpgrade| {
             let connected = connected.clone();
@@ -86,17 +91,36 @@ impl Play {
             workflow: WorkflowId(1),
             allocation: AllocationId(1),
             handle: AllocationHandle("1".to_owned()),
-            nodes: Vec::new(),
+            nodes: vec![NodeInventory {
+                name: "n1".into(),
+                cores: [0].into(),
+                threads_per_core: 1,
+                memory: 1,
+                gpus: [].into(),
+            }],
             ends_at: None,
             executor: Arc::new(NoSteps),
             reports,
+            wind_up: {
+                let reports = reports_in.clone();
+                Box::new(move || {
+                    ends.into_iter().for_each(|end| reports.send(end).unwrap());
+                    Box::pin(std::future::ready(()))
+                })
+            },
             ask_end: Box::new(|| Box::pin(std::future::ready(Ok(None)))),
             stop: stopped,
             patience: LONG,
         };
         let worker = tokio::spawn(work(parts));
-        let (_reports, _stop, _listener, _folder) = (reports_in, stop, listener, folder);
-        Self { worker, connections, _reports, _stop, _listener, _folder }
+        let (reports, _listener) = (reports_in, listener);
+        Self { worker, connections, reports, stop, folder, _listener }
+    }
+
+    /// What the journal holds.
+    fn journal(&self) -> Vec<StepEvent> {
+        let path = journal::path(self.folder.path(), WorkflowId(1), AllocationId(1));
+        journal::read(&path).unwrap()
     }
 
     /// The next connection of the worker, and its first words.
@@ -107,6 +131,22 @@ impl Play {
         };
         (channel, *hello)
     }
+}
+
+/// An end long ago.
+fn ended(job: u32, outcome: Outcome) -> StepEvent {
+    ended_at(Timestamp(7), job, outcome)
+}
+
+/// An end in times to come.
+fn will_end(job: u32, outcome: Outcome) -> StepEvent {
+    ended_at(Timestamp(1 << 48), job, outcome)
+}
+
+fn ended_at(at: Timestamp, job: u32, outcome: Outcome) -> StepEvent {
+    let (workflow, job) = (WorkflowId(1), JobId(job));
+    let step = StepId { workflow, job, run: RunId(1), attempt: AttemptId::FIRST };
+    StepEvent::Ended { step, at, outcome, usage: Usage::default() }
 }
 
 fn hello() -> Hello {
@@ -161,4 +201,67 @@ async fn a_worker_knows_whom_it_has_served_and_tries_again_where_it_is_not_refus
     channel.sender.send(&ToWorker::Refused { reason: reason.clone() }).unwrap();
     let ended = play.worker.await.unwrap();
     assert!(matches!(ended, Err(WorkerError::Refused(why)) if why == reason));
+}
+
+const EXITED: Outcome = Outcome::Exited { code: 0 };
+const FAILED: Outcome = Outcome::Exited { code: 1 };
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_end_tells_how_its_steps_did() {
+    let mut play = Play::ending_with(vec![
+        will_end(3, EXITED),
+        will_end(4, Outcome::Cancelled),
+        will_end(5, Outcome::Exited { code: 143 }),
+        will_end(6, Outcome::TimedOut { code: None }),
+    ]);
+    let (mut channel, _) = play.connection().await;
+    channel.sender.send(&ToWorker::Welcome { generation: 1 }).unwrap();
+    play.reports.send(ended(1, EXITED)).unwrap();
+    assert_eq!(channel.receiver.next().await, Ok(ToServer::Report(ended(1, EXITED))));
+    // Both are there when it looks next.
+    play.reports.send(ended(2, FAILED)).unwrap();
+    play.stop.send(true).unwrap();
+    let (mut reports, mut is_draining) = (Vec::new(), false);
+    let closed = loop {
+        match channel.receiver.next().await {
+            Ok(ToServer::Report(StepEvent::NodeChanged { node, state, .. })) => {
+                is_draining = &*node == "n1" && state == NodeState::Draining;
+            }
+            Ok(ToServer::Report(report)) => {
+                assert!(
+                    is_draining || report == ended(2, FAILED),
+                    "first it says that nothing more is to start"
+                );
+                reports.push(report);
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(ended) => break ended.to_string(),
+        }
+    };
+    assert_eq!((&mut play.worker).await.unwrap().unwrap(), WorkerEnd::Stopped);
+    // Why the others ended is told by the end of the allocation.
+    assert_eq!(reports, [ended(2, FAILED), will_end(3, EXITED)]);
+    assert_eq!(play.journal(), [ended(1, EXITED), ended(2, FAILED), will_end(3, EXITED)]);
+    assert_eq!(closed, "the connection was closed: the worker was asked to end");
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_while_nobody_is_there_writes_down_how_its_steps_did() {
+    let mut play = Play::ending_with(vec![will_end(2, EXITED), will_end(3, Outcome::Lost)]);
+    let (channel, _) = play.connection().await;
+    play.reports.send(ended(1, EXITED)).unwrap();
+    play.stop.send(true).unwrap();
+    assert_eq!((&mut play.worker).await.unwrap().unwrap(), WorkerEnd::Stopped);
+    assert_eq!(play.journal(), [ended(1, EXITED), will_end(2, EXITED)]);
+    drop(channel);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_refused_writes_down_how_its_steps_did() {
+    let mut play = Play::ending_with(vec![will_end(1, EXITED)]);
+    let (channel, _) = play.connection().await;
+    let reason = "allocation 1 is over".to_owned();
+    channel.sender.send(&ToWorker::Refused { reason }).unwrap();
+    (&mut play.worker).await.unwrap().unwrap_err();
+    assert_eq!(play.journal(), [will_end(1, EXITED)]);
 }
