@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use torc_tests::{Place, Started, not_run_here, torc};
+use torc_tests::{Ended, Place, Started, not_run_here, torc};
 
 #[test]
 fn a_server_begins_answers_and_ends_when_told() {
@@ -261,4 +261,32 @@ jobs: [{name: a, command: 'true'}]",
     bare.set_env([("PATH".to_owned(), "/nowhere".to_owned())]);
     bare.torc(&["submit", "w.yaml", "--account", "a"]).expect(5).says("torc doctor");
     bare.torc(&["doctor"]).expect(5).says("cannot find `sbatch`");
+}
+
+/// The worker of an allocation that nobody has.
+fn worker(place: &Place) -> Ended {
+    place.set_env([("SLURM_JOB_ID".to_owned(), "7".to_owned())]);
+    place.torc(&["worker", "--workflow", "1", "--allocation", "1"])
+}
+
+#[test]
+fn a_worker_finds_slurm_where_the_settings_of_the_submission_say() {
+    let place = Place::new();
+    fs::create_dir(place.join("slurm")).expect("a folder");
+    place.write("slurm/srun", "#!/bin/sh\necho slurm 19.05.0\n");
+    fs::set_permissions(place.join("slurm/srun"), fs::Permissions::from_mode(0o755)).expect("done");
+    let folder = place.join("slurm").display().to_string();
+    place.write("config.toml", format!("slurm.programs = '{folder}'\n"));
+    worker(&place).expect(5).says("this is Slurm 19.05.0");
+    fs::remove_file(place.join("config.toml")).expect("it was there");
+    place.set_env([("TORC_SLURM_PROGRAMS".to_owned(), folder)]);
+    worker(&place).expect(5).says("this is Slurm 19.05.0");
+}
+
+#[test]
+fn a_worker_whose_settings_cannot_be_used_looks_in_path() {
+    let place = Place::new();
+    place.write("config.toml", "nonsense");
+    place.set_env([("PATH".to_owned(), "/nowhere".to_owned())]);
+    worker(&place).expect(5).says("config.toml: ").says("looked for in PATH").says("/nowhere");
 }

@@ -47,6 +47,7 @@ num_allocations: {allocations}}}]
 execution_config: {{srun_termination_signal: TERM@5, sigkill_headroom_seconds: 10}}
 compute_node_wait_for_new_jobs_seconds: 5
 resource_requirements:
+- {{name: half, num_cpus: 4, memory: 1g, runtime: PT5M}}
 - {{name: whole, num_cpus: 8, memory: 1g, runtime: PT5M}}
 - {{name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5M}}
 jobs:
@@ -90,6 +91,29 @@ fn a_cancelled_allocation_gives_its_jobs_to_the_others() {
         cluster.slurm("scancel", &[&handle(&allocations[1])]).expect(0);
     });
     assert_eq!(said, ["lost", "cancelled"]);
+}
+
+#[test]
+fn a_job_that_ends_well_when_its_allocation_is_cancelled_has_ended_well() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // Both are asked to end by Slurm. Only one of them takes it well.
+    let jobs = "- {name: well, command: 'trap \"sleep 1; echo well >> ran; exit 0\" TERM; \
+                touch ready1; while :; do sleep 0.1; done', resource_requirements: half}
+- {name: ill, command: 'touch ready2; while :; do sleep 0.1; done', resource_requirements: half}";
+    let place = cluster.place(&held(1, 1, jobs));
+    let waiting = place.start_and_wait();
+    let are_ready = || place.place.join("ready1").exists() && place.place.join("ready2").exists();
+    place.until("the start of both", || are_ready().then_some(()));
+    cluster.slurm("scancel", &[&handle(&place.allocations()[0])]).expect(0);
+    waiting.wait().expect(1).says("1 completed").says("1 ready");
+    let attempts = place.place.results();
+    let ends: Vec<(&str, &str)> = attempts
+        .iter()
+        .map(|attempt| (attempt["job"].as_str().unwrap_or_default(), outcome(attempt)))
+        .collect();
+    assert_eq!(ends, [("well", "exited"), ("ill", "lost")]);
+    assert_eq!(place.place.lines("ran"), ["well"], "it ran once");
+    assert_eq!(place.allocations()[0]["cause"], "cancelled");
 }
 
 #[test]

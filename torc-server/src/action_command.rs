@@ -13,7 +13,7 @@ use std::process::Stdio;
 pub(crate) struct ActionProcess {
     /// For `bash -c`.
     pub(crate) text: String,
-    /// The whole environment.
+    /// Its environment: the whole of it, or what is set on top of this process's.
     pub(crate) env: Vec<(String, String)>,
     /// The working folder.
     pub(crate) working_dir: String,
@@ -26,10 +26,21 @@ const NOT_EXECUTED: i32 = 126;
 const SIGNAL_CODE_BASE: i32 = 128;
 
 impl ActionProcess {
-    /// Runs it to its end. Returns its exit code, 128 + n after signal n, 126 when it could not be
-    /// started; the reason is in the log then.
+    /// Runs it to its end, in its own environment alone. Returns its exit code, 128 + n after signal n,
+    /// 126 when it could not be started; the reason is in the log then.
     pub(crate) async fn run(self) -> i32 {
-        match self.status().await {
+        let mut bash = tokio::process::Command::new("bash");
+        bash.env_clear();
+        self.end_of(bash).await
+    }
+
+    /// As [`Self::run`], with its environment on top of this process's, whatever that holds.
+    pub(crate) async fn run_on_top(self) -> i32 {
+        self.end_of(tokio::process::Command::new("bash")).await
+    }
+
+    async fn end_of(self, bash: tokio::process::Command) -> i32 {
+        match self.status(bash).await {
             Ok(status) => status
                 .code()
                 .unwrap_or_else(|| SIGNAL_CODE_BASE + status.signal().unwrap_or_default()),
@@ -40,13 +51,14 @@ impl ActionProcess {
         }
     }
 
-    async fn status(&self) -> std::io::Result<std::process::ExitStatus> {
+    async fn status(
+        &self,
+        mut bash: tokio::process::Command,
+    ) -> std::io::Result<std::process::ExitStatus> {
         let mut options = OpenOptions::new();
         let output = options.append(true).create(true).mode(0o666).open(&self.output)?;
-        tokio::process::Command::new("bash")
-            .arg("-c")
+        bash.arg("-c")
             .arg(&self.text)
-            .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.working_dir)
             .stdin(Stdio::null())
@@ -62,6 +74,7 @@ impl ActionProcess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
     #[tokio::test]
     async fn the_code_is_the_commands_own() {
@@ -82,5 +95,32 @@ mod tests {
             assert_eq!(elsewhere.run().await, NOT_EXECUTED);
         }
         assert_eq!(std::fs::read_to_string(output).unwrap(), "seen\n/\n");
+    }
+
+    /// In a process of its own, whose environment has what is no text.
+    #[tokio::test]
+    async fn what_the_environment_holds_does_no_harm() {
+        const NAME: &str = "action_command::tests::what_the_environment_holds_does_no_harm";
+        let Some(mine) = std::env::var_os("TORC_TEST_NO_TEXT") else {
+            let no_text = std::ffi::OsStr::from_bytes(b"\xff");
+            let again = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME])
+                .env("TORC_TEST_NO_TEXT", no_text)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&again.stdout).into_owned();
+            assert!(again.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("log");
+        let process = ActionProcess {
+            text: "echo $TORC_TEST_NO_TEXT$X".to_owned(),
+            env: vec![("X".to_owned(), "seen".to_owned())],
+            working_dir: "/".to_owned(),
+            output: output.to_string_lossy().into_owned(),
+        };
+        assert_eq!(process.run_on_top().await, 0);
+        assert_eq!(std::fs::read(output).unwrap(), [mine.as_bytes(), b"seen\n"].concat());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
@@ -28,6 +28,8 @@ pub(crate) struct Journal {
     /// In the order of their ends.
     kept: Vec<StepEvent>,
     is_empty: bool,
+    /// The file ends within a line: what comes next begins a new one, or it would be lost with it.
+    is_torn: bool,
 }
 
 impl Journal {
@@ -41,8 +43,8 @@ impl Journal {
         }
         let kept = read(path)?;
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { file, is_empty: kept.is_empty(), kept })
+        let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+        Ok(Self { is_torn: ends_within_a_line(&file)?, file, is_empty: kept.is_empty(), kept })
     }
 
     /// The ends that were not acknowledged.
@@ -59,7 +61,14 @@ impl Journal {
         line.push(b'\n');
         self.kept.push(ended);
         self.is_empty = false;
-        self.file.write_all(&line)
+        if self.is_torn {
+            line.insert(0, b'\n');
+        }
+        // Where it fails, a part of the line may have been written.
+        self.is_torn = true;
+        self.file.write_all(&line)?;
+        self.is_torn = false;
+        Ok(())
     }
 
     /// Lets go of what the server has made durable.
@@ -69,11 +78,21 @@ impl Journal {
     pub(crate) fn let_go(&mut self, steps: &[StepId]) -> io::Result<()> {
         self.kept.retain(|kept| step_of(kept).is_none_or(|step| !steps.contains(&step)));
         if self.kept.is_empty() && !self.is_empty {
-            self.is_empty = true;
             self.file.set_len(0)?;
+            self.is_empty = true;
+            self.is_torn = false;
         }
         Ok(())
     }
+}
+
+fn ends_within_a_line(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if let Some(place) = length.checked_sub(1) {
+        file.read_exact_at(&mut last, place)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 fn step_of(event: &StepEvent) -> Option<StepId> {
@@ -158,5 +177,25 @@ mod tests {
         let whole = serde_json::to_string(&ended(1)).unwrap();
         std::fs::write(&path, format!("\0\u{1}nonsense\n{whole}\n[]\n{}", &whole[..40])).unwrap();
         assert_eq!(read(&path).unwrap(), [ended(1)]);
+        let mut journal = Journal::open(&path).unwrap();
+        journal.keep(ended(2)).unwrap();
+        journal.keep(ended(3)).unwrap();
+        assert_eq!(read(&path).unwrap(), [ended(1), ended(2), ended(3)], "it takes no other along");
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_written_whole_takes_no_other_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.keep(ended(1)).unwrap();
+        let writable = std::mem::replace(&mut journal.file, File::open(&path).unwrap());
+        journal.keep(ended(2)).unwrap_err();
+        // As much of it as there was room for.
+        journal.file = writable;
+        journal.file.write_all(b"{\"event\":").unwrap();
+        journal.keep(ended(3)).unwrap();
+        assert_eq!(read(&path).unwrap(), [ended(1), ended(3)]);
+        assert_eq!(journal.kept(), [ended(1), ended(2), ended(3)], "it can still be reported");
     }
 }

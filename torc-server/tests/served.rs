@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hyper::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,15 +21,18 @@ use torc_core::resources::NodeInventory;
 use torc_core::spec::{Context, Sources, load};
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationRequest, AllocationState, Executor, ExecutorError,
-    NodeShape, Outcome, Scheduler, SchedulerError, Shapes, Step, StepAccount, StepEvent,
+    NodeShape, NodeState, Outcome, Scheduler, SchedulerError, Shapes, Step, StepAccount, StepEvent,
     StepSignal, StepState, Usage,
 };
-use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
+use torc_core::wire::link::{Hello, ToServer, ToWorker};
+use torc_core::wire::{AllocationStage, PROTOCOL, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::{Access, AccessError};
 use torc_server::accountant::{Accounting, Accounts, Question};
 use torc_server::clock::now;
+use torc_server::link::channel::{Channel, Ended, Settings};
+use torc_server::link::client::Client;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
-use torc_server::state_dir::StateDir;
+use torc_server::state_dir::{Owner, StateDir};
 use torc_server::worker::{WorkerEnd, WorkerParts, work};
 
 /// How long a test waits for any one thing.
@@ -147,6 +151,19 @@ impl Steps {
         let _ = self.reports.send(StepEvent::Ended { step, at: now(), outcome, usage });
     }
 
+    /// The only node of the allocation is in this state from now on.
+    fn change_node(&self, allocation: u32, state: NodeState) {
+        let node = format!("n{allocation}").into();
+        let (allocation, reason) = (AllocationId(allocation), String::new());
+        let changed = StepEvent::NodeChanged { allocation, node, at: now(), state, reason };
+        let _ = self.reports.send(changed);
+    }
+
+    fn cancel_all(&self) {
+        let held: Vec<StepId> = self.held.lock().unwrap().iter().copied().collect();
+        held.into_iter().for_each(|step| self.end(step, Outcome::Cancelled));
+    }
+
     fn let_go(&self) {
         let held: Vec<StepId> = self.held.lock().unwrap().iter().copied().collect();
         for step in held {
@@ -193,6 +210,11 @@ struct Worker {
 
 impl Worker {
     fn start(dir: &Path, allocation: u32, handle: &str) -> Self {
+        Self::start_for(PATIENCE, dir, allocation, handle)
+    }
+
+    /// One that goes on for so long without a server while nothing runs.
+    fn start_for(patience: Duration, dir: &Path, allocation: u32, handle: &str) -> Self {
         let (reports_in, reports) = mpsc::unbounded_channel();
         let steps = Arc::new(Steps {
             reports: reports_in,
@@ -216,9 +238,13 @@ impl Worker {
             ends_at: None,
             executor: steps.clone(),
             reports,
+            wind_up: {
+                let steps = steps.clone();
+                Box::new(move || Box::pin(async move { steps.cancel_all() }))
+            },
             ask_end: Box::new(|| Box::pin(async { Ok(None) })),
             stop: stopped,
-            patience: PATIENCE,
+            patience,
         };
         let task = tokio::spawn(async move { work(parts).await.map_err(|e| e.to_string()) });
         Self { steps, stop, task }
@@ -638,6 +664,37 @@ async fn figures_come_after_the_end_and_over_a_restart_of_the_server() {
 }
 
 #[tokio::test]
+async fn a_stale_server_does_not_end_a_worker_that_has_served_a_newer_one() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let owner = Owner::find(place.dir.path()).unwrap().unwrap();
+    let client = Client::connect(&owner.remote.unwrap()).await.unwrap();
+    let settings = Settings::default();
+    let socket = client.websocket("/v1/worker", HeaderMap::new(), &settings).await.unwrap();
+    let mut channel: Channel<ToWorker, ToServer> = Channel::over(socket, settings);
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: String::new(),
+        host: String::new(),
+        workflow: WorkflowId(1),
+        allocation: AllocationId(1),
+        handle: AllocationHandle("1".to_owned()),
+        generation: 99,
+        nodes: Vec::new(),
+        node_states: Vec::new(),
+        ends_at: None,
+        running: Vec::new(),
+        ended: Vec::new(),
+    };
+    channel.sender.send(&ToServer::Hello(Box::new(hello))).unwrap();
+    let Err(Ended::Closed { reason }) = channel.receiver.next().await else {
+        panic!("it is neither taken in nor refused");
+    };
+    assert_eq!(reason, "the worker has served generation 99, this server is only 1");
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_server_ends_by_itself() {
     let place = Place::new();
     let serving = place.serve_for(Some(Duration::from_millis(50))).await;
@@ -666,6 +723,98 @@ compute_node",
     let read = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
     assert_eq!(read("said"), "yes 1\ndone\n");
     assert_eq!(read("worked"), "worker\nleft\n");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+/// A workflow whose worker first runs a command that waits for the file `go`, and then another.
+fn with_slow_command() -> String {
+    spec("[{name: a, command: hold, resource_requirements: one}]", 1).replace(
+        "compute_node",
+        "- {trigger_type: on_worker_start, action_type: run_commands,
+   commands: ['echo began >> said; until test -e go; do sleep 0.01; done; echo ended >> said',
+              'echo next >> said']}
+compute_node",
+    )
+}
+
+impl Place {
+    async fn said(&self, words: &str) {
+        let file = self.dir.path().join("said");
+        until(async || {
+            std::fs::read_to_string(&file).is_ok_and(|said| said == words).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_ends_while_nobody_is_there_does_not_run_again() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&with_slow_command()).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(1).await;
+    place.said("began\n").await;
+    serving.kill();
+    std::fs::write(place.dir.path().join("go"), "").unwrap();
+    place.said("began\nended\n").await;
+    let serving = place.serve().await;
+    place.said("began\nended\nnext\n").await;
+    worker.steps.let_go();
+    place.ended().await;
+    worker.end().await;
+    place.said("began\nended\nnext\n").await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_last_command_ends_while_nobody_is_there_gives_up() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&with_slow_command()).await.unwrap();
+    place.requested(1).await;
+    let worker = Worker::start_for(Duration::ZERO, place.dir.path(), 1, "1");
+    worker.launched(1).await;
+    place.said("began\n").await;
+    serving.kill();
+    worker.steps.let_go();
+    std::fs::write(place.dir.path().join("go"), "").unwrap();
+    let ended = tokio::time::timeout(PATIENCE, worker.task).await.unwrap().unwrap();
+    let error = ended.unwrap_err();
+    assert!(error.contains("no server could be reached"), "{error}");
+}
+
+#[tokio::test]
+async fn nodes_are_what_they_became_while_nobody_was_there() {
+    let place = Place::new();
+    let mut serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    worker.steps.change_node(1, NodeState::Down);
+    let is = async |state| {
+        until(async || {
+            let access = Access::open(&place.state_dir()).await.unwrap();
+            let first = access.allocations(None).await.unwrap().remove(0);
+            let is_so = first.stage == AllocationStage::Active && first.nodes[0].state == state;
+            is_so.then_some(())
+        })
+        .await;
+    };
+    is(NodeState::Down).await;
+    for state in [NodeState::Up, NodeState::Draining, NodeState::Up] {
+        serving.kill();
+        worker.steps.change_node(1, state);
+        serving = place.serve().await;
+        is(state).await;
+    }
+    worker.steps.let_go();
+    place.ended().await;
     worker.end().await;
     place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;

@@ -1,5 +1,6 @@
 //! `torc worker`: what a batch script starts on the first node of its allocation.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::args::WorkerArgs;
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::errln;
+use crate::settings::Settings;
 
 pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Failure> {
     let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
@@ -27,11 +29,12 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
     let mut config = SlurmConfig::new(allocation, scratch, std::env::vars_os().collect());
     config.max_parallel_steps = args.max_parallel_steps;
     config.headroom = Duration::from_secs(args.headroom);
+    config.programs = programs();
     let executor =
         Arc::new(SlurmExecutor::start(config, report).await.map_err(|error| environment(&error))?);
     let nodes = executor.inventory().await.map_err(|error| environment(&error))?;
     let ends_at = executor.ends_at();
-    let asked = executor.clone();
+    let (asked, wound_up) = (executor.clone(), executor.clone());
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
     tokio::spawn(async move {
@@ -48,6 +51,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         ends_at,
         executor: executor.clone(),
         reports,
+        wind_up: Box::new(move || Box::pin(async move { wound_up.wind_up().await })),
         ask_end: Box::new(move || {
             let asked = asked.clone();
             Box::pin(async move { asked.allocation().observe_end().await.map_err(drop) })
@@ -63,4 +67,18 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         Err(error) => return Err(environment(&error)),
     }
     Ok(Exit::Success)
+}
+
+/// The folder of Slurm's programs, as the settings of whoever submitted say; `None`: PATH. A folder that
+/// only the host of the server has is of no use here.
+fn programs() -> Option<PathBuf> {
+    match Settings::load() {
+        Ok(settings) => {
+            settings.slurm_programs.value.filter(|folder| folder.join("srun").is_file())
+        }
+        Err(failure) => {
+            errln!("{}; Slurm's programs are looked for in PATH", failure.message);
+            None
+        }
+    }
 }

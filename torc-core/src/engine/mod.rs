@@ -46,7 +46,7 @@ pub use verdict::return_code;
 use crate::ids::{AllocationId, AttemptId, ClassId, JobId, NodeId, RunId, WorkflowId};
 use crate::resources::{Placement, Request};
 use crate::time::Timestamp;
-use crate::traits::{Delta, Placer, RunningStep, Snapshot, Waiting, WaitingJob};
+use crate::traits::{Delta, NodeState, Placer, RunningStep, Snapshot, Waiting, WaitingJob};
 use crate::workflow::Workflow;
 
 /// One workflow's state machine.
@@ -300,6 +300,16 @@ impl Engine {
         let book = self.allocations.get(&allocation).filter(|book| book.is_live())?;
         let nodes = &book.allocation.nodes;
         nodes.iter().find(|(_, node)| &*node.name == name).map(|(id, _)| *id)
+    }
+
+    /// The nodes of an allocation that has not ended, by name, and whether they may be given new work.
+    pub fn nodes_in(
+        &self,
+        allocation: AllocationId,
+    ) -> impl Iterator<Item = (NodeId, &str, NodeState)> {
+        let book = self.allocations.get(&allocation).filter(|book| book.is_live());
+        let nodes = book.into_iter().flat_map(|book| &book.allocation.nodes);
+        nodes.filter_map(|(id, node)| Some((*id, &*node.name, self.ledger.state(*id)?)))
     }
 
     /// The classes of jobs that are alike for placement, each with the first of its jobs that have

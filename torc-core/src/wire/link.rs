@@ -1,7 +1,8 @@
 //! What a worker and its server say to each other, over one WebSocket.
 //!
 //! The worker speaks first, with a [`Hello`]; the server answers with [`ToWorker::Welcome`] or
-//! [`ToWorker::Refused`]. After a lost connection they begin anew, and nothing is lost: the worker keeps
+//! [`ToWorker::Refused`]; one that cannot tell, because it is stale or does not drive the workflow,
+//! closes the connection, and the worker looks for a server again. After a lost connection they begin anew, and nothing is lost: the worker keeps
 //! each end in its journal until it is acknowledged, and the server launches again what the worker
 //! does not know. A launch is named by its step, so that twice is once.
 
@@ -11,7 +12,7 @@ use crate::engine::ActionCommand;
 use crate::ids::{AllocationId, StepId, WorkflowId};
 use crate::resources::NodeInventory;
 use crate::time::Timestamp;
-use crate::traits::{AllocationHandle, Step, StepEvent, StepSignal};
+use crate::traits::{AllocationHandle, NodeState, Step, StepEvent, StepSignal};
 
 /// The first words of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +33,9 @@ pub struct Hello {
     pub generation: i64,
     /// The nodes that it has.
     pub nodes: Vec<NodeInventory>,
-    /// Those that failed.
-    pub failed_nodes: Vec<Box<str>>,
+    /// The state of those that are not up, by name. All others are.
+    #[serde(default)]
+    pub node_states: Vec<(Box<str>, NodeState)>,
     /// When the allocation ends.
     pub ends_at: Option<Timestamp>,
     /// The steps that it runs, and since when, as far as their processes run.

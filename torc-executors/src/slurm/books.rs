@@ -102,6 +102,7 @@ pub(super) struct Books {
     most_steps: u32,
     next_number: u32,
     is_exhausted: bool,
+    is_winding_up: bool,
     waiting: VecDeque<(Box<Step>, u32)>,
     delayed: Vec<Delayed>,
     running: HashMap<StepId, Running>,
@@ -115,6 +116,7 @@ impl Books {
             most_steps,
             next_number: 0,
             is_exhausted: false,
+            is_winding_up: false,
             waiting: VecDeque::new(),
             delayed: Vec::new(),
             running: HashMap::new(),
@@ -129,7 +131,7 @@ impl Books {
 
     /// Takes a step over.
     pub(super) fn launch(&mut self, step: Box<Step>, now: Now) -> Vec<Effect> {
-        if self.is_exhausted {
+        if self.is_exhausted || self.is_winding_up {
             return vec![ended(step.id, now.at, Outcome::Cancelled)];
         }
         self.waiting.push_back((step, 1));
@@ -285,11 +287,29 @@ impl Books {
         self.waiting.len() + self.delayed.len() < count
     }
 
+    /// The executor is to end once nothing runs, and nothing else starts. What runs is asked to end,
+    /// unless Slurm has asked it already; that cannot have reached what is not there yet.
+    pub(super) fn wind_up(&mut self, is_asked: bool, now: Now) -> Vec<Effect> {
+        self.is_winding_up = true;
+        let mut effects = self.withdraw_all(now);
+        for running in self.running.values_mut() {
+            if !is_asked || running.evidence.number.is_none() {
+                running.ask_to_end(Reason::Cancelled, false, now);
+                running.press(now, &mut effects);
+            }
+        }
+        effects
+    }
+
     /// The executor is being shut down: whatever runs is ended by its keeper, and nothing else starts.
     pub(super) fn close(&mut self, now: Now) -> Vec<Effect> {
         for running in self.running.values_mut() {
             running.stop.get_or_insert(Stop::by_keeper());
         }
+        self.withdraw_all(now)
+    }
+
+    fn withdraw_all(&mut self, now: Now) -> Vec<Effect> {
         let waiting = self.waiting.drain(..).map(|(step, _)| step.id);
         let delayed = self.delayed.drain(..).map(|delayed| delayed.step.id);
         waiting.chain(delayed).map(|id| ended(id, now.at, Outcome::Cancelled)).collect()

@@ -23,9 +23,11 @@ use super::books::Books;
 use super::command::CommandError;
 use super::launcher::SrunLauncher;
 use super::nodes::Nodes;
+use super::outcome::Standing;
 use super::service::{Input, Parts, Service};
 use super::terms::Terms;
 use super::{sights, steps};
+use crate::clock::now;
 use crate::kept::{Audience, Custody, Hostfiles, Setup, StartError};
 use crate::processes::Process;
 
@@ -236,10 +238,25 @@ impl SlurmExecutor {
         self.ends_at
     }
 
+    /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
+    /// [`StepSignal::Cancel`], unless Slurm takes the allocation away: then it has asked them itself, and
+    /// kills them in its own time. Ends are reported as they come; nothing is launched any more.
+    pub async fn wind_up(&self) {
+        let (standing, _) = self.allocation.standing(now()).await;
+        let is_asked = standing != Standing::Lives;
+        // It has ended already otherwise.
+        let _ = self.inputs.send(Input::WindUp { is_asked });
+        self.ended().await;
+    }
+
     /// Ends whatever still runs, and returns when no step, no srun and no keeper is left. Steps that were
     /// running end as [`Cancelled`](torc_core::traits::Outcome::Cancelled); nothing is launched any more.
     pub async fn shutdown(&self) {
         self.close();
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
         let mut ended = self.ended.clone();
         // Nothing is ever sent: an error is the end of the task.
         while ended.changed().await.is_ok() {}

@@ -47,6 +47,8 @@ pub(super) enum Input {
     SrunEnded(StepId, Timestamp, Outcome),
     /// The srun of a step said this.
     Heard(StepId, Timestamp, Vec<String>),
+    /// The executor is to end once nothing runs. Slurm itself may have asked what runs to end.
+    WindUp { is_asked: bool },
     /// The executor is shut down.
     Close,
 }
@@ -76,6 +78,7 @@ pub(super) struct Service {
     is_looking_up: bool,
     is_looking: bool,
     look_at: Instant,
+    is_winding_up: bool,
     is_closing: bool,
 }
 
@@ -113,6 +116,7 @@ impl Service {
             is_looking_up: false,
             is_looking: false,
             look_at: Instant::now() + SELDOM,
+            is_winding_up: false,
             is_closing: false,
         }
     }
@@ -124,6 +128,10 @@ impl Service {
         tokio::pin!(ended);
         let mut has_keeper_ended = false;
         loop {
+            if self.is_winding_up && !self.is_closing && self.books.is_empty() {
+                self.custody.close();
+                self.take(Input::Close);
+            }
             if has_keeper_ended && self.is_closing && self.books.is_empty() && inputs.is_empty() {
                 break;
             }
@@ -156,6 +164,10 @@ impl Service {
             Input::Heard(id, at, lines) => self.books.hear(id, &lines, Now { at, ..time }),
             Input::SrunEnded(id, at, outcome) => {
                 self.books.srun_ended(id, outcome, Now { at, ..time })
+            }
+            Input::WindUp { is_asked } => {
+                self.is_winding_up = true;
+                self.books.wind_up(is_asked, time)
             }
             Input::Close => {
                 self.is_closing = true;

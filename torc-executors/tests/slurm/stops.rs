@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("a_step_can_be_stopped_before_it_has_started", before_it_has_started),
     Test::new("a_step_that_waits_for_resources_can_be_stopped", waits_for_resources),
     Test::new("a_step_past_its_runtime_is_ended", past_its_runtime),
+    Test::new("winding_up_lets_jobs_end_by_themselves", winding_up_lets_jobs_end_by_themselves),
     Test::new("nothing_is_left_after_a_shutdown", nothing_is_left_after_a_shutdown),
 ];
 
@@ -112,6 +113,23 @@ fn past_its_runtime() {
         let mut step = site.step(1, &trap(5));
         step.limits.runtime = Some(Duration::from_secs(2));
         assert_eq!(site.outcome(step).await, Outcome::TimedOut { code: Some(5) });
+    });
+}
+
+fn winding_up_lets_jobs_end_by_themselves() {
+    run(async {
+        let mut site = Site::new().await;
+        site.launch(site.step(1, &trap(0))).await;
+        site.launch(site.step(2, "echo > ready2; sleep 1000")).await;
+        appears(&site.path("ready")).await;
+        appears(&site.path("ready2")).await;
+        site.executor.wind_up().await;
+        let mut ends = [site.end().await, site.end().await];
+        ends.sort_by_key(|(step, _)| *step);
+        let exited = Outcome::Exited { code: 0 };
+        assert_eq!(ends, [(step_id(1), exited), (step_id(2), Outcome::Cancelled)]);
+        site.all_gone().await;
+        site.executor.launch(site.step(3, "true")).await.expect_err("it is gone");
     });
 }
 

@@ -88,6 +88,7 @@ fn parts(
         ends_at,
         executor: steps,
         reports,
+        wind_up: Box::new(|| Box::pin(std::future::ready(()))),
         ask_end: Box::new(move || Box::pin(async move { Ok(ends_at) })),
         stop,
         patience: PATIENCE,

@@ -182,13 +182,7 @@ impl Driver {
         }
         let allocation = hello.allocation;
         self.held.welcomes.push((allocation, link.clone()));
-        for name in &hello.failed_nodes {
-            if let Some(node) = self.engine.find_node(allocation, name) {
-                let state = NodeState::Down;
-                let reason = "its worker says so".to_owned();
-                self.apply(Event::NodeStateChanged { at: now, node, state, reason });
-            }
-        }
+        self.compare_nodes(allocation, &hello.node_states, now);
         for ended in hello.ended {
             self.take_step(ended, Some(&link));
         }
@@ -237,6 +231,28 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Every node is as its worker says, also one that has recovered while it was away.
+    fn compare_nodes(
+        &mut self,
+        allocation: AllocationId,
+        not_up: &[(Box<str>, NodeState)],
+        now: Timestamp,
+    ) {
+        let not_up: BTreeMap<&str, NodeState> =
+            not_up.iter().map(|(name, state)| (&**name, *state)).collect();
+        let changed = self.engine.nodes_in(allocation).filter_map(|(node, name, known)| {
+            let state = not_up.get(name).copied().unwrap_or(NodeState::Up);
+            let reason = match state {
+                NodeState::Up => String::new(),
+                _ => "its worker says so".to_owned(),
+            };
+            (state != known).then_some(Event::NodeStateChanged { at: now, node, state, reason })
+        });
+        for event in changed.collect::<Vec<_>>() {
+            self.apply(event);
+        }
     }
 
     /// Compares what a worker runs with what it should: it is given what it never got, and ends what

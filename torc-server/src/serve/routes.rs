@@ -90,8 +90,9 @@ async fn attend(runs: Arc<Runs>, mut channel: Channel<ToServer, ToWorker>) {
         return refuse(reason);
     }
     if hello.generation > runs.generation() {
-        return refuse(format!(
-            "it has served generation {} of this state directory, this server is only {}",
+        // It is this server that is stale. A refusal would end the worker, which has another to find.
+        return link.sender.close(&format!(
+            "the worker has served generation {}, this server is only {}",
             hello.generation,
             runs.generation()
         ));

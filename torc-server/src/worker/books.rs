@@ -1,9 +1,8 @@
-//! What a worker knows of its steps: which run, which ended and may not be durable yet, and what the
-//! server has not been told.
+//! What a worker knows of its steps: which run, and which ended and may not be durable yet.
 //!
 //! Knows no connection and no process. An end leaves the books only when it is acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 
 use torc_core::engine::ActionCommand;
@@ -18,11 +17,12 @@ pub(super) struct Books {
     journal: Journal,
     /// The steps that were launched and have not ended, and since when they run.
     running: BTreeMap<StepId, Option<Timestamp>>,
-    failed_nodes: BTreeSet<Box<str>>,
-    commands: BTreeSet<ActionCommand>,
+    /// Of the nodes that are not up.
+    node_states: BTreeMap<Box<str>, NodeState>,
+    /// The commands that were begun, and the codes of those that ended: the server asks again for
+    /// those whose end it has not made durable.
+    commands: BTreeMap<ActionCommand, Option<i32>>,
     generation: i64,
-    /// Reports since the server was last told all.
-    unsaid: Vec<StepEvent>,
 }
 
 impl Books {
@@ -30,10 +30,9 @@ impl Books {
         Self {
             journal,
             running: BTreeMap::new(),
-            failed_nodes: BTreeSet::new(),
-            commands: BTreeSet::new(),
+            node_states: BTreeMap::new(),
+            commands: BTreeMap::new(),
             generation: 0,
-            unsaid: Vec::new(),
         }
     }
 
@@ -55,7 +54,6 @@ impl Books {
     /// # Errors
     /// When an end could not be written down; it is kept in memory all the same.
     pub(super) fn note(&mut self, report: &StepEvent) -> io::Result<()> {
-        self.unsaid.push(report.clone());
         match report {
             StepEvent::Started { step, at } => {
                 if let Some(since) = self.running.get_mut(step) {
@@ -68,9 +66,9 @@ impl Books {
             }
             StepEvent::NodeChanged { node, state, .. } => {
                 if *state == NodeState::Up {
-                    self.failed_nodes.remove(node);
+                    self.node_states.remove(node);
                 } else {
-                    self.failed_nodes.insert(node.clone());
+                    self.node_states.insert(node.clone(), *state);
                 }
             }
         }
@@ -90,11 +88,6 @@ impl Books {
         self.generation = self.generation.max(generation);
     }
 
-    /// What was reported since this was last called.
-    pub(super) fn take_unsaid(&mut self) -> Vec<StepEvent> {
-        std::mem::take(&mut self.unsaid)
-    }
-
     /// The highest generation of a server that this worker has served.
     pub(super) fn generation(&self) -> i64 {
         self.generation
@@ -108,21 +101,43 @@ impl Books {
         self.journal.kept()
     }
 
-    pub(super) fn failed_nodes(&self) -> Vec<Box<str>> {
-        self.failed_nodes.iter().cloned().collect()
+    /// The state of each node that is not up.
+    pub(super) fn node_states(&self) -> Vec<(Box<str>, NodeState)> {
+        self.node_states.iter().map(|(node, state)| (node.clone(), *state)).collect()
+    }
+
+    pub(super) fn is_up(&self, node: &str) -> bool {
+        !self.node_states.contains_key(node)
     }
 
     /// Whether nothing runs.
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.commands.is_empty()
+        self.running.is_empty() && self.commands.values().all(Option::is_some)
     }
 
-    /// Whether a command is to be run: it does not run already.
-    pub(super) fn begin_command(&mut self, command: ActionCommand) -> bool {
-        self.commands.insert(command)
+    /// A command is to be run.
+    pub(super) fn begin_command(&mut self, command: ActionCommand) -> Begun {
+        match self.commands.entry(command) {
+            Entry::Vacant(place) => {
+                place.insert(None);
+                Begun::Now
+            }
+            Entry::Occupied(known) => known.get().map_or(Begun::Before, Begun::Ended),
+        }
     }
 
-    pub(super) fn end_command(&mut self, command: ActionCommand) {
-        self.commands.remove(&command);
+    pub(super) fn end_command(&mut self, command: ActionCommand, code: i32) {
+        self.commands.insert(command, Some(code));
     }
+}
+
+/// Where a command stands that is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It was not known.
+    Now,
+    /// It runs already.
+    Before,
+    /// It has run, with this code.
+    Ended(i32),
 }

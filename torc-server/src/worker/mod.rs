@@ -3,18 +3,21 @@
 //! It decides nothing: the server says what is launched and signalled. It keeps its steps running
 //! whatever becomes of the connection, writes each end into a journal before it reports it, and forgets
 //! it only when the server has made it durable. It ends when the server says so, when it is told to by
-//! a signal, or when nothing runs and no server has been there for too long.
+//! a signal, or when nothing runs and no server has been there for too long; never before what its steps
+//! came to is written down.
 
 mod books;
+mod happenings;
+mod parting;
+mod reach;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use torc_core::engine::ActionCommand;
 use torc_core::ids::{AllocationId, WorkflowId};
 use torc_core::resources::NodeInventory;
@@ -25,18 +28,15 @@ use torc_core::wire::link::{Hello, ToServer, ToWorker};
 
 use crate::action_command::ActionProcess;
 use crate::journal;
-use crate::link::channel::{Channel, Ended, Sender, Settings};
-use crate::link::client::Client;
-use crate::state_dir::{Owner, StateDir};
-use books::Books;
+use crate::state_dir::StateDir;
+use books::{Begun, Books};
+use happenings::{Happening, Happenings};
+pub use parting::WindUp;
+use reach::{Link, Unreached, reach, say};
 
 /// The first pause between two attempts to reach the server; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often the end of the allocation is asked for: it can be extended.
-const ASK_END_EVERY: Duration = Duration::from_secs(60);
-/// How long the server has for its answer to a worker's first words.
-const WELCOME_WITHIN: Duration = Duration::from_secs(60);
 
 /// Asks when the allocation ends. `Err`: that is not known at the moment.
 pub type AskEnd = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, ()>> + Send + Sync>;
@@ -59,6 +59,8 @@ pub struct WorkerParts {
     pub executor: Arc<dyn Executor>,
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
+    /// How it comes to its end, done at the end of the work.
+    pub wind_up: WindUp,
     /// How the end is asked for again.
     pub ask_end: AskEnd,
     /// Turns true when this process is asked to end.
@@ -106,7 +108,7 @@ pub enum WorkerError {
     Executor(#[from] ExecutorError),
 }
 
-/// Works until there is nothing more to do. Whatever still runs then is ended by the executor's end.
+/// Works until there is nothing more to do. The executor has ended then.
 ///
 /// # Errors
 /// When it could not go on; the server learns it from the end of the allocation.
@@ -115,94 +117,131 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
     let failed = |source| WorkerError::Journal { path: path.clone(), source };
     let journal = journal::Journal::open(&path).map_err(failed)?;
     let (commands, command_ends) = mpsc::unbounded_channel();
+    let WorkerParts { reports, stop, ask_end, wind_up, .. } = parts;
     let mut worker = Worker {
         books: Books::new(journal),
+        happenings: Happenings::new(reports, command_ends, stop, ask_end),
+        me: Me {
+            dir: parts.dir,
+            workflow: parts.workflow,
+            allocation: parts.allocation,
+            handle: parts.handle,
+            nodes: parts.nodes,
+        },
         ends_at: parts.ends_at,
-        parts,
+        executor: parts.executor,
+        patience: parts.patience,
         commands,
-        command_ends,
+        unsaid: Vec::new(),
         alone_since: Instant::now(),
     };
-    loop {
-        let mut channel = worker.connect().await?;
-        match channel {
-            Connection::Made(ref mut channel) => {
-                if let Some(end) = worker.serve(channel).await? {
-                    return Ok(end);
-                }
-                worker.alone_since = Instant::now();
-            }
-            Connection::Stopped => return Ok(WorkerEnd::Stopped),
-        }
-    }
+    let mut link = None;
+    let ended = worker.go_on(&mut link).await;
+    worker.part(link, wind_up, &ended).await;
+    ended
 }
 
-type Link = Channel<ToWorker, ToServer>;
-
-enum Connection {
-    Made(Link),
-    /// Somebody asked this process to end meanwhile.
-    Stopped,
+/// Who this worker is.
+struct Me {
+    dir: StateDir,
+    workflow: WorkflowId,
+    allocation: AllocationId,
+    handle: AllocationHandle,
+    nodes: Vec<NodeInventory>,
 }
 
 struct Worker {
-    parts: WorkerParts,
+    me: Me,
     books: Books,
+    happenings: Happenings,
     ends_at: Option<Timestamp>,
+    executor: Arc<dyn Executor>,
+    patience: Duration,
+    /// Where the ends of commands go to.
     commands: mpsc::UnboundedSender<(ActionCommand, i32)>,
-    command_ends: mpsc::UnboundedReceiver<(ActionCommand, i32)>,
+    /// What happened since the first words of the attempt to connect that is under way.
+    unsaid: Vec<ToServer>,
     alone_since: Instant,
 }
 
 impl Worker {
-    /// Tries to reach the server until it is there. What happens to steps meanwhile is written down.
-    async fn connect(&mut self) -> Result<Connection, WorkerError> {
+    /// Works until there is a reason to end. The connection that there is then is left in `link`.
+    async fn go_on(&mut self, link: &mut Option<Link>) -> Result<WorkerEnd, WorkerError> {
+        loop {
+            *link = None;
+            let Some(made) = self.connect().await? else { return Ok(WorkerEnd::Stopped) };
+            if let Some(end) = self.serve(link.insert(made)).await? {
+                return Ok(end);
+            }
+            self.alone_since = Instant::now();
+        }
+    }
+
+    /// Tries to reach the server until it is there; `None`: somebody asked this process to end
+    /// meanwhile. What happens meanwhile is written down.
+    async fn connect(&mut self) -> Result<Option<Link>, WorkerError> {
         let mut pause = FIRST_PAUSE;
-        let mut stop = self.parts.stop.clone();
         loop {
             // All of it is in the first words.
-            self.books.take_unsaid();
-            let attempt = reach(self.parts.dir.clone(), self.hello());
-            tokio::pin!(attempt);
-            let failure = loop {
-                tokio::select! {
-                    outcome = &mut attempt => match outcome {
-                        Ok(channel) => return Ok(Connection::Made(channel)),
-                        Err(Unreached::Refused(reason)) => return Err(WorkerError::Refused(reason)),
-                        Err(Unreached::Unknown(reason)) => break reason,
-                    },
-                    Some(report) = self.parts.reports.recv() => self.note(&report),
-                    () = asked_to_end(&mut stop) => return Ok(Connection::Stopped),
+            self.unsaid.clear();
+            let attempt = reach(self.me.dir.clone(), self.hello());
+            let failure = match self.meanwhile(attempt).await {
+                None => return Ok(None),
+                Some(Ok((link, generation))) => {
+                    self.books.welcome(generation);
+                    return Ok(Some(link));
                 }
+                Some(Err(Unreached::Refused(reason))) => return Err(WorkerError::Refused(reason)),
+                Some(Err(Unreached::Unknown(reason))) => reason,
             };
             tracing::warn!(failure, "the server cannot be reached; tried again");
             let after = self.alone_since.elapsed();
-            if after >= self.parts.patience && self.books.is_idle() {
+            if after >= self.patience && self.books.is_idle() {
                 return Err(WorkerError::Alone { after, last: failure });
             }
-            if self.pass(pause).await {
-                return Ok(Connection::Stopped);
+            if self.meanwhile(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(None);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Lets time pass; whether somebody asked this process to end.
-    async fn pass(&mut self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        let mut stop = self.parts.stop.clone();
+    /// Does this while nobody is connected; `None`: somebody asked this process to end before.
+    async fn meanwhile<T>(&mut self, task: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(task);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return false,
-                Some(report) = self.parts.reports.recv() => self.note(&report),
-                () = asked_to_end(&mut stop) => return true,
+                done = &mut task => return Some(done),
+                happening = self.happenings.next() => match happening {
+                    Happening::AskedToEnd => return None,
+                    other => {
+                        let message = self.note(other);
+                        self.unsaid.extend(message);
+                    }
+                },
             }
         }
     }
 
-    fn note(&mut self, report: &StepEvent) {
-        if let Err(error) = self.books.note(report) {
-            tracing::error!(%error, "an end could not be written into the journal");
+    /// Takes note of what happened. What the server is to be told of it, if it is there.
+    fn note(&mut self, happening: Happening) -> Option<ToServer> {
+        match happening {
+            Happening::Reported(report) => {
+                if let Err(error) = self.books.note(&report) {
+                    tracing::error!(%error, "an end could not be written into the journal");
+                }
+                Some(ToServer::Report(report))
+            }
+            Happening::CommandEnded(command, code) => {
+                self.books.end_command(command, code);
+                Some(ToServer::CommandEnded(command, code))
+            }
+            Happening::EndKnown(ends_at) => {
+                let is_news = ends_at != self.ends_at;
+                self.ends_at = ends_at;
+                is_news.then_some(ToServer::EndMoved(ends_at))
+            }
+            Happening::AskedToEnd => None,
         }
     }
 
@@ -212,12 +251,12 @@ impl Worker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: nix::unistd::gethostname()
                 .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned()),
-            workflow: self.parts.workflow,
-            allocation: self.parts.allocation,
-            handle: self.parts.handle.clone(),
+            workflow: self.me.workflow,
+            allocation: self.me.allocation,
+            handle: self.me.handle.clone(),
             generation: self.books.generation(),
-            nodes: self.parts.nodes.clone(),
-            failed_nodes: self.books.failed_nodes(),
+            nodes: self.me.nodes.clone(),
+            node_states: self.books.node_states(),
             ends_at: self.ends_at,
             running: self.books.running(),
             ended: self.books.ended().to_vec(),
@@ -225,21 +264,16 @@ impl Worker {
     }
 
     /// Does what the server says until the connection ends (`None`) or the work does.
-    async fn serve(&mut self, channel: &mut Link) -> Result<Option<WorkerEnd>, WorkerError> {
-        let mut stop = self.parts.stop.clone();
-        let mut ticks = interval(ASK_END_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.reset();
+    async fn serve(&mut self, link: &mut Link) -> Result<Option<WorkerEnd>, WorkerError> {
         // What happened between the first words and here is not in them.
-        for report in self.books.take_unsaid() {
-            say(&channel.sender, &ToServer::Report(report));
+        for message in self.unsaid.drain(..) {
+            say(&link.sender, &message);
         }
         loop {
             tokio::select! {
-                order = channel.receiver.next() => match order {
+                order = link.receiver.next() => match order {
                     Ok(order) => {
-                        if let Some(end) = self.obey(order).await? {
-                            channel.sender.close("as told");
+                        if let Some(end) = self.obey(order, link).await? {
                             return Ok(Some(end));
                         }
                     }
@@ -248,104 +282,58 @@ impl Worker {
                         return Ok(None);
                     }
                 },
-                Some(report) = self.parts.reports.recv() => {
-                    self.note(&report);
-                    self.books.take_unsaid();
-                    say(&channel.sender, &ToServer::Report(report));
-                }
-                Some((command, code)) = self.command_ends.recv() => {
-                    self.books.end_command(command);
-                    say(&channel.sender, &ToServer::CommandEnded(command, code));
-                }
-                _ = ticks.tick() => {
-                    if let Ok(ends_at) = (self.parts.ask_end)().await
-                        && ends_at != self.ends_at
-                    {
-                        self.ends_at = ends_at;
-                        say(&channel.sender, &ToServer::EndMoved(ends_at));
+                happening = self.happenings.next() => {
+                    if happening == Happening::AskedToEnd {
+                        return Ok(Some(WorkerEnd::Stopped));
                     }
-                }
-                () = asked_to_end(&mut stop) => {
-                    channel.sender.close("the worker was asked to end");
-                    return Ok(Some(WorkerEnd::Stopped));
+                    if let Some(message) = self.note(happening) {
+                        say(&link.sender, &message);
+                    }
                 }
             }
         }
     }
 
-    async fn obey(&mut self, order: ToWorker) -> Result<Option<WorkerEnd>, WorkerError> {
+    async fn obey(
+        &mut self,
+        order: ToWorker,
+        link: &Link,
+    ) -> Result<Option<WorkerEnd>, WorkerError> {
         match order {
             ToWorker::Welcome { generation } => self.books.welcome(generation),
             ToWorker::Refused { reason } => return Err(WorkerError::Refused(reason)),
             ToWorker::Launch(step) => {
                 if self.books.launch(step.id) {
-                    self.parts.executor.launch(*step).await?;
+                    self.executor.launch(*step).await?;
                 }
             }
-            ToWorker::Signal(step, signal) => self.parts.executor.signal(step, signal).await?,
+            ToWorker::Signal(step, signal) => self.executor.signal(step, signal).await?,
             ToWorker::Acknowledged(steps) => {
                 if let Err(error) = self.books.acknowledge(&steps) {
                     tracing::warn!(%error, "the journal could not be shortened");
                 }
             }
             ToWorker::RunCommand { command, text, output, env, working_dir } => {
-                if self.books.begin_command(command) {
-                    let env = std::env::vars().chain(env).collect();
-                    let process = ActionProcess { text, env, working_dir, output };
-                    let ends = self.commands.clone();
-                    tokio::spawn(async move {
-                        let code = process.run().await;
-                        let _ = ends.send((command, code));
-                    });
+                match self.books.begin_command(command) {
+                    Begun::Now => {
+                        self.run(command, ActionProcess { text, env, working_dir, output })
+                    }
+                    Begun::Before => {}
+                    Begun::Ended(code) => say(&link.sender, &ToServer::CommandEnded(command, code)),
                 }
             }
             ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),
         }
         Ok(None)
     }
-}
-
-/// Returns when somebody asks this process to end.
-async fn asked_to_end(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody can ask any more.
-        std::future::pending::<()>().await;
+    fn run(&self, command: ActionCommand, process: ActionProcess) {
+        let ends = self.commands.clone();
+        tokio::spawn(async move {
+            let code = process.run_on_top().await;
+            let _ = ends.send((command, code));
+        });
     }
 }
 
-fn say(sender: &Sender<ToServer>, message: &ToServer) {
-    // A connection that has ended is noticed where it is read.
-    if let Err(error) = sender.send(message) {
-        tracing::debug!(%error, "a report will be made after the next connection");
-    }
-}
-
-/// Why there is no connection.
-enum Unreached {
-    /// The server is there, and will not have this worker.
-    Refused(String),
-    /// Nobody answered as a server does.
-    Unknown(String),
-}
-
-/// Connects to the server that the access file names now, and is taken in.
-async fn reach(dir: StateDir, hello: Hello) -> Result<Link, Unreached> {
-    let unknown = |reason: String| Unreached::Unknown(reason);
-    let owner = Owner::read(dir.path())
-        .ok_or_else(|| unknown(format!("no server owns {}", dir.path().display())))?;
-    let remote = owner.remote.clone().ok_or_else(|| unknown(format!("{owner} has no port")))?;
-    let client = Client::connect(&remote).await.map_err(|error| unknown(error.to_string()))?;
-    let settings = Settings::default();
-    let socket = client.websocket("/v1/worker", HeaderMap::new(), &settings).await;
-    let socket = socket.map_err(|error| unknown(error.to_string()))?;
-    let mut channel = Link::over(socket, settings);
-    say(&channel.sender, &ToServer::Hello(Box::new(hello)));
-    let answer = tokio::time::timeout(WELCOME_WITHIN, channel.receiver.next()).await;
-    match answer {
-        Ok(Ok(ToWorker::Welcome { .. })) => Ok(channel),
-        Ok(Ok(ToWorker::Refused { reason })) => Err(Unreached::Refused(reason)),
-        Ok(Ok(_)) => Err(unknown("it spoke out of turn".to_owned())),
-        Ok(Err(ended)) => Err(unknown(Ended::to_string(&ended))),
-        Err(_) => Err(unknown("it did not answer the worker's first words".to_owned())),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -264,3 +264,37 @@ fn closing_leaves_nothing_waiting() {
     assert_eq!(desk.books.deadline(), None);
     assert_eq!(desk.end(1, 137), ["conclude 1: Some(Cancelled)"]);
 }
+
+#[test]
+fn winding_up_asks_what_runs_to_end_and_starts_nothing() {
+    let mut desk = Desk::new(2, 40_000);
+    desk.launch(1);
+    desk.run(1, 1);
+    desk.launch(2);
+    desk.launch(3);
+    let effects = desk.books.wind_up(false, desk.now());
+    assert_eq!(render(&effects), ["3 Cancelled", "signal 15 to 1"]);
+    assert_eq!(desk.launch(4), ["4 Cancelled"]);
+    // What had no number yet is asked once it has one.
+    assert_eq!(desk.run(2, 2), ["2 started", "signal 15 to 2"]);
+    assert_eq!(desk.end(1, 0), ["conclude 1: Some(Cancelled)"]);
+    assert!(!desk.books.is_empty());
+    assert_eq!(desk.end(2, 0), ["conclude 2: Some(Cancelled)"]);
+    assert!(desk.books.is_empty());
+}
+
+#[test]
+fn winding_up_leaves_alone_what_slurm_has_asked_to_end() {
+    let mut desk = Desk::new(2, 40_000);
+    desk.launch(1);
+    desk.run(1, 1);
+    desk.launch(2);
+    let effects = desk.books.wind_up(true, desk.now());
+    assert_eq!(render(&effects), [""; 0]);
+    assert_eq!(desk.end(1, 0), ["conclude 1: None"]);
+    // It cannot have been asked, and would be tried again.
+    let line =
+        "srun: error: Unable to create step for job 4: Job/step already completing or completed";
+    desk.hear(2, line);
+    assert_eq!(desk.end(2, 1), ["conclude 2: Some(Cancelled)"]);
+}
