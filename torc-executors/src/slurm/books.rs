@@ -106,6 +106,8 @@ pub(super) struct Books {
     waiting: VecDeque<(Box<Step>, u32)>,
     delayed: Vec<Delayed>,
     running: HashMap<StepId, Running>,
+    /// When Slurm itself ends what still runs, before the allocation ends.
+    limit_at: Option<Instant>,
 }
 
 impl Books {
@@ -120,13 +122,21 @@ impl Books {
             waiting: VecDeque::new(),
             delayed: Vec::new(),
             running: HashMap::new(),
+            limit_at: None,
         }
+    }
+
+    /// Slurm itself ends what still runs then; steps are asked to end their lead before, whether a
+    /// server says so or not.
+    pub(super) fn end_steps_before(&mut self, limit_at: Option<Instant>) {
+        self.limit_at = limit_at;
     }
 
     /// When something is to be done next, unless something happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let delays = self.delayed.iter().map(|delayed| delayed.until);
-        delays.chain(self.running.values().filter_map(Running::deadline)).min()
+        let deadline = |running: &Running| running.deadline(self.limit_at);
+        delays.chain(self.running.values().filter_map(deadline)).min()
     }
 
     /// Takes a step over.
@@ -338,7 +348,7 @@ impl Books {
         let due: Vec<Delayed> = due;
         due.into_iter().rev().for_each(|one| self.waiting.push_front((one.step, one.tries)));
         for running in self.running.values_mut() {
-            if running.time_is_up_at().is_some_and(|time| time <= now.instant) {
+            if running.time_is_up_at(self.limit_at).is_some_and(|time| time <= now.instant) {
                 running.ask_to_end(Reason::TimeUp, false, now);
             }
             running.press(now, &mut effects);
@@ -354,14 +364,20 @@ impl Books {
 }
 
 impl Running {
-    /// When the step's own limit ends it.
-    fn time_is_up_at(&self) -> Option<Instant> {
-        let limit = self.step.limits.runtime.filter(|_| self.stop.is_none())?;
-        self.started_at?.checked_add(limit)
+    /// When the step is asked to end: by its own limit, or since Slurm will end all of them.
+    fn time_is_up_at(&self, limit_at: Option<Instant>) -> Option<Instant> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let limits = &self.step.limits;
+        let own = limits.runtime.and_then(|limit| self.started_at?.checked_add(limit));
+        let common = limit_at.and_then(|limit| limit.checked_sub(limits.termination_lead));
+        own.into_iter().chain(common).min()
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        self.stop.as_ref().and_then(Stop::deadline).or_else(|| self.time_is_up_at())
+    fn deadline(&self, limit_at: Option<Instant>) -> Option<Instant> {
+        let by_stop = self.stop.as_ref().and_then(Stop::deadline);
+        by_stop.or_else(|| self.time_is_up_at(limit_at))
     }
 
     fn ask_to_end(&mut self, reason: Reason, is_kill: bool, now: Now) {

@@ -203,18 +203,21 @@ impl SlurmExecutor {
         let custody = Custody::start(&setup, hostfiles, Arc::new(Hub(inputs.clone())))?;
         let (custody, taken) = (Arc::new(custody), Arc::new(Taken::default()));
         let parallel = usize::try_from(config.max_parallel_steps).unwrap_or(usize::MAX);
+        let terms = Terms {
+            launcher: SrunLauncher { program, dialect, time_limit: None, shared },
+            headroom: config.headroom,
+            ends_at,
+        };
+        let mut books = Books::new(parallel, most_steps);
+        books.end_steps_before(terms.limit_at());
         let service = Service::new(Parts {
             allocation: allocation.clone(),
             id: config.allocation,
             custody: Arc::clone(&custody),
             events,
             taken: Arc::clone(&taken),
-            terms: Terms {
-                launcher: SrunLauncher { program, dialect, time_limit: None, shared },
-                headroom: config.headroom,
-                ends_at,
-            },
-            books: Books::new(parallel, most_steps),
+            terms,
+            books,
             nodes: Nodes::new(nodes.iter().map(|node| node.name.to_string())),
             inventory,
         });

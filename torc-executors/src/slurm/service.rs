@@ -338,6 +338,7 @@ impl Service {
         self.look_at = time + pause;
         let before = self.terms.ends_at;
         self.terms.ends_at = job.ends_at;
+        self.books.end_steps_before(self.terms.limit_at());
         let by = match (before, job.ends_at) {
             (Some(before), Some(after)) if after > before => {
                 Duration::from_millis(after.0 - before.0)

@@ -2,7 +2,7 @@
 //!
 //! Knows the time, for Slurm's own limit of the step; otherwise it only writes down.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use torc_core::time::Timestamp;
@@ -42,6 +42,11 @@ impl Terms {
         step.env.insert("TORC_CPUS_PER_NODE".to_owned(), sights::cpus_list(step));
         self.launcher.time_limit = self.time_left();
         Ok((self.launcher.plan(step)?.argv, self.launcher.time_limit))
+    }
+
+    /// When Slurm itself ends what still runs.
+    pub(super) fn limit_at(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.time_left()?)
     }
 
     fn time_left(&self) -> Option<Duration> {

@@ -157,6 +157,21 @@ fn a_limit_of_the_step_counts_from_its_start() {
 }
 
 #[test]
+fn steps_are_asked_to_end_before_slurm_ends_them() {
+    let mut desk = Desk::new(9, 40_000);
+    desk.launch(1);
+    desk.run(1, 3);
+    desk.books.end_steps_before(Some(desk.zero + Duration::from_secs(100)));
+    desk.books.end_steps_before(Some(desk.zero + Duration::from_secs(200)));
+    assert_eq!(desk.wait(), ["signal 15 to 3"]);
+    assert_eq!(desk.second, 170, "by the lead of 30 s before");
+    assert_eq!(desk.signal(1, StepSignal::TimeUp), [""; 0], "the server says so, too");
+    assert_eq!(desk.wait(), ["signal 9 to 3"]);
+    assert_eq!(desk.second, 200);
+    assert_eq!(desk.end(1, 137), ["conclude 1: Some(TimeUp)"]);
+}
+
+#[test]
 fn slurms_own_limit_is_remembered_and_moves() {
     let mut desk = Desk::new(9, 40_000);
     desk.launch(1);
