@@ -148,6 +148,10 @@ impl Taken {
         self.lock().drain().collect()
     }
 
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn contains(&self, step: StepId) -> bool {
         self.lock().contains(&step)
     }
@@ -245,8 +249,9 @@ impl SlurmExecutor {
     /// [`StepSignal::Cancel`], unless Slurm takes the allocation away: then it has asked them itself, and
     /// kills them in its own time. Ends are reported as they come; nothing is launched any more.
     pub async fn wind_up(&self) {
-        let (standing, _) = self.allocation.standing(now()).await;
-        let is_asked = standing != Standing::Lives;
+        // Slurm may be slow to answer, and nobody need wait for that where nothing runs.
+        let is_asked =
+            self.taken.is_empty() || self.allocation.standing(now()).await.0 != Standing::Lives;
         // It has ended already otherwise.
         let _ = self.inputs.send(Input::WindUp { is_asked });
         self.ended().await;
