@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace};
+use torc_tests::{Cluster, ClusterPlace, number, text};
 
 /// A spec with one scheduler `cpu` of so many nodes and an action that asks for it.
 fn spec(nodes: u32, rest: &str) -> String {
@@ -14,14 +13,6 @@ actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, schedu
 execution_config: {{srun_termination_signal: TERM@5, sigkill_headroom_seconds: 10}}
 {rest}"
     )
-}
-
-fn text<'v>(value: &'v Value, field: &str) -> &'v str {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value[field].as_u64().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
 /// The largest number of attempts that ran at once on one node, and the nodes there were.
