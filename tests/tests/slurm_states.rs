@@ -202,3 +202,22 @@ fn a_served_workflow_tells_its_nodes_jobs_and_output() {
     submitted.wait().expect(0).says("1 completed");
     assert_eq!(place.place.json(&["nodes"]), Value::Array(Vec::new()), "they are given back");
 }
+
+#[test]
+fn a_server_takes_no_work_from_another_user() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&waiting(1, 1, 1));
+    let server = place.place.serve();
+    place.place.torc_of_another_user(&["submit", "w.yaml"]).expect(5).does_not_say("workflow 1");
+    let queue = cluster.slurm("squeue", &["--noheader"]).expect(0);
+    assert_eq!(queue.stdout, "");
+    place.place.write("go", "");
+    // The same spec is its owner's first workflow.
+    place.submit_and_wait().expect(0).says("workflow 1 submitted").says("1 completed");
+    for args in [&["status"][..], &["jobs"], &["logs", "j1"], &["allocations"], &["nodes"]] {
+        let ended = place.place.torc_of_another_user(args).expect(5);
+        ended.does_not_say("completed").does_not_say("j1");
+    }
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    server.wait().expect(0);
+}
