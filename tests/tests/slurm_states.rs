@@ -68,6 +68,36 @@ fn a_suspended_allocation_is_called_so_and_goes_on() {
 }
 
 #[test]
+fn a_waiting_allocation_has_slurms_reason() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&waiting(1, 1, 4));
+    let others = ["--parsable", "--nodes=4", "--exclusive", "--output=/dev/null"];
+    let other = cluster.slurm("sbatch", &[&others[..], &["--wrap=sleep 600"]].concat()).expect(0);
+    let submitted = place.start_and_wait();
+    let until_it_waits_for = |reason: &str| {
+        place.until(&format!("an allocation that waits for {reason}"), || {
+            // At first nobody knows the workflow.
+            let told = place.place.torc(&["allocations", "--format", "json"]);
+            let told: Value = serde_json::from_str(&told.stdout).ok()?;
+            let is_so = |one: &Value| is_observed(one, "pending") && one["reason"] == reason;
+            told.get(0).filter(|one| is_so(one)).cloned()
+        })
+    };
+    let waits = until_it_waits_for("Resources");
+    assert_eq!((&waits["stage"], &waits["granted_at"]), (&Value::from("submitted"), &Value::Null));
+    let job = text(&waits, "handle");
+    cluster.slurm("scontrol", &["hold", job]).expect(0);
+    until_it_waits_for("JobHeldAdmin");
+    place.place.torc(&["allocations"]).expect(0).says("pending").says("JobHeldAdmin");
+    place.place.torc(&["explain", "j1"]).expect(0).says("is pending").says("JobHeldAdmin");
+    cluster.slurm("scontrol", &["release", job]).expect(0);
+    cluster.slurm("scancel", &[other.stdout.trim()]).expect(0);
+    place.until_running(1);
+    place.place.write("go", "");
+    submitted.wait().expect(0).says("1 completed");
+}
+
+#[test]
 fn an_allocation_is_never_requeued() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&waiting(2, 1, 2));
