@@ -8,12 +8,14 @@ mod cluster;
 mod fifo;
 mod place;
 mod process;
+mod progress;
 mod random;
 
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use fifo::Fifo;
 pub use place::Place;
 pub use process::{Ended, Started};
+pub use progress::{DeadNode, allocated, nodes, number, outcome, processes, text};
 pub use random::Random;
 
 use std::io::Write;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use torc_tests::{Ended, Place, Started, not_run_here, torc};
+use torc_tests::{Ended, Place, Started, not_run_here};
 
 #[test]
 fn a_server_begins_answers_and_ends_when_told() {
@@ -72,20 +72,22 @@ fn what_a_server_keeps_is_its_users_alone() {
 }
 
 fn another_user_gets_nothing(place: &Place) {
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    place.write("w.yaml", "name: w\njobs: [{name: a, command: 'touch /tmp/never'}]");
-    // The program may lie where others cannot reach it.
-    let program = place.join("torc");
-    fs::copy(torc(), &program).expect("it is copied");
-    for args in [&["status"][..], &["cancel"], &["serve", "--stop"], &["serve", "--takeover"]] {
-        let mut command = Command::new("setpriv");
-        place.prepare(&mut command);
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(args);
-        let ended = Started::start(command).wait();
+    place.write("w.yaml", "name: w\njobs: [{name: a, command: 'touch never'}]");
+    for args in [
+        &["status"][..],
+        &["cancel"],
+        &["submit", "w.yaml", "--account", "a"],
+        &["run", "w.yaml"],
+        &["serve", "--stop"],
+        &["serve", "--takeover"],
+    ] {
+        let ended = place.torc_of_another_user(args);
         assert!(ended.code != Some(0) || args == ["serve", "--stop"], "{args:?}: {ended:?}");
-        ended.does_not_say("has ended");
+        ended.does_not_say("has ended").does_not_say("workflow 1");
     }
     place.torc(&["doctor"]).says("answers");
+    place.torc(&["status"]).expect(2).says("there is no torc state");
+    assert!(!place.join("never").exists(), "nothing was run");
 }
 
 #[test]

@@ -1,42 +1,10 @@
 //! What goes wrong on a real Slurm costs what it must, and nothing else.
 
 use std::fs;
-use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace};
-
-fn handle(allocation: &Value) -> String {
-    allocation["handle"].as_str().expect("Slurm has it").to_owned()
-}
-
-fn outcome(attempt: &Value) -> &str {
-    attempt["outcome"]["outcome"].as_str().unwrap_or("none")
-}
-
-/// Waits until so many jobs run.
-fn until_running(place: &ClusterPlace<'_>, count: u64) {
-    until_counted(place, count, 0);
-}
-
-/// Waits until so many jobs run, and so many are completed.
-fn until_counted(place: &ClusterPlace<'_>, running: u64, completed: u64) {
-    place.until("the start of the jobs", || {
-        let status = place.place.torc(&["status", "--format", "json"]);
-        // At first nobody knows the workflow.
-        let report: Value = serde_json::from_str(&status.stdout).ok()?;
-        let is = |status: &str, count| report["counts"][status].as_u64() == Some(count);
-        (is("running", running) && is("completed", completed)).then_some(())
-    });
-}
-
-/// A signal for the worker of an allocation, wherever it runs: all nodes are this machine.
-fn signal_worker(place: &ClusterPlace<'_>, signal: &str, allocation: u32) {
-    let dir = place.place.join("torc_output");
-    let wanted = format!("--output-dir {} --workflow 1 --allocation {allocation} ", dir.display());
-    let sent = Command::new("pkill").args([&format!("-{signal}"), "-f", "--", &wanted]).status();
-    assert!(sent.expect("pkill starts").success(), "the worker was there");
-}
+use torc_tests::{Cluster, ClusterPlace, nodes, outcome, text};
 
 fn held(allocations: u32, nodes: u32, jobs: &str) -> String {
     format!(
@@ -68,7 +36,7 @@ fn end_one_of_four(
 ) -> [String; 2] {
     let place = cluster.place(&held(4, 1, EIGHT));
     let waiting = place.start_and_wait();
-    until_running(&place, 4);
+    place.until_running(4);
     end(&place, &place.allocations());
     let cause = place.until("the end of an allocation", || {
         let allocations = place.allocations();
@@ -88,7 +56,7 @@ fn end_one_of_four(
 fn a_cancelled_allocation_gives_its_jobs_to_the_others() {
     let Some(cluster) = Cluster::acquire() else { return };
     let said = end_one_of_four(&cluster, |_, allocations| {
-        cluster.slurm("scancel", &[&handle(&allocations[1])]).expect(0);
+        cluster.slurm("scancel", &[text(&allocations[1], "handle")]).expect(0);
     });
     assert_eq!(said, ["lost", "cancelled"]);
 }
@@ -104,7 +72,7 @@ fn a_job_that_ends_well_when_its_allocation_is_cancelled_has_ended_well() {
     let waiting = place.start_and_wait();
     let are_ready = || place.place.join("ready1").exists() && place.place.join("ready2").exists();
     place.until("the start of both", || are_ready().then_some(()));
-    cluster.slurm("scancel", &[&handle(&place.allocations()[0])]).expect(0);
+    cluster.slurm("scancel", &[text(&place.allocations()[0], "handle")]).expect(0);
     waiting.wait().expect(1).says("1 completed").says("1 ready");
     let attempts = place.place.results();
     let ends: Vec<(&str, &str)> = attempts
@@ -132,8 +100,8 @@ fn an_allocation_that_times_out_gives_its_jobs_to_the_others() {
     let Some(cluster) = Cluster::acquire() else { return };
     let said = end_one_of_four(&cluster, |place, allocations| {
         // A worker that works would have ended its job before.
-        signal_worker(place, "STOP", 1);
-        let job = format!("JobId={}", handle(&allocations[0]));
+        place.signal_worker(Signal::SIGSTOP, 1);
+        let job = format!("JobId={}", text(&allocations[0], "handle"));
         cluster.slurm("scontrol", &["update", &job, "EndTime=now+3"]).expect(0);
     });
     assert_eq!(said, ["lost", "timed_out"]);
@@ -145,15 +113,13 @@ fn one_large_allocation_that_is_cancelled_loses_only_what_ran() {
     let quick = EIGHT.replace("until", "test ${TORC_JOB_NAME#j} -le 4 || until");
     let place = cluster.place(&held(1, 4, &quick));
     let waiting = place.start_and_wait();
-    until_counted(&place, 4, 4);
-    cluster.slurm("scancel", &[&handle(&place.allocations()[0])]).expect(0);
+    place.until_counted(4, 4);
+    cluster.slurm("scancel", &[text(&place.allocations()[0], "handle")]).expect(0);
     waiting.wait().expect(1).says("4 ready");
     place.place.torc(&["explain", "j5"]).expect(0).says("`torc restart` asks for nodes again");
     place.place.write("go", "");
     place.place.torc(&["restart"]).expect(0);
-    place.until("the end of the workflow", || {
-        (place.place.json(&["status"])["state"] == "ended").then_some(())
-    });
+    place.until_over();
     let attempts = place.place.results();
     let count = |wanted| attempts.iter().filter(|one| outcome(one) == wanted).count();
     assert_eq!((count("exited"), count("lost")), (8, 4), "{attempts:?}");
@@ -167,28 +133,27 @@ fn a_dead_node_takes_what_runs_on_it_and_the_rest_goes_on() {
 - {name: wide, command: 'until test -e go; do sleep 0.2; done', resource_requirements: wide, priority: 1}";
     let place = cluster.place(&held(1, 4, jobs));
     let waiting = place.start_and_wait();
-    until_running(&place, 3);
+    place.until_running(3);
     let wide = place.place.attempts("wide")[0].clone();
     // Not the first node of the allocation: losing that ends it.
-    let victim = wide["nodes"][1].as_str().expect("a name").to_owned();
+    let victim = nodes(&wide)[1];
     let first = place.allocations()[0]["nodes"][0]["name"].as_str().expect("a name").to_owned();
     assert_ne!(victim, first);
-    cluster.script("fail-node", &[&victim]);
+    let dead = cluster.fail_node(victim, false);
     let down = place.until("the node's failure to be seen", || {
         let nodes = place.place.json(&["nodes"]);
         let down = nodes.as_array()?.iter().find(|node| node["state"] == "down")?.clone();
         Some(down)
     });
-    assert_eq!(down["name"], victim.as_str());
+    assert_eq!(down["name"], victim);
     place.place.write("go", "");
     let ended = waiting.wait();
-    cluster.script("revive-node", &[&victim]);
+    drop(dead);
     ended.expect(0).says("3 completed");
     let attempts = place.place.attempts("wide");
     assert_eq!(attempts.len(), 2, "{attempts:?}");
     assert_eq!(outcome(&attempts[0]), "node_failed");
-    let again = attempts[1]["nodes"].as_array().expect("a list");
-    assert!(!again.iter().any(|node| *node == victim.as_str()), "it is not used again");
+    assert!(!nodes(&attempts[1]).contains(&victim), "it is not used again");
     assert_eq!(place.place.attempts("j1").len(), 1, "the others went on");
 }
 
@@ -197,7 +162,7 @@ fn a_killed_server_takes_its_worker_back() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&held(1, 4, EIGHT));
     place.submit();
-    until_running(&place, 4);
+    place.until_running(4);
     place.kill_server();
     place.place.write("go", "");
     // What runs ends while nobody is there.
@@ -207,10 +172,7 @@ fn a_killed_server_takes_its_worker_back() {
         (lines == 4).then_some(())
     });
     let serving = place.place.serve();
-    place.until("the end of the workflow", || {
-        let report = place.place.json(&["status"]);
-        (report["state"] == "ended").then_some(())
-    });
+    place.until_over();
     let mut ran = place.place.lines("ran");
     ran.sort();
     assert_eq!(ran, ["j1", "j2", "j3", "j4", "j5", "j6", "j7", "j8"], "each ran once");
@@ -223,8 +185,8 @@ fn a_killed_worker_ends_its_allocation_and_its_jobs_go_back() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&held(2, 1, EIGHT));
     let waiting = place.start_and_wait();
-    until_running(&place, 2);
-    signal_worker(&place, "KILL", 1);
+    place.until_running(2);
+    place.signal_worker(Signal::SIGKILL, 1);
     place.until("the end of its allocation", || {
         (place.allocations()[0]["stage"] == "ended").then_some(())
     });
@@ -239,15 +201,12 @@ fn a_server_and_a_worker_killed_at_once_lose_nothing() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&held(2, 1, EIGHT));
     place.submit();
-    until_running(&place, 2);
+    place.until_running(2);
     place.kill_server();
-    signal_worker(&place, "KILL", 1);
+    place.signal_worker(Signal::SIGKILL, 1);
     place.place.write("go", "");
     let serving = place.place.serve();
-    place.until("the end of the workflow", || {
-        let report = place.place.json(&["status"]);
-        (report["state"] == "ended").then_some(())
-    });
+    place.until_over();
     let attempts = place.place.results();
     let count = |wanted| attempts.iter().filter(|one| outcome(one) == wanted).count();
     assert_eq!((count("exited"), count("lost")), (8, 1), "{attempts:?}");
@@ -261,15 +220,13 @@ fn detaching_leaves_the_run_alone_and_cancel_ends_it() {
     let place = cluster.place(&held(1, 1, EIGHT));
     let mut waiting = place.start_and_wait();
     waiting.wait_until_it_says("1 running");
-    waiting.signal(nix::sys::signal::Signal::SIGINT);
+    waiting.signal(Signal::SIGINT);
     waiting.wait().expect(130).says("detached");
     assert_eq!(place.place.json(&["status"])["state"], "running");
     let report = place.place.json(&["cancel"]);
     assert_eq!((report["canceled"].as_u64(), report["signaled"].as_u64()), (Some(7), Some(1)));
-    place.until("the end of the workflow", || {
-        (place.place.json(&["status"])["state"] == "ended").then_some(())
-    });
-    let job = handle(&place.allocations()[0]);
+    place.until_over();
+    let job = text(&place.allocations()[0], "handle").to_owned();
     place.until("the end of the allocation", || {
         let squeue = cluster.slurm("squeue", &["--noheader", "--jobs", &job]);
         squeue.stdout.trim().is_empty().then_some(())
@@ -285,7 +242,7 @@ fn explanations_name_what_stands_in_the_way() {
 - {name: last, command: 'true', resource_requirements: whole, depends_on: [wide]}";
     let place = cluster.place(&held(1, 4, jobs));
     let waiting = place.start_and_wait();
-    until_running(&place, 3);
+    place.until_running(3);
     let wide = place.place.torc(&["explain", "wide"]).expect(0);
     wide.says("it waits for 1 more idle nodes").says("planned start in").says("held for it");
     wide.says("allocation 1").says("is active");

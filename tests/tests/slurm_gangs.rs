@@ -4,16 +4,9 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace, checkout, not_run_here};
-
-fn nodes(attempt: &Value) -> Vec<&str> {
-    let nodes = attempt["nodes"].as_array().expect("a list");
-    nodes.iter().map(|node| node.as_str().expect("a name")).collect()
-}
-
-fn moment(attempt: &Value, field: &str) -> u64 {
-    attempt[field].as_u64().unwrap_or_else(|| panic!("no {field} in {attempt}"))
-}
+use torc_tests::{
+    Cluster, ClusterPlace, allocated, checkout, nodes, not_run_here, number, outcome, processes,
+};
 
 /// Compiles the MPI program into the place.
 fn compile(place: &ClusterPlace<'_>) {
@@ -134,17 +127,17 @@ jobs:
     place.submit_and_wait().expect(0).says("62 completed");
     let attempts = place.place.results();
     let wide = attempts.iter().find(|attempt| attempt["job"] == "wide").expect("it ran");
-    let (from, to) = (moment(wide, "started_at"), moment(wide, "ended_at"));
+    let (from, to) = (number(wide, "started_at"), number(wide, "ended_at"));
     let mine = nodes(wide);
     let during = |attempt: &&Value| {
         attempt["job"] != "wide"
-            && moment(attempt, "started_at") < to
-            && moment(attempt, "ended_at") > from
+            && number(attempt, "started_at") < to
+            && number(attempt, "ended_at") > from
     };
     let beside: Vec<&Value> = attempts.iter().filter(during).collect();
     assert!(beside.iter().all(|attempt| !mine.contains(&nodes(attempt)[0])), "it is alone");
     assert!(!beside.is_empty(), "the other nodes keep working");
-    let after = |attempt: &&Value| moment(attempt, "started_at") >= to;
+    let after = |attempt: &&Value| number(attempt, "started_at") >= to;
     let after = attempts.iter().filter(after).count();
     assert!(after >= 10, "it did not wait for all small jobs: {after} came after it");
 }
@@ -179,9 +172,99 @@ depends_on_regexes: ['^prep']}",
         .results()
         .iter()
         .filter(|attempt| attempt["job"] != "train")
-        .map(|attempt| moment(attempt, "ended_at"))
+        .map(|attempt| number(attempt, "ended_at"))
         .max()
         .expect("they ran");
-    assert!(moment(&allocations[1], "requested_at") >= last_prep, "not before its jobs were ready");
+    assert!(number(&allocations[1], "requested_at") >= last_prep, "not before its jobs were ready");
     assert_eq!(nodes(&place.place.attempts("train")[0]).len(), 4);
+}
+
+/// The planned start holds with the runtimes that are declared, and jobs that keep them let it be kept.
+#[test]
+fn a_gang_starts_by_its_planned_start() {
+    const RUNTIME: u64 = 6_000;
+    /// From a decision to the first process on a busy machine.
+    const SLACK: u64 = 2_000;
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:20:00'}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+resource_requirements:
+- {name: small, num_cpus: 4, memory: 1g, runtime: PT6S}
+- {name: wide, num_cpus: 8, num_nodes: 3, memory: 1g, runtime: PT8S}
+jobs:
+- {name: 's{i:02d}', command: 'sleep 4', resource_requirements: small, parameters: {i: '1:32'}}
+- {name: seed, command: 'until test -e go; do sleep 0.1; done', resource_requirements: small, priority: 1}
+- {name: wide, command: 'true', resource_requirements: wide, depends_on: [seed]}",
+    );
+    let submitted = place.start_and_wait();
+    place.until("all nodes at work", || {
+        let status = place.place.torc(&["status", "--format", "json"]);
+        let report: Value = serde_json::from_str(&status.stdout).ok()?;
+        (report["counts"]["running"] == 8).then_some(())
+    });
+    place.place.write("go", "");
+    let planned = place.until("the planned start", || {
+        let report = place.place.json(&["status"]);
+        // Before it is ready, another job has one.
+        let planned = report["planned"].as_array()?.iter().find(|one| one["job"] == "wide")?;
+        Some(planned.clone())
+    });
+    let told = place.place.json(&["explain", "wide"]);
+    assert!(number(&told["planned"], "at") <= number(&planned, "at"), "{told}");
+    place.place.torc(&["explain", "wide"]).expect(0).says("planned start in");
+    submitted.wait().expect(0).says("34 completed");
+    let attempts = place.place.results();
+    let of = |job: &str| attempts.iter().find(|one| one["job"] == job).expect("it ran");
+    let (ready, dispatched) = (number(of("seed"), "ended_at"), number(of("wide"), "dispatched_at"));
+    let started = number(of("wide"), "started_at");
+    assert!(dispatched <= number(&planned, "at"), "promised {planned}, came at {dispatched}");
+    let running = attempts
+        .iter()
+        .filter(|one| number(one, "dispatched_at") <= ready && number(one, "ended_at") > ready);
+    let expected_ends = running.map(|one| number(one, "dispatched_at") + RUNTIME);
+    let last = expected_ends.max().expect("the nodes were at work");
+    assert!(started <= last + SLACK, "{started} is after {last}, when all of them should be done");
+    let after = attempts.iter().filter(|one| number(one, "started_at") > started).count();
+    assert!(after >= 4, "small jobs were still waiting: {after}");
+}
+
+#[test]
+fn what_is_left_of_a_gang_ends_before_it_runs_again() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // Each rank has a child that names its attempt; before it starts one, it looks for those of the first.
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:10:00'}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+resource_requirements: [{name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5M}]
+jobs:
+- name: wide
+  resource_requirements: wide
+  command: |
+    pgrep -f rank_[1]_of_$TORC_OUTPUT_DIR > left_before_$TORC_ATTEMPT_ID.$SLURM_PROCID
+    bash -c 'until test -e go; do sleep 0.1; done' rank_${TORC_ATTEMPT_ID}_of_$TORC_OUTPUT_DIR",
+    );
+    let submitted = place.start_and_wait();
+    place.until_running(1);
+    let ranks_of = |attempt: u32| {
+        let dir = place.place.join("torc_output");
+        processes(&format!("rank_{attempt}_of_{}$", dir.display())).len()
+    };
+    place.until("both ranks", || (ranks_of(1) == 2).then_some(()));
+    let first = place.place.attempts("wide")[0].clone();
+    let victim = nodes(&first)[1];
+    assert_ne!(victim, allocated(&place.allocations()[0])[0], "losing that ends all");
+    let _dead = cluster.fail_node(victim, true);
+    place.until("the second attempt", || (ranks_of(2) == 2).then_some(()));
+    assert_eq!(ranks_of(1), 0);
+    place.place.write("go", "");
+    submitted.wait().expect(0).says("1 completed");
+    for rank in 0..2 {
+        assert_eq!(place.place.read(&format!("left_before_2.{rank}")), "", "at its start");
+    }
+    let attempts = place.place.attempts("wide");
+    assert_eq!(attempts.iter().map(outcome).collect::<Vec<_>>(), ["node_failed", "exited"]);
+    assert!(!nodes(&attempts[1]).contains(&victim), "{attempts:?}");
 }

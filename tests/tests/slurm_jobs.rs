@@ -1,9 +1,9 @@
 //! Workflows on a real Slurm: jobs on nodes as their authors expect.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
-use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace};
+use torc_tests::{Cluster, ClusterPlace, number, text};
 
 /// A spec with one scheduler `cpu` of so many nodes and an action that asks for it.
 fn spec(nodes: u32, rest: &str) -> String {
@@ -16,19 +16,11 @@ execution_config: {{srun_termination_signal: TERM@5, sigkill_headroom_seconds: 1
     )
 }
 
-fn text<'v>(value: &'v Value, field: &str) -> &'v str {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value[field].as_u64().unwrap_or_else(|| panic!("no {field} in {value}"))
-}
-
-/// The largest number of attempts that ran at once on one node, and the nodes there were.
+/// The largest number of attempts that were placed on one node at once, and the nodes there were.
 fn at_once(place: &ClusterPlace<'_>) -> (usize, usize) {
     let mut by_node: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
     for attempt in place.place.results() {
-        let span = (number(&attempt, "started_at"), number(&attempt, "ended_at"));
+        let span = (number(&attempt, "dispatched_at"), number(&attempt, "ended_at"));
         for node in attempt["nodes"].as_array().expect("a list") {
             by_node.entry(node.as_str().expect("a name").to_owned()).or_default().push(span);
         }
@@ -57,6 +49,8 @@ resource_requirements: whole, parameters: {i: '1:100'}}",
         let output = std::fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
         let node = attempt["nodes"][0].as_str().expect("a node");
         assert_eq!(output.trim(), format!("{node} 8 {node}"), "{attempt}");
+        let in_srun = number(&attempt, "started_at") - number(&attempt, "dispatched_at");
+        assert!(in_srun < 2_000, "it was placed, and then waited inside srun: {attempt}");
     }
     let job = text(&place.allocations()[0], "handle").to_owned();
     let steps = cluster.accounting(&job, "JobName,State,NodeList,NNodes");
@@ -75,6 +69,19 @@ jobs:
 - {name: 'j{i}', command: 'sleep 0.3', resource_requirements: five, parameters: {i: '1:20'}}",
     ));
     place.submit_and_wait().expect(0).says("20 completed");
+    assert_eq!(at_once(&place), (1, 2), "sums over nodes would start three");
+}
+
+#[test]
+fn jobs_of_20_gb_on_nodes_of_32_run_one_at_a_time_a_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        2,
+        "resource_requirements: [{name: large, num_cpus: 1, memory: 20g, runtime: PT1M}]
+jobs:
+- {name: 'j{i}', command: 'sleep 0.3', resource_requirements: large, parameters: {i: '1:12'}}",
+    ));
+    place.submit_and_wait().expect(0).says("12 completed");
     assert_eq!(at_once(&place), (1, 2), "sums over nodes would start three");
 }
 
@@ -141,28 +148,83 @@ jobs:
     assert_eq!(at_once(&place), (8, 1), "8 cores of two threads each");
 }
 
-#[test]
-fn a_poisoned_environment_reaches_jobs_and_disturbs_nothing() {
-    let Some(cluster) = Cluster::acquire() else { return };
-    let place = cluster.place(&spec(
-        2,
-        "env: {SLURM_MEM_PER_CPU: '1', SLURM_TRES_PER_TASK: 'cpu:7', SLURM_CPU_BIND: 'quiet,mask_cpu:0x1', \
-SLURM_NTASKS: '13', MINE: 'stays'}
+/// Variables that srun takes for options.
+const POISON: [(&str, &str); 4] = [
+    ("SLURM_MEM_PER_CPU", "1"),
+    ("SLURM_TRES_PER_TASK", "cpu:7"),
+    ("SLURM_CPU_BIND", "quiet,mask_cpu:0x1"),
+    ("SLURM_NTASKS", "13"),
+];
+
+/// What a job on one node and the ranks of one on two see of these.
+fn seen(place: &ClusterPlace<'_>) -> (String, Vec<String>) {
+    place.place.set_env(POISON.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    place.submit_and_wait().expect(0).says("2 completed");
+    let wide = place.place.output("wf1_j2_r1_a1.o");
+    let mut ranks: Vec<String> = wide.lines().map(str::to_owned).collect();
+    ranks.sort();
+    (place.place.output("wf1_j1_r1_a1.o").trim().to_owned(), ranks)
+}
+
+/// One job of each kind, which say what they see.
+const WITNESSES: &str = "
 resource_requirements:
 - {name: one, num_cpus: 3, memory: 100m, runtime: PT1M}
 - {name: wide, num_cpus: 8, num_nodes: 2, memory: 100m, runtime: PT1M}
 jobs:
-- {name: one, command: 'echo $MINE $SLURM_CPUS_ON_NODE', resource_requirements: one}
-- {name: wide, command: 'echo $MINE $SLURM_PROCID', resource_requirements: wide}",
-    ));
-    let poison = ["SLURM_MEM_PER_CPU", "SLURM_TRES_PER_TASK", "SLURM_CPU_BIND", "SLURM_NTASKS"];
-    place.place.set_env(poison.map(|name| (name.to_owned(), "1".to_owned())));
-    place.submit_and_wait().expect(0).says("2 completed");
-    assert_eq!(place.place.output("wf1_j1_r1_a1.o").trim(), "stays 3");
-    let mut ranks: Vec<String> =
-        place.place.output("wf1_j2_r1_a1.o").lines().map(str::to_owned).collect();
-    ranks.sort();
-    assert_eq!(ranks, ["stays 0", "stays 1"]);
+- {name: one, command: &said 'echo $SLURM_PROCID $SLURM_CPUS_ON_NODE ${SLURM_MEM_PER_CPU-} \
+${SLURM_TRES_PER_TASK-} ${SLURM_CPU_BIND-} ${SLURM_NTASKS-}', resource_requirements: one}
+- {name: wide, command: *said, resource_requirements: wide}";
+
+#[test]
+fn a_poisoned_environment_of_the_spec_reaches_jobs_and_disturbs_nothing() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let env = POISON.map(|(name, value)| format!("{name}: '{value}'")).join(", ");
+    let place = cluster.place(&spec(2, &format!("env: {{{env}}}{WITNESSES}")));
+    let (one, ranks) = seen(&place);
+    let own = POISON.map(|(_, value)| value).join(" ");
+    assert_eq!(one, format!("0 3 {own}"));
+    assert_eq!(ranks, [format!("0 8 {own}"), format!("1 8 {own}")]);
+}
+
+#[test]
+fn a_poisoned_environment_of_the_submission_reaches_no_job() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(2, WITNESSES));
+    let (one, ranks) = seen(&place);
+    // The rest is what Slurm says of the step.
+    assert_eq!(one, "0 3 quiet,none 1");
+    assert_eq!(ranks, ["0 8 quiet,none 2", "1 8 quiet,none 2"]);
+}
+
+/// Nothing here can bind, since the nodes claim more CPUs than the machine has; what srun was asked can
+/// be seen, and that jobs that are not to be bound are not.
+#[test]
+fn jobs_are_bound_to_cpus_as_configured() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let asked = |is_enabled: bool| {
+        let place = cluster.place(
+            &spec(
+                1,
+                "resource_requirements:
+- {name: one, num_cpus: 1, memory: 10m, runtime: PT1M}
+- {name: own, num_cpus: 1, memory: 10m, runtime: PT1M, cpu_bind: rank}
+jobs:
+- {name: usual, command: 'nproc; echo ${SLURM_CPU_BIND_TYPE-nothing}', resource_requirements: one}
+- {name: own, command: 'nproc; echo $SLURM_CPU_BIND_TYPE', resource_requirements: own}",
+            )
+            .replace(
+                "execution_config: {",
+                &format!("execution_config: {{enable_cpu_bind: {is_enabled}, "),
+            ),
+        );
+        place.submit_and_wait().expect(0).says("2 completed");
+        [1, 2].map(|job| place.place.output(&format!("wf1_j{job}_r1_a1.o")))
+    };
+    let all = Command::new("nproc").output().expect("nproc starts").stdout;
+    let all = String::from_utf8(all).expect("a number");
+    assert_eq!(asked(false), [format!("{all}none\n"), format!("{all}rank\n")]);
+    assert_eq!(asked(true), [format!("{all}nothing\n"), format!("{all}rank\n")]);
 }
 
 #[test]

@@ -1,0 +1,68 @@
+//! Workflows that ask Slurm for nothing themselves, planned and run on a real Slurm.
+
+use serde_json::Value;
+use torc_tests::{Cluster, ClusterPlace, RUN_PATIENCE, Started, nodes, number, text};
+
+/// Jobs on a part of a node each, and then one on two nodes.
+const STUDY: &str = "name: study
+resource_requirements:
+- {name: part, num_cpus: 4, memory: 2g, runtime: PT10M}
+- {name: pair, num_nodes: 2, num_cpus: 8, memory: 2g, runtime: PT12M}
+jobs:
+- {name: 'part{i}', command: 'true', parameters: {i: '1:4'}, resource_requirements: part}
+- {name: pair, command: 'echo $SLURM_JOB_NUM_NODES', resource_requirements: pair, depends_on_regexes: ['^part']}";
+
+/// The numbers of nodes that a plan tells, a stage each: `1. stage_1: 2 nodes of `main` for 00:50:00`.
+fn planned_widths(plan: &str) -> Vec<u64> {
+    let stages = plan.lines().filter_map(|line| line.split_once(". stage_"));
+    let width = |(_, stage): (&str, &str)| stage.split_whitespace().nth(1)?.parse().ok();
+    stages.map(|stage| width(stage).unwrap_or_else(|| panic!("no width in {stage:?}"))).collect()
+}
+
+/// The study is completed, each job in an allocation that is as wide as was planned for it.
+#[track_caller]
+fn check_ran_as_planned(place: &ClusterPlace<'_>, planned: &[u64]) {
+    let allocations = place.allocations();
+    let widths: Vec<u64> = allocations.iter().map(|one| number(one, "num_nodes")).collect();
+    assert_eq!(widths, planned, "{allocations:?}");
+    let handle = |allocation: &Value| text(allocation, "handle").to_owned();
+    for (allocation, width) in allocations.iter().zip(&widths) {
+        let job = handle(allocation);
+        let granted = place.cluster.accounting(&job, "NNodes");
+        assert_eq!(granted[0][0], width.to_string(), "what Slurm gave: {granted:?}");
+    }
+    let attempts = place.place.results();
+    assert_eq!(attempts.len(), 5, "{attempts:?}");
+    for attempt in attempts {
+        let width = if attempt["job"] == "pair" { 2 } else { 1 };
+        assert_eq!(nodes(&attempt).len(), width, "{attempt}");
+    }
+    let pair = &place.place.attempts("pair")[0];
+    let output = std::fs::read_to_string(text(pair, "stdout")).expect("it has output");
+    assert_eq!(output, "2\n2\n", "a rank on each node");
+}
+
+#[test]
+fn a_study_that_asks_for_nothing_is_planned_and_runs() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(STUDY);
+    let submit = ["submit", "w.yaml", "--account", "science", "--wait"];
+    let ended = Started::start_for(place.place.command(&submit), RUN_PATIENCE).wait().expect(0);
+    ended.says("on_jobs_ready").says("5 completed");
+    let planned = planned_widths(&ended.stderr);
+    assert_eq!(planned.last(), Some(&2), "the pair has a stage of two nodes: {planned:?}");
+    check_ran_as_planned(&place, &planned);
+}
+
+#[test]
+fn a_generated_spec_is_the_same_plan_and_runs() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(STUDY);
+    let generated =
+        place.place.torc(&["slurm", "generate", "w.yaml", "--account", "science"]).expect(0);
+    let planned = planned_widths(&generated.stderr);
+    assert_eq!(planned.last(), Some(&2), "the pair has a stage of two nodes: {planned:?}");
+    place.place.write("w.yaml", &generated.stdout);
+    place.submit_and_wait().expect(0).says("5 completed");
+    check_ran_as_planned(&place, &planned);
+}
