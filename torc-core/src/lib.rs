@@ -8,6 +8,7 @@
 pub mod diagnostics;
 pub mod engine;
 pub mod governor;
+pub mod idle;
 pub mod ids;
 pub mod placer;
 pub mod plan;

@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use super::replay::{Replay, WorkloadJob};
+use crate::idle::IdleTime;
 use crate::resources::Allocation;
 use crate::time::Timestamp;
 
@@ -66,6 +67,8 @@ pub struct Figures {
     pub late: usize,
     /// By how much, of those.
     pub lateness_s: Spread,
+    /// What nobody held, in milliseconds of one CPU by cause.
+    pub idle: IdleTime,
     /// Decisions of the placer.
     pub decisions: u64,
 }
@@ -104,7 +107,7 @@ pub fn figures(
         Some(seconds(at.started, at.ended) * processors as f64)
     });
     #[expect(clippy::cast_precision_loss, reason = "a part of the whole")]
-    let held = ran().map(|(at, _)| seconds(at.started, at.ended) * at.cpus as f64);
+    let held = ran().map(|(at, _)| seconds(at.started, at.ended) * at.cpus() as f64);
     Figures {
         jobs: waits.len(),
         never: replay.jobs.len() - waits.len(),
@@ -116,6 +119,7 @@ pub fn figures(
         promised: ran().filter(|(at, _)| at.promised.is_some()).count(),
         late: lateness.len(),
         lateness_s: Spread::of(lateness),
+        idle: replay.idle,
         decisions: replay.decisions,
     }
 }

@@ -3,15 +3,17 @@
 //! Jobs come when they were submitted, start when the placer says so, and end when they end, whatever
 //! they declared. Time goes from one of these to the next; it stops besides where a planned start is
 //! due, since a job that overran has then changed what is foreseen. All that happens at the same
-//! moment happens before the placer decides: first ends, then submissions.
+//! moment happens before the placer decides: first ends, then submissions. CPUs are there from the first
+//! submission to the last end; what of that nobody held has its causes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+use crate::idle::{Demand, IdleMeter, IdleTime};
 use crate::ids::{ClassId, JobId, NodeId};
 use crate::placer::{Policy, WholeNodePlacer, feasibility};
-use crate::resources::{Allocation, Request};
+use crate::resources::{Allocation, NodeShare, Request};
 use crate::time::Timestamp;
 use crate::traits::{Delta, Placer, WaitingJob};
 use crate::workflow::SortMethod;
@@ -34,12 +36,17 @@ pub struct Scheduled {
     pub started: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// Its nodes, in their order.
-    pub nodes: Box<[NodeId]>,
-    /// CPUs that it held, over all of its nodes.
-    pub cpus: u64,
+    /// What it held on each of its nodes, in their order.
+    pub shares: Box<[NodeShare]>,
     /// The first start that it was promised, if it was promised any with a time.
     pub promised: Option<Timestamp>,
+}
+
+impl Scheduled {
+    /// CPUs that it held, over all of its nodes.
+    pub fn cpus(&self) -> u64 {
+        self.shares.iter().map(|share| share.cores.len() as u64).sum()
+    }
 }
 
 /// How a workload went.
@@ -49,6 +56,8 @@ pub struct Replay {
     pub jobs: Vec<Option<Scheduled>>,
     /// Decisions of the placer.
     pub decisions: u64,
+    /// What was idle, and why.
+    pub idle: IdleTime,
 }
 
 /// Runs a workload, in the order of its submissions, on nodes that are there from the beginning.
@@ -59,12 +68,15 @@ pub fn replay(
     policy: Policy,
 ) -> Replay {
     let mut clock = Clock::new(workload, allocation, sort, policy);
+    let mut last = Timestamp::default();
     while let Some(now) = clock.next() {
+        last = now;
         clock.end_until(now);
         clock.submit_until(now);
         clock.decide(now);
     }
-    Replay { jobs: clock.jobs, decisions: clock.decisions }
+    let idle = clock.meter.until(last);
+    Replay { jobs: clock.jobs, decisions: clock.decisions, idle }
 }
 
 struct Clock<'w> {
@@ -82,6 +94,9 @@ struct Clock<'w> {
     promised: HashMap<JobId, Timestamp>,
     jobs: Vec<Option<Scheduled>>,
     decisions: u64,
+    /// Jobs that wait.
+    waiting: usize,
+    meter: IdleMeter,
 }
 
 impl<'w> Clock<'w> {
@@ -93,6 +108,10 @@ impl<'w> Clock<'w> {
     ) -> Self {
         let mut placer = WholeNodePlacer::new(sort, policy);
         placer.apply(&[Delta::AllocationAdded(allocation.clone())]);
+        let mut meter = IdleMeter::default();
+        let begins_at = workload.first().map(|job| job.submitted).unwrap_or_default();
+        let nodes = allocation.nodes.iter().map(|(node, has)| (*node, has.cpus()));
+        meter.add(begins_at, allocation.id, allocation.ends_at, nodes);
         Self {
             workload,
             allocation,
@@ -105,6 +124,8 @@ impl<'w> Clock<'w> {
             promised: HashMap::new(),
             jobs: vec![None; workload.len()],
             decisions: 0,
+            waiting: 0,
+            meter,
         }
     }
 
@@ -122,6 +143,10 @@ impl<'w> Clock<'w> {
         {
             self.due.pop();
             self.placer.apply(&[Delta::StepEnded(job)]);
+            let Some(Some(at)) = self.jobs.get(job.index()) else { continue };
+            for share in &at.shares {
+                self.meter.give_back(end, share.node, share.cores.len() as u64);
+            }
         }
     }
 
@@ -132,8 +157,20 @@ impl<'w> Clock<'w> {
             if let Some(class) = self.class(&job.request) {
                 let job = JobId::from_index(self.next_job);
                 self.placer.apply(&[Delta::JobReady(WaitingJob { job, class })]);
+                self.waiting += 1;
             }
             self.next_job += 1;
+        }
+    }
+
+    fn demand(&self) -> Demand {
+        if self.waiting > 0 {
+            // The nodes have no end that a job could outlast.
+            Demand::Waiting { shortest: Duration::ZERO }
+        } else if self.next_job < self.workload.len() {
+            Demand::Later
+        } else {
+            Demand::Over
         }
     }
 
@@ -160,15 +197,20 @@ impl<'w> Clock<'w> {
         for start in plan.starts {
             let ended = now + self.workload[start.job.index()].runtime;
             self.due.push(Reverse((ended, start.job)));
-            let shares = &start.placement.shares;
+            self.waiting -= 1;
+            for share in &start.placement.shares {
+                self.meter.take(now, share.node, share.cores.len() as u64);
+            }
             self.jobs[start.job.index()] = Some(Scheduled {
                 started: now,
                 ended,
-                nodes: shares.iter().map(|share| share.node).collect(),
-                cpus: shares.iter().map(|share| share.cores.len() as u64).sum(),
+                shares: start.placement.shares.into(),
                 promised: self.promised.remove(&start.job),
             });
         }
+        let held: Vec<NodeId> = plan.planned.iter().flat_map(|one| one.nodes.clone()).collect();
+        self.meter.hold(now, &held);
+        self.meter.set_demand(now, self.allocation.id, self.demand());
         let is_known = |at: &Timestamp| *at < Timestamp(u64::MAX);
         for planned in plan.planned.iter().filter(|planned| is_known(&planned.at)) {
             self.promised.entry(planned.job).or_insert(planned.at);

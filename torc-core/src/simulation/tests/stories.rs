@@ -30,7 +30,8 @@ fn schedule(replay: &Replay) -> Vec<String> {
     let of = |at: &Option<super::super::Scheduled>| match at {
         None => "never".to_owned(),
         Some(at) => {
-            let nodes: Vec<String> = at.nodes.iter().map(|node| node.0.to_string()).collect();
+            let nodes: Vec<String> =
+                at.shares.iter().map(|share| share.node.0.to_string()).collect();
             format!("{} on {}", at.started.0 / 1000, nodes.join(" "))
         }
     };
@@ -120,6 +121,10 @@ fn a_short_job_goes_first_if_it_delays_no_promise() {
     assert_eq!(schedule(&replay), expected);
     let promised = replay.jobs[1].as_ref().and_then(|at| at.promised);
     assert_eq!(promised.map(|at| at.0), Some(100_000));
+    let idle = &replay.idle;
+    // The second node until the third job comes, and between its end and the gang; then beside the last.
+    assert_eq!((idle.no_ready_job, idle.held), (4 * 1_000, 4 * (1_000 + 8_000)));
+    assert_eq!((idle.tail, idle.sum()), (4 * 97_000, 4 * (1_000 + 9_000 + 97_000)));
 }
 
 #[test]
@@ -138,4 +143,6 @@ fn a_job_that_overruns_makes_the_promise_late_and_it_is_counted() {
     let all = 370.0 * 8.0;
     assert_eq!(found.asked, (300.0 * 8.0 + 50.0 * 8.0 + 20.0) / all);
     assert_eq!(found.asked, found.held, "gangs of whole nodes");
+    let idle = (8 - 1) * 20_000;
+    assert_eq!((found.idle.tail, found.idle.sum()), (idle, idle));
 }
