@@ -1,6 +1,7 @@
 //! The governor asked and answered, told as stories.
 
 use super::*;
+use crate::traits::{AllocationEnd, SchedulerError};
 
 const W: WorkflowId = WorkflowId(1);
 

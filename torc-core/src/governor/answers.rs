@@ -1,0 +1,179 @@
+//! What follows from a scheduler's answers.
+//!
+//! An answer says something about the allocation that the question was about, and about how soon the
+//! next question makes sense. Does not know who asked.
+
+use super::{FIRST_WAIT, FORGOTTEN_AFTER, Governor, LONGEST_WAIT, News, Source, Stage, Who};
+use crate::time::Timestamp;
+use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
+
+impl Governor {
+    /// The answer to [`Order::Find`].
+    pub fn found(
+        &mut self,
+        who: Who,
+        answer: Result<Option<AllocationHandle>, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_submitting = false;
+        match answer {
+            Ok(Some(handle)) => self.take(who, handle, now),
+            Ok(None) if self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) => {
+                self.entries.remove(&who);
+                vec![News::Refused(who, "not wanted any more".to_owned())]
+            }
+            Ok(None) => {
+                self.silences = 0;
+                self.set_stage(who, Stage::Wanted { in_doubt: false });
+                Vec::new()
+            }
+            Err(error) => self.wait(who, &error, now),
+        }
+    }
+
+    /// The answer to [`Order::Submit`].
+    pub fn submitted(
+        &mut self,
+        who: Who,
+        answer: Result<AllocationHandle, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_submitting = false;
+        self.submit_at = now + self.limits.submit_pause;
+        match answer {
+            Ok(handle) => self.take(who, handle, now),
+            Err(SchedulerError::Refused(reason)) => {
+                let mut news = vec![News::Refused(who, reason.clone())];
+                if let Some(entry) = self.entries.remove(&who) {
+                    news.extend(self.note_failure(entry.source, reason));
+                }
+                news
+            }
+            Err(error) => self.wait(who, &error, now),
+        }
+    }
+
+    fn take(&mut self, who: Who, handle: AllocationHandle, now: Timestamp) -> Vec<News> {
+        self.silences = 0;
+        let soon = now + self.limits.shortest_interval;
+        if self.taken().next().is_none() {
+            self.observe_at = soon;
+        }
+        self.nudge(soon);
+        self.set_stage(who, Stage::Taken { handle: handle.clone(), is_pending: true });
+        vec![News::Submitted(who, handle)]
+    }
+
+    /// The scheduler did not answer: whether it took the request is not known.
+    fn wait(&mut self, who: Who, error: &SchedulerError, now: Timestamp) -> Vec<News> {
+        let wait = FIRST_WAIT * 2u32.saturating_pow(self.silences.min(16));
+        self.silences += 1;
+        self.submit_at = now + wait.min(LONGEST_WAIT);
+        self.set_stage(who, Stage::Wanted { in_doubt: true });
+        vec![News::HeldBack(who, error.to_string())]
+    }
+
+    /// The answer to [`Order::Observe`], in the order of the question.
+    pub fn observed(
+        &mut self,
+        asked: &[(Who, AllocationHandle)],
+        answer: Result<Vec<AllocationState>, SchedulerError>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        self.is_observing = false;
+        let Ok(states) = answer else {
+            self.slow_down(now);
+            return Vec::new();
+        };
+        let (mut news, mut has_changed) = (Vec::new(), false);
+        for ((who, _), state) in asked.iter().zip(states) {
+            let (changed, told) = self.observe(*who, state, now);
+            has_changed |= changed;
+            news.extend(told);
+        }
+        if has_changed {
+            self.interval = self.limits.shortest_interval;
+            self.observe_at = now + self.interval;
+        } else {
+            self.slow_down(now);
+        }
+        news
+    }
+
+    fn slow_down(&mut self, now: Timestamp) {
+        self.observe_at = now + self.interval;
+        self.interval = (self.interval * 2).min(self.limits.longest_interval);
+    }
+
+    /// What one allocation's state means, and whether something about it changed.
+    fn observe(&mut self, who: Who, state: AllocationState, now: Timestamp) -> (bool, Vec<News>) {
+        let Some(entry) = self.entries.get_mut(&who) else { return (false, Vec::new()) };
+        let state = match state {
+            AllocationState::Unknown => {
+                let since = *entry.unknown_since.get_or_insert(now);
+                if now.since(since) < FORGOTTEN_AFTER {
+                    return (false, Vec::new());
+                }
+                let reason = "the scheduler does not know it any more".to_owned();
+                AllocationState::Ended { cause: AllocationEnd::Unknown, reason }
+            }
+            state @ AllocationState::Unclear { .. } => {
+                entry.unknown_since = None;
+                return (false, vec![News::Observed(who, state)]);
+            }
+            state => {
+                entry.unknown_since = None;
+                state
+            }
+        };
+        if let AllocationState::Ended { cause, reason } = &state {
+            let came_to_nothing = !entry.has_worked
+                && !entry.is_cancelled
+                && !matches!(cause, AllocationEnd::Cancelled | AllocationEnd::Preempted);
+            let (source, reason) = (entry.source.clone(), reason.clone());
+            self.entries.remove(&who);
+            let mut news = vec![News::Observed(who, state)];
+            if came_to_nothing {
+                news.extend(self.note_failure(source, reason));
+            }
+            return (true, news);
+        }
+        let waits = matches!(state, AllocationState::Pending { .. });
+        let mut has_changed = false;
+        if let Stage::Taken { is_pending, .. } = &mut entry.stage {
+            has_changed = *is_pending != waits;
+            *is_pending = waits;
+        }
+        (has_changed, vec![News::Observed(who, state)])
+    }
+
+    /// The answer to [`Order::Cancel`].
+    pub fn cancelled(&mut self, who: Who, answer: Result<(), SchedulerError>, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&who)
+            && answer.is_err()
+        {
+            // It is said again with the next observation.
+            entry.is_cancel_sent = false;
+        }
+        self.nudge(now + self.limits.submit_pause);
+    }
+
+    /// Notes that an allocation came to nothing. When that was one too many, what else is wanted from
+    /// there is refused.
+    fn note_failure(&mut self, source: Source, reason: String) -> Vec<News> {
+        let (count, last) = self.failures.entry(source.clone()).or_default();
+        *count += 1;
+        *last = reason;
+        let Some(refusal) = self.given_up(&source) else { return Vec::new() };
+        let of_source = self.entries.iter().filter(|(_, entry)| {
+            entry.source == source && entry.stage == (Stage::Wanted { in_doubt: false })
+        });
+        let whos: Vec<Who> = of_source.map(|(who, _)| *who).collect();
+        whos.into_iter()
+            .map(|who| {
+                self.entries.remove(&who);
+                News::Refused(who, refusal.clone())
+            })
+            .collect()
+    }
+}
