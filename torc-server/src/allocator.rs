@@ -170,6 +170,7 @@ impl Task {
             }
             Message::Track(who, scheduler, handle, driver) => {
                 self.drivers.insert(who, driver);
+                self.wishes.remove(&who);
                 self.governor.track(who, scheduler, handle);
                 Vec::new()
             }

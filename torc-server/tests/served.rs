@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,12 +40,22 @@ struct Cluster {
     ended: Mutex<BTreeMap<AllocationHandle, AllocationEnd>>,
     /// Requests that are refused before others are taken.
     refusals: Mutex<u32>,
+    /// It takes requests, and its answers do not arrive.
+    is_unheard: AtomicBool,
     changed: tokio::sync::Notify,
 }
 
 impl Cluster {
     fn requests(&self) -> usize {
         self.asked.lock().unwrap().len()
+    }
+
+    /// Whether an answer about a request arrives.
+    fn answer(&self) -> Result<(), SchedulerError> {
+        if self.is_unheard.load(Ordering::Relaxed) {
+            return Err(SchedulerError::Unavailable("no answer".to_owned()));
+        }
+        Ok(())
     }
 
     /// Ends an allocation.
@@ -80,11 +91,14 @@ impl Scheduler for Cluster {
         let mut asked = self.asked.lock().unwrap();
         asked.push((key.to_owned(), request.clone()));
         let handle = AllocationHandle(asked.len().to_string());
+        drop(asked);
         self.changed.notify_one();
+        self.answer()?;
         Ok(handle)
     }
 
     async fn find(&self, key: &str) -> Result<Option<AllocationHandle>, SchedulerError> {
+        self.answer()?;
         let asked = self.asked.lock().unwrap();
         let place = asked.iter().position(|(known, _)| known == key);
         Ok(place.map(|place| AllocationHandle((place + 1).to_string())))
@@ -490,6 +504,23 @@ async fn a_worker_that_is_gone_is_unreachable_until_the_scheduler_says_it_ended(
     let report = place.ended().await;
     assert_eq!(report.state, RunState::Incomplete);
     assert_eq!(count(&report, JobStatus::Ready), 2, "the jobs are back in the queue");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn an_allocation_that_only_its_worker_tells_of_is_followed_to_its_end() {
+    let place = Place::new();
+    place.cluster.is_unheard.store(true, Ordering::Relaxed);
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    worker.task.abort();
+    place.cluster.end("1", AllocationEnd::NodeFailed);
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Ready), 2, "the jobs are back in the queue");
+    assert_eq!(place.stages().await, [AllocationStage::Ended]);
     serving.stop().await;
 }
 

@@ -18,6 +18,8 @@ impl Governor {
         self.is_submitting = false;
         match answer {
             Ok(Some(handle)) => self.take(who, handle, now),
+            // Its worker knew better.
+            Ok(None) if self.is_taken(who) => Vec::new(),
             Ok(None) if self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) => {
                 self.entries.remove(&who);
                 vec![News::Refused(who, "not wanted any more".to_owned())]
@@ -42,6 +44,7 @@ impl Governor {
         self.submit_at = now + self.limits.submit_pause;
         match answer {
             Ok(handle) => self.take(who, handle, now),
+            Err(SchedulerError::Refused(_)) if self.is_taken(who) => Vec::new(),
             Err(SchedulerError::Refused(reason)) => {
                 let mut news = vec![News::Refused(who, reason.clone())];
                 if let Some(entry) = self.entries.remove(&who) {
@@ -69,6 +72,9 @@ impl Governor {
         let wait = FIRST_WAIT * 2u32.saturating_pow(self.silences.min(16));
         self.silences += 1;
         self.submit_at = now + wait.min(LONGEST_WAIT);
+        if self.is_taken(who) {
+            return Vec::new();
+        }
         self.set_stage(who, Stage::Wanted { in_doubt: true });
         vec![News::HeldBack(who, error.to_string())]
     }

@@ -104,6 +104,12 @@ struct Entry {
     unknown_since: Option<Timestamp>,
 }
 
+impl Entry {
+    fn is_taken(&self) -> bool {
+        matches!(self.stage, Stage::Taken { .. })
+    }
+}
+
 /// A scheduler of a workflow's spec.
 type Source = (WorkflowId, Arc<str>);
 
@@ -142,10 +148,15 @@ impl Governor {
         Vec::new()
     }
 
-    /// An allocation is in the scheduler's hands already.
+    /// An allocation is in the scheduler's hands already, even if it is only being asked for as far as
+    /// is known here: its worker can be faster than the scheduler's answer.
     pub fn track(&mut self, who: Who, scheduler: Arc<str>, handle: AllocationHandle) {
+        if self.is_taken(who) {
+            return;
+        }
         let stage = Stage::Taken { handle, is_pending: true };
-        self.enter(who, (who.0, scheduler), stage);
+        self.enter(who, (who.0, scheduler), stage.clone());
+        self.set_stage(who, stage);
         self.observe_at = Timestamp::default();
     }
 
@@ -280,10 +291,17 @@ impl Governor {
         Some(if in_doubt { Order::Find(who) } else { Order::Submit(who) })
     }
 
+    /// What the scheduler has stays in its hands until it has ended.
     fn set_stage(&mut self, who: Who, stage: Stage) {
-        if let Some(entry) = self.entries.get_mut(&who) {
+        if let Some(entry) = self.entries.get_mut(&who)
+            && !entry.is_taken()
+        {
             entry.stage = stage;
         }
+    }
+
+    fn is_taken(&self, who: Who) -> bool {
+        self.entries.get(&who).is_some_and(Entry::is_taken)
     }
 
     /// The refusal of a source that is given up, if it is.

@@ -101,6 +101,35 @@ fn what_was_in_doubt_and_is_found_is_not_asked_for_again() {
 }
 
 #[test]
+fn what_its_worker_told_of_first_is_followed_whatever_the_scheduler_answers() {
+    type Ask = fn(&mut Governor) -> Vec<News>;
+    let asks: [(bool, Ask); 6] = [
+        (false, |_| Vec::new()),
+        (true, |governor| governor.found(who(1), Ok(None), at(2))),
+        (true, |governor| governor.found(who(1), unavailable(), at(2))),
+        (false, |governor| governor.submitted(who(1), refused(), at(2))),
+        (false, |governor| governor.submitted(who(1), unavailable(), at(2))),
+        (true, |governor| {
+            governor.cancel(who(1));
+            let news = governor.found(who(1), Ok(None), at(2));
+            assert_eq!(orders(governor, at(2))[0], Order::Cancel(who(1), handle(1)));
+            news
+        }),
+    ];
+    for (in_doubt, answer) in asks {
+        let mut governor = governor(9);
+        governor.want(who(1), "cpu".into(), in_doubt);
+        governor.next(at(0));
+        governor.track(who(1), "cpu".into(), handle(1));
+        assert_eq!(answer(&mut governor), []);
+        let asked = orders(&mut governor, at(1000));
+        assert!(!asked.iter().any(|order| matches!(order, Order::Submit(_) | Order::Find(_))));
+        let news = see(&mut governor, 1, ended(AllocationEnd::Completed), at(1000));
+        assert!(matches!(&news[..], [News::Observed(..)]), "{news:?}");
+    }
+}
+
+#[test]
 fn a_scheduler_whose_allocations_come_to_nothing_is_given_up() {
     let mut governor = wanted(9, 4);
     for number in [1, 2] {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
-use torc_core::ids::{AllocationId, StepId};
+use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepEvent,
@@ -82,6 +82,21 @@ impl Served {
     }
 }
 
+impl Served {
+    /// Has the allocator follow an allocation that its scheduler has.
+    fn follow(&mut self, workflow: WorkflowId, book: &AllocationBook) {
+        let id = book.allocation.id;
+        let (Some(scheduler), Some(handle)) = (&book.allocation.scheduler, book.handle()) else {
+            return;
+        };
+        self.handed_over.insert(id);
+        // A wish that was to be forgotten is an allocation that is to be cancelled.
+        self.cancelled.remove(&id);
+        let driver = self.around.handle.clone();
+        self.around.allocator.track((workflow, id), scheduler.clone(), handle.clone(), driver);
+    }
+}
+
 /// Which allocations something changed for. With many of them, whatever happens to one must not cost a
 /// look at all.
 #[derive(Debug)]
@@ -103,20 +118,7 @@ impl Driver {
             self.conclusion = Some(conclusion);
         }
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
-            let (id, Some(scheduler)) = (book.allocation.id, book.allocation.scheduler.clone())
-            else {
-                continue;
-            };
-            if let Some(handle) = book.handle() {
-                served.handed_over.insert(id);
-                let who = (self.engine.id(), id);
-                served.around.allocator.track(
-                    who,
-                    scheduler,
-                    handle.clone(),
-                    served.around.handle.clone(),
-                );
-            }
+            served.follow(self.engine.id(), book);
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
         self.held.commands.extend(commands);
@@ -217,12 +219,12 @@ impl Driver {
                 return Err(format!("allocation {allocation} is {handle}, not {}", hello.handle));
             }
             Some(_) => {}
-            // It was faster than the scheduler's answer, or than this server's beginning.
-            None => self.apply(Event::AllocationSubmitted {
-                at: now,
-                allocation,
-                handle: hello.handle.clone(),
-            }),
+            // It was faster than the scheduler's answer, or than this server's beginning. It may be the
+            // only one who ever tells.
+            None => {
+                self.submitted(allocation, hello.handle.clone(), now);
+                self.follow(allocation);
+            }
         }
         match self.engine.grant(allocation, hello.nodes.clone(), hello.ends_at) {
             Some(allocation) => self.apply(Event::AllocationGranted { at: now, allocation }),
@@ -288,12 +290,12 @@ impl Driver {
             // The next one of its scheduler may have waited for it.
             _ => self.disturb_all(),
         }
+        let has_handle = self.has_handle(allocation);
         let Some(served) = &mut self.served else { return };
         match input {
-            AllocationInput::Submitted(handle) => {
-                served.held_back.remove(&allocation);
-                self.submitted(allocation, handle, now);
-            }
+            AllocationInput::Submitted(handle) => self.submitted(allocation, handle, now),
+            // A worker of it has told otherwise.
+            AllocationInput::Refused(_) if has_handle => {}
             AllocationInput::Refused(reason) => {
                 self.end_allocation(allocation, (AllocationEnd::Failed, reason), Vec::new(), now);
             }
@@ -323,9 +325,24 @@ impl Driver {
 
     fn submitted(&mut self, allocation: AllocationId, handle: AllocationHandle, now: Timestamp) {
         // Its worker may have told it first.
-        let known = self.engine.allocation_book(allocation).and_then(|book| book.handle());
-        if known.is_none() {
-            self.apply(Event::AllocationSubmitted { at: now, allocation, handle });
+        if self.has_handle(allocation) {
+            return;
+        }
+        self.apply(Event::AllocationSubmitted { at: now, allocation, handle });
+        if let Some(served) = &mut self.served {
+            served.held_back.remove(&allocation);
+        }
+    }
+
+    fn has_handle(&self, allocation: AllocationId) -> bool {
+        self.engine.allocation_book(allocation).is_some_and(|book| book.handle().is_some())
+    }
+
+    fn follow(&mut self, allocation: AllocationId) {
+        if let (Some(served), Some(book)) =
+            (&mut self.served, self.engine.allocation_book(allocation))
+        {
+            served.follow(self.engine.id(), book);
         }
     }
 
