@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -362,6 +364,14 @@ impl Place {
         .await
     }
 
+    /// Changes the database while nobody owns it.
+    async fn change_database(&self, change: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.state_dir().database());
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query(change).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
     async fn requested(&self, count: usize) {
         until(async || (self.cluster.requests() >= count).then_some(())).await;
     }
@@ -598,6 +608,71 @@ async fn a_strange_worker_is_refused() {
     assert_eq!(place.stages().await, [AllocationStage::Active]);
     worker.stop.send(true).unwrap();
     assert_eq!(worker.end().await, WorkerEnd::Stopped);
+    serving.stop().await;
+}
+
+/// The first report of an end cannot be written, nor anything else before the run has been resumed.
+const WRITES_FAIL_ONCE: &str = "CREATE TRIGGER broken BEFORE INSERT ON log
+    WHEN NEW.events LIKE '%_e_:_x_%' AND NOT EXISTS
+        (SELECT 1 FROM log WHERE events LIKE '%run_resumed%')
+    BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+
+#[tokio::test]
+async fn a_write_that_fails_costs_no_step() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    place.change_database(WRITES_FAIL_ONCE).await;
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    let launched = worker.launched(2).await;
+    worker.steps.end(launched[0], Outcome::Exited { code: 0 });
+    until(async || {
+        let report = place.report().await;
+        (count(&report, JobStatus::Completed) == 1 && count(&report, JobStatus::Running) == 1)
+            .then_some(())
+    })
+    .await;
+    worker.steps.let_go();
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 2);
+    assert_eq!(worker.steps.launched.lock().unwrap().len(), 2, "nothing ran twice");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+/// Nothing can be written as long as this server is there.
+const THE_SECOND_CANNOT_WRITE: &str = "CREATE TRIGGER broken BEFORE INSERT ON log
+    WHEN (SELECT generation FROM owner) = 2
+    BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+
+#[tokio::test]
+async fn a_server_that_cannot_go_on_sends_no_worker_away() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    serving.stop().await;
+    place.change_database(THE_SECOND_CANNOT_WRITE).await;
+    let serving = place.serve().await;
+    let late = worker.steps.clone();
+    let stranger = place.worker(7);
+    let refused = stranger.task.await.unwrap().unwrap_err();
+    assert!(refused.contains("allocation 7 is over"), "{refused}");
+    let restarted = Access::restart_live(&place.state_dir(), None).await.unwrap_err();
+    assert!(restarted.to_string().contains("could not be recorded"), "{restarted}");
+    assert!(!worker.task.is_finished());
+    serving.stop().await;
+    let serving = place.serve().await;
+    until(async || (place.stages().await == [AllocationStage::Active]).then_some(())).await;
+    late.let_go();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;
 }
 

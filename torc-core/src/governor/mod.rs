@@ -139,6 +139,10 @@ impl Governor {
     /// An allocation is wanted from a scheduler of a workflow. `in_doubt`: it may have been asked for
     /// before.
     pub fn want(&mut self, who: Who, scheduler: Arc<str>, in_doubt: bool) -> Vec<News> {
+        if let Some(Entry { stage: Stage::Taken { handle, .. }, .. }) = self.entries.get(&who) {
+            // Whoever asked for it before is gone, and did not hear the answer.
+            return vec![News::Submitted(who, handle.clone())];
+        }
         let source = (who.0, scheduler);
         if let Some(refusal) = self.given_up(&source) {
             return vec![News::Refused(who, refusal)];

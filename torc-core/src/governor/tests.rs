@@ -101,6 +101,15 @@ fn what_was_in_doubt_and_is_found_is_not_asked_for_again() {
 }
 
 #[test]
+fn whoever_asks_again_for_what_there_is_gets_it() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    let news = governor.want(who(1), "cpu".into(), true);
+    assert_eq!(news, [News::Submitted(who(1), handle(1))]);
+    assert_eq!(orders(&mut governor, at(1)), []);
+}
+
+#[test]
 fn what_its_worker_told_of_first_is_followed_whatever_the_scheduler_answers() {
     type Ask = fn(&mut Governor) -> Vec<News>;
     let asks: [(bool, Ask); 6] = [

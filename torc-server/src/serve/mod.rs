@@ -6,6 +6,7 @@
 //! killed, what runs in allocations goes on, and the next server takes it back.
 
 mod admission;
+mod beginning;
 mod descriptors;
 mod routes;
 mod runs;
@@ -164,7 +165,8 @@ impl Server {
             tokio::select! {
                 () = &mut stop => break ServeEnd::Stopped,
                 _ = self.stop.wait_for(|stop| *stop) => break ServeEnd::Stopped,
-                () = idle => break ServeEnd::Idle,
+                // Something may have begun at this very moment.
+                () = idle => if self.runs.is_idle() { break ServeEnd::Idle },
                 () = changed => idle_since = Instant::now(),
             }
         };
