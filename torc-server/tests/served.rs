@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct Cluster {
     refusals: Mutex<u32>,
     /// It takes requests, and its answers do not arrive.
     is_unheard: AtomicBool,
+    /// It says what nodes it has while nobody holds this, and was asked so often.
+    shapes: (tokio::sync::Mutex<()>, AtomicUsize),
     changed: tokio::sync::Notify,
 }
 
@@ -69,6 +71,8 @@ impl Cluster {
 #[async_trait]
 impl Scheduler for Cluster {
     async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
+        self.shapes.1.fetch_add(1, Ordering::Relaxed);
+        let _ = self.shapes.0.lock().await;
         Ok(Shapes::Known(vec![NodeShape {
             cpus: 2,
             threads_per_core: 1,
@@ -672,6 +676,66 @@ async fn a_server_that_cannot_go_on_sends_no_worker_away() {
     late.let_go();
     assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
     worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_submission_is_taken_in_though_nobody_waits_for_it_any_more() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let late = place.cluster.shapes.0.lock().await;
+    let text = spec(TEN, 1);
+    let waits_in_vain = async {
+        until(async || (place.cluster.shapes.1.load(Ordering::Relaxed) > 0).then_some(())).await;
+    };
+    tokio::select! {
+        submitted = place.submit(&text) => panic!("{submitted:?}"),
+        () = waits_in_vain => {}
+    }
+    drop(late);
+    place.requested(1).await;
+    let worker = place.worker(1);
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 10);
+    assert_eq!(place.cluster.shapes.1.load(Ordering::Relaxed), 1, "it is asked once");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_stored_and_not_begun_begins_with_the_next_server() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    place.change_database(THE_SECOND_CANNOT_WRITE).await;
+    let serving = place.serve().await;
+    let not_begun = place.submit(&spec(TEN, 1)).await.unwrap_err();
+    assert!(not_begun.to_string().contains("workflow 1 was taken"), "{not_begun}");
+    serving.kill();
+    let serving = place.serve().await;
+    place.requested(1).await;
+    let worker = place.worker(1);
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 10);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_hangs_holds_up_no_server() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 2)).await.unwrap();
+    place.requested(2).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    serving.stop().await;
+    let late = place.cluster.shapes.0.lock().await;
+    let serving = place.serve().await;
+    worker.steps.let_go();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    drop(late);
     place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;
 }

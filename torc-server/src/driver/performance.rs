@@ -20,6 +20,7 @@ impl Driver {
             self.signal(job, attempt, signal).await;
         }
         // Whoever asked may have gone away meanwhile.
+        let _ = held.begun.map(|begun| begun.send(()));
         for (reply, report) in held.cancels {
             let _ = reply.send(report);
         }

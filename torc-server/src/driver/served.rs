@@ -11,8 +11,8 @@ use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepEvent,
-    StepSignal, Usage,
+    AllocationEnd, AllocationHandle, AllocationState, NodeState, Outcome, StepEvent, StepSignal,
+    Usage,
 };
 use torc_core::wire::link::{Hello, ToWorker};
 
@@ -20,7 +20,7 @@ use super::Driver;
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
 use crate::clock::now;
-use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
+use crate::handle::{Acknowledgement, AllocationInput, Handle, KnownShapes, WorkerInput};
 use crate::store::Submitter;
 use crate::workers::{WorkerLink, Workers};
 
@@ -39,8 +39,8 @@ pub(crate) struct Surroundings {
     pub(crate) generation: i64,
     /// A name that no other state directory has.
     pub(crate) store_key: Arc<str>,
-    /// What is known of the nodes of each scheduler, by its index.
-    pub(crate) shapes: BTreeMap<u32, Vec<NodeShape>>,
+    /// What is known of the nodes of its schedulers; `None`: they are being asked.
+    pub(crate) shapes: Option<KnownShapes>,
 }
 
 /// What a driver has when a server drives it.
@@ -135,6 +135,14 @@ impl Driver {
             self.disturb_all();
         }
         self.hold_effects(effects);
+    }
+
+    /// The schedulers have said what nodes they have, as far as they do.
+    pub(super) fn take_shapes(&mut self, shapes: KnownShapes) {
+        if let Some(served) = &mut self.served {
+            served.around.shapes = Some(shapes);
+        }
+        self.disturb_all();
     }
 
     /// Something changed that concerns this allocation only.

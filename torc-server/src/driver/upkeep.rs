@@ -31,7 +31,8 @@ impl Served {
             };
             shape.cpus >= request.cpus && shape.gpus >= request.gpus && shape.memory >= memory
         };
-        in_time && self.around.shapes.get(&scheduler).is_none_or(|shapes| shapes.iter().any(covers))
+        let shapes = self.around.shapes.as_ref().and_then(|known| known.get(&scheduler));
+        in_time && shapes.is_none_or(|shapes| shapes.iter().any(covers))
     }
 }
 
@@ -124,7 +125,9 @@ impl Driver {
         let is_of_use = self
             .engine
             .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request));
-        let why = if !is_of_use {
+        let why = if served.around.shapes.is_none() {
+            Some("its scheduler is being asked what nodes it has".to_owned())
+        } else if !is_of_use {
             Some("no job that is ready could run in it".to_owned())
         } else if settings.is_serialized() && self.has_unsubmitted_before(allocation, scheduler) {
             Some("the one before it goes first".to_owned())

@@ -4,28 +4,27 @@
 //! A workflow that is under way, or whose allocations have not ended, has a driver or will have one: while
 //! the server is there, nothing but the end of a run takes it away for good.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use torc_core::engine::{Engine, Event, LaunchContext, Phase};
 use torc_core::ids::WorkflowId;
-use torc_core::traits::NodeShape;
-use torc_core::wire::SubmitRequest;
 use torc_core::workflow::Workflow;
 
-use super::admission::{self, SubmitError};
+use super::admission;
 use super::runs::{Driven, Runs};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts, Served, Surroundings};
-use crate::handle::{Handle, RequestError};
-use crate::store::{Origin, StoreError, Submitter};
+use crate::handle::{Handle, Input, KnownShapes, RequestError};
+use crate::store::StoreError;
 use crate::stored::StoredView;
 use crate::workers::Workers;
+
+/// Resolves once a run's beginning is durable; with an error if that fails.
+pub(super) type Begun = oneshot::Receiver<()>;
 
 /// The first pause before a workflow whose driver could not go on gets another; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -49,19 +48,20 @@ impl Runs {
     /// Gives a workflow a driver if it is to have one.
     async fn resume_stored(self: &Arc<Self>, id: WorkflowId) -> Result<(), Unresumed> {
         let stored = self.store.load(Some(id)).await.ok_or(Unresumed::NoStore)??;
-        self.resume(stored).await.map_err(Unresumed::Senseless)
+        self.resume(stored).map_err(Unresumed::Senseless)
     }
 
     /// The same once it is loaded.
-    pub(super) async fn resume(
-        self: &Arc<Self>,
-        mut stored: StoredView,
-    ) -> Result<(), RequestError> {
-        let engine = &mut stored.engine;
-        if !needs_driver(engine) {
+    pub(super) fn resume(self: &Arc<Self>, stored: StoredView) -> Result<(), RequestError> {
+        let engine = &stored.engine;
+        if !needs_driver(&stored) {
             self.driven().remove(&engine.id());
             self.changed.notify_waiters();
             return Ok(());
+        }
+        if engine.phase() == Phase::New {
+            // Its server was gone before its run had begun.
+            return self.begin_run(stored, None).map(|_| ());
         }
         let at = now();
         let mut events = Vec::new();
@@ -74,7 +74,7 @@ impl Runs {
             allocation,
             reachable: false,
         }));
-        self.drive(stored, events).await
+        self.drive(stored, events, None).map(|_| ())
     }
 
     /// A workflow is without a driver that is to have one. It gets another after a pause.
@@ -110,47 +110,27 @@ impl Runs {
         self.driven().get(&id).filter(|driven| driven.handle.is_none()).map(|one| one.failures)
     }
 
-    /// Stores a workflow and begins its first run.
-    ///
-    /// # Errors
-    /// When it cannot be run here, or not be stored; nothing was done then.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        request: SubmitRequest,
-    ) -> Result<WorkflowId, SubmitError> {
-        let workflow = Arc::new(request.workflow);
-        admission::check(&workflow, Path::new(&request.submission_dir), &*self.scheduler).await?;
-        let workflow = Arc::try_unwrap(workflow).unwrap_or_else(|shared| (*shared).clone());
-        let origin = Origin {
-            submission_dir: request.submission_dir,
-            spec_path: request.spec_path,
-            submitted_at: now(),
-            submitter: Some(Submitter { env: request.env, umask: request.umask }),
-        };
-        let id = self.store.add(workflow, origin).await.ok_or(RequestError::Over)??;
-        let stored = self.load(Some(id)).await?;
-        self.begin_run(stored).await?;
-        Ok(id)
-    }
-
-    pub(super) async fn begin_run(
+    /// Begins a run of all jobs that have not completed, and says how many those are.
+    pub(super) fn begin_run(
         self: &Arc<Self>,
         stored: StoredView,
-    ) -> Result<u32, RequestError> {
+        shapes: Option<KnownShapes>,
+    ) -> Result<(u32, Begun), RequestError> {
         let reset = stored.engine.unfinished_jobs();
         let count = reset.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
         let events = vec![stored.engine.next_run(now(), reset)];
         self.allocator.forgive(stored.engine.id());
-        self.drive(stored, events).await?;
-        Ok(count)
+        Ok((count, self.drive(stored, events, shapes)?))
     }
 
-    /// Starts a driver, with the events that its run begins or goes on with.
-    async fn drive(
+    /// Starts a driver, with the events that its run begins or goes on with. `shapes`: what is known of
+    /// the nodes of its schedulers; they are asked, beside it, where that was not done yet.
+    fn drive(
         self: &Arc<Self>,
         mut stored: StoredView,
         events: Vec<Event>,
-    ) -> Result<(), RequestError> {
+        shapes: Option<KnownShapes>,
+    ) -> Result<Begun, RequestError> {
         for event in &events {
             stored
                 .engine
@@ -158,7 +138,6 @@ impl Runs {
                 .map_err(|refused| RequestError::Store(refused.to_string()))?;
         }
         let id = stored.engine.id();
-        let shapes = self.shapes(stored.engine.workflow().clone()).await;
         let submitter = stored.origin.submitter.take().ok_or_else(|| {
             RequestError::Refused(format!(
                 "workflow {id} was run by `torc run`; `torc restart {id}` without a server goes on \
@@ -167,8 +146,12 @@ impl Runs {
         })?;
         let (inbox, outbox) = mpsc::unbounded_channel();
         let handle = Handle::new(inbox);
+        if shapes.is_none() {
+            self.ask_shapes(stored.engine.workflow().clone(), handle.clone());
+        }
         let (notices, told) = mpsc::unbounded_channel();
         tokio::spawn(log_notices(id, told));
+        let (is_begun, begun) = oneshot::channel();
         let workers = Arc::new(Workers::default());
         let driver = Driver::new(DriverParts {
             engine: stored.engine,
@@ -194,9 +177,10 @@ impl Runs {
                 store_key: self.store.key.clone(),
                 shapes,
             })),
+            begun: Some(is_begun),
         });
         self.watch(driver, id, handle);
-        Ok(())
+        Ok(begun)
     }
 
     /// Has a driver drive its workflow to the end, or to where it cannot go on.
@@ -221,15 +205,14 @@ impl Runs {
         });
     }
 
-    /// What is known of the nodes of each scheduler.
-    async fn shapes(&self, workflow: Arc<Workflow>) -> BTreeMap<u32, Vec<NodeShape>> {
-        let mut known = BTreeMap::new();
-        for (settings, index) in workflow.header.schedulers.iter().zip(0u32..) {
-            if let Some(shapes) = admission::shapes(settings, &*self.scheduler).await {
-                known.insert(index, shapes);
-            }
-        }
-        known
+    /// Has a driver told what nodes its schedulers have. Nothing else waits for that: not even a
+    /// scheduler that hangs holds up what runs.
+    fn ask_shapes(self: &Arc<Self>, workflow: Arc<Workflow>, driver: Handle) {
+        let runs = self.clone();
+        tokio::spawn(async move {
+            let Ok(_permit) = runs.asking.acquire().await else { return };
+            driver.tell(Input::Shapes(admission::shapes(&workflow, &*runs.scheduler).await));
+        });
     }
 }
 
@@ -237,9 +220,13 @@ pub(super) fn is_under_way(engine: &Engine) -> bool {
     matches!(engine.phase(), Phase::Running | Phase::Stopping)
 }
 
-/// Whether a workflow that has no driver is to have one.
-pub(super) fn needs_driver(engine: &Engine) -> bool {
-    is_under_way(engine) || engine.allocation_books().any(|book| book.is_open_request())
+/// Whether a workflow that has no driver is to have one. Those that were not submitted are another's.
+pub(super) fn needs_driver(stored: &StoredView) -> bool {
+    let engine = &stored.engine;
+    stored.origin.submitter.is_some()
+        && (engine.phase() == Phase::New
+            || is_under_way(engine)
+            || engine.allocation_books().any(|book| book.is_open_request()))
 }
 
 /// Why a workflow has no driver that is to have one.

@@ -10,6 +10,7 @@ mod beginning;
 mod descriptors;
 mod routes;
 mod runs;
+mod submission;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -4,17 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore};
 use torc_core::engine::Event;
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::traits::{Scheduler, Usage};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
-use super::beginning::{is_under_way, needs_driver};
+use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::{Accountant, Accounting};
 use crate::allocator::Allocator;
 use crate::clock::now;
@@ -25,6 +25,9 @@ use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
 use crate::stored::StoredView;
 use crate::view::View;
+
+/// How many workflows at most have their schedulers asked at the same time what nodes these have.
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// The workflows of a server.
 pub(crate) struct Runs {
@@ -38,7 +41,11 @@ pub(crate) struct Runs {
     driven: Mutex<BTreeMap<WorkflowId, Driven>>,
     /// Beginning a run is one thing at a time.
     pub(super) beginning: tokio::sync::Mutex<()>,
-    /// A driver began or ended.
+    /// Schedulers that are asked at once what nodes they have, where nobody waits for it.
+    pub(super) asking: Semaphore,
+    /// Submissions that are being taken in.
+    submissions: AtomicUsize,
+    /// A driver or a submission began or ended.
     pub(super) changed: Notify,
     /// The server ends: no driver begins any more.
     is_ending: AtomicBool,
@@ -75,6 +82,8 @@ impl Runs {
             instance: parts.instance,
             driven: Mutex::default(),
             beginning: tokio::sync::Mutex::new(()),
+            asking: Semaphore::new(QUESTIONS_AT_ONCE),
+            submissions: AtomicUsize::new(0),
             changed: Notify::new(),
             is_ending: AtomicBool::new(false),
             next_link: AtomicU64::new(1),
@@ -229,8 +238,8 @@ impl Runs {
         }
         let only_one = self.beginning.lock().await;
         let stored = self.load(chosen).await?;
-        if needs_driver(&stored.engine) {
-            let handle = self.driver_of(stored).await?;
+        if needs_driver(&stored) {
+            let handle = self.driver_of(stored)?;
             drop(only_one);
             return handle.cancel(request).await.map_err(unrecorded);
         }
@@ -246,10 +255,10 @@ impl Runs {
 
     /// Has a workflow driven that was not, although it is to be: its driver could not go on, or another
     /// one has begun meanwhile.
-    async fn driver_of(self: &Arc<Self>, stored: StoredView) -> Result<Handle, RequestError> {
+    fn driver_of(self: &Arc<Self>, stored: StoredView) -> Result<Handle, RequestError> {
         let id = stored.engine.id();
         if self.handle(id).is_none() {
-            self.resume(stored).await?;
+            self.resume(stored)?;
         }
         self.handle(id).ok_or(RequestError::Over)
     }
@@ -275,25 +284,26 @@ impl Runs {
             }
             let stored = self.load(chosen).await?;
             if is_under_way(&stored.engine) {
-                let handle = self.driver_of(stored).await?;
+                let handle = self.driver_of(stored)?;
                 drop(only_one);
                 return handle.put_back().await.map_err(unrecorded);
             }
-            return self.begin_again(stored).await;
+            let (put_back, begun) = self.begin_again(stored)?;
+            drop(only_one);
+            // Nobody is told of a run that could be forgotten.
+            begun.await.map_err(|_| unrecorded(RequestError::Over))?;
+            return Ok(RestartReport { put_back, is_new_run: true });
         }
     }
 
-    async fn begin_again(
-        self: &Arc<Self>,
-        stored: StoredView,
-    ) -> Result<RestartReport, RequestError> {
+    fn begin_again(self: &Arc<Self>, stored: StoredView) -> Result<(u32, Begun), RequestError> {
         if stored.engine.unfinished_jobs().is_empty() {
             let id = stored.engine.id();
             let why =
                 format!("every job of workflow {id} has completed; there is nothing to restart");
             return Err(RequestError::Refused(why));
         }
-        Ok(RestartReport { put_back: self.begin_run(stored).await?, is_new_run: true })
+        self.begin_run(stored, None)
     }
 
     /// Has all drivers end, with all that is known made durable, and closes the store. What runs in
@@ -319,7 +329,24 @@ impl Runs {
 
     /// Whether no workflow is driven, nor is to be.
     pub(crate) fn is_idle(&self) -> bool {
-        self.driven().is_empty()
+        self.submissions.load(Ordering::SeqCst) == 0 && self.driven().is_empty()
+    }
+
+    /// A submission is being taken in, until this is let go of.
+    pub(super) fn busy(&self) -> Busy<'_> {
+        self.submissions.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+        Busy(self)
+    }
+}
+
+/// Keeps a server from having nothing to do.
+pub(super) struct Busy<'r>(&'r Runs);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.submissions.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 }
 
