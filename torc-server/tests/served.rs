@@ -321,7 +321,8 @@ impl Place {
             .enable_all()
             .build()
             .expect("a runtime");
-        let server = runtime.spawn(Server::start(options)).await.unwrap();
+        let server = tokio::time::timeout(PATIENCE, runtime.spawn(Server::start(options))).await;
+        let server = server.expect("it starts in time").unwrap();
         let server = server.expect("the server starts");
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = runtime.spawn(async move {
@@ -557,6 +558,29 @@ async fn allocations_that_are_of_no_use_are_not_asked_for() {
     .await;
     let ended = place.cluster.ended.lock().unwrap().clone();
     assert_eq!(ended.values().filter(|cause| **cause == AllocationEnd::Cancelled).count(), 2);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_wish_that_nothing_can_come_of_keeps_no_run_alive() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let two_stages = "name: w
+slurm_schedulers: [{name: first, account: a}, {name: second, account: a}]
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
+jobs:
+- {name: a, command: quick, scheduler: first}
+- {name: b, command: quick, scheduler: second, depends_on: [a]}";
+    place.submit(two_stages).await.unwrap();
+    place.requested(1).await;
+    place.cluster.end("1", AllocationEnd::Cancelled);
+    let report = place.ended().await;
+    assert_eq!(report.state, RunState::Incomplete);
+    assert_eq!(count(&report, JobStatus::Ready), 1);
+    until(async || (place.stages().await == [AllocationStage::Ended; 2]).then_some(())).await;
+    assert_eq!(place.cluster.requests(), 1);
     serving.stop().await;
 }
 

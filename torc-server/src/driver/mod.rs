@@ -351,7 +351,7 @@ impl Driver {
         if self.conclusion.is_some() {
             return;
         }
-        let conclusion = self.engine.conclusion();
+        let conclusion = self.engine.conclusion_given(|wish| self.may_come(wish));
         if conclusion.is_some() {
             self.disturb_all();
         }
