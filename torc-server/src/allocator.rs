@@ -34,6 +34,16 @@ pub(crate) struct Wish {
     pub(crate) driver: Handle,
 }
 
+/// An allocation that a scheduler has.
+pub(crate) struct Tracked {
+    pub(crate) who: Who,
+    /// The scheduler of the spec.
+    pub(crate) scheduler: Arc<str>,
+    pub(crate) handle: AllocationHandle,
+    /// A worker has connected from it.
+    pub(crate) has_worked: bool,
+}
+
 /// The way to the task. Cheap to clone; the task ends with the last one.
 #[derive(Clone)]
 pub(crate) struct Allocator {
@@ -42,7 +52,7 @@ pub(crate) struct Allocator {
 
 enum Message {
     Want(Box<Wish>),
-    Track(Who, Arc<str>, AllocationHandle, Handle),
+    Track(Box<Tracked>, Handle),
     Withdraw(Who),
     Cancel(Who),
     Worked(Who),
@@ -88,15 +98,9 @@ impl Allocator {
         self.say(Message::Want(Box::new(wish)));
     }
 
-    /// Follows an allocation that a scheduler has.
-    pub(crate) fn track(
-        &self,
-        who: Who,
-        scheduler: Arc<str>,
-        handle: AllocationHandle,
-        driver: Handle,
-    ) {
-        self.say(Message::Track(who, scheduler, handle, driver));
+    /// Follows an allocation that a scheduler has, and tells this driver about it.
+    pub(crate) fn track(&self, tracked: Tracked, driver: Handle) {
+        self.say(Message::Track(Box::new(tracked), driver));
     }
 
     /// A wish is of no use at the moment.
@@ -168,10 +172,11 @@ impl Task {
                 self.wishes.insert(who, *wish);
                 news
             }
-            Message::Track(who, scheduler, handle, driver) => {
+            Message::Track(tracked, driver) => {
+                let Tracked { who, scheduler, handle, has_worked } = *tracked;
                 self.drivers.insert(who, driver);
                 self.wishes.remove(&who);
-                self.governor.track(who, scheduler, handle);
+                self.governor.track(who, scheduler, handle, has_worked);
                 Vec::new()
             }
             Message::Withdraw(who) => {

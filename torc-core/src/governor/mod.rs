@@ -154,13 +154,23 @@ impl Governor {
 
     /// An allocation is in the scheduler's hands already, even if it is only being asked for as far as
     /// is known here: its worker can be faster than the scheduler's answer.
-    pub fn track(&mut self, who: Who, scheduler: Arc<str>, handle: AllocationHandle) {
+    /// `has_worked`: a worker had connected from it before.
+    pub fn track(
+        &mut self,
+        who: Who,
+        scheduler: Arc<str>,
+        handle: AllocationHandle,
+        has_worked: bool,
+    ) {
         if self.is_taken(who) {
             return;
         }
         let stage = Stage::Taken { handle, is_pending: true };
         self.enter(who, (who.0, scheduler), stage.clone());
         self.set_stage(who, stage);
+        if has_worked {
+            self.worked(who);
+        }
         self.observe_at = Timestamp::default();
     }
 

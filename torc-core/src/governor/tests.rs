@@ -129,7 +129,7 @@ fn what_its_worker_told_of_first_is_followed_whatever_the_scheduler_answers() {
         let mut governor = governor(9);
         governor.want(who(1), "cpu".into(), in_doubt);
         governor.next(at(0));
-        governor.track(who(1), "cpu".into(), handle(1));
+        governor.track(who(1), "cpu".into(), handle(1), false);
         assert_eq!(answer(&mut governor), []);
         let asked = orders(&mut governor, at(1000));
         assert!(!asked.iter().any(|order| matches!(order, Order::Submit(_) | Order::Find(_))));
@@ -170,6 +170,17 @@ fn an_allocation_that_worked_or_was_cancelled_is_no_failure() {
         let news = see(&mut governor, number, ended(AllocationEnd::Failed), now);
         assert_eq!(news.len(), 1, "{news:?}");
     }
+}
+
+#[test]
+fn what_had_worked_before_a_restart_is_no_failure() {
+    let mut governor = governor(9);
+    for number in 1..=3 {
+        governor.track(who(number), "cpu".into(), handle(number), true);
+        let news = see(&mut governor, number, ended(AllocationEnd::Failed), at(1));
+        assert_eq!(news.len(), 1, "{news:?}");
+    }
+    assert_eq!(governor.want(who(4), "cpu".into(), false), []);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use torc_core::wire::link::{Hello, ToWorker};
 
 use super::Driver;
 use crate::accountant::Accountant;
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Tracked};
 use crate::clock::now;
 use crate::handle::{Acknowledgement, AllocationInput, Handle, KnownShapes, WorkerInput};
 use crate::store::Submitter;
@@ -92,8 +92,13 @@ impl Served {
         self.handed_over.insert(id);
         // A wish that was to be forgotten is an allocation that is to be cancelled.
         self.cancelled.remove(&id);
-        let driver = self.around.handle.clone();
-        self.around.allocator.track((workflow, id), scheduler.clone(), handle.clone(), driver);
+        let tracked = Tracked {
+            who: (workflow, id),
+            scheduler: scheduler.clone(),
+            handle: handle.clone(),
+            has_worked: book.granted_at.is_some(),
+        };
+        self.around.allocator.track(tracked, self.around.handle.clone());
     }
 }
 
