@@ -3,7 +3,7 @@
 //! An answer says something about the allocation that the question was about, and about how soon the
 //! next question makes sense. Does not know who asked.
 
-use super::{FIRST_WAIT, FORGOTTEN_AFTER, Governor, LONGEST_WAIT, News, Source, Stage, Who};
+use super::{FORGOTTEN_AFTER, Governor, News, Source, Stage, Who, wait_after};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
 
@@ -69,9 +69,8 @@ impl Governor {
 
     /// The scheduler did not answer: whether it took the request is not known.
     fn wait(&mut self, who: Who, error: &SchedulerError, now: Timestamp) -> Vec<News> {
-        let wait = FIRST_WAIT * 2u32.saturating_pow(self.silences.min(16));
+        self.submit_at = now + wait_after(self.silences);
         self.silences += 1;
-        self.submit_at = now + wait.min(LONGEST_WAIT);
         if self.is_taken(who) {
             return Vec::new();
         }
@@ -155,13 +154,13 @@ impl Governor {
 
     /// The answer to [`Order::Cancel`].
     pub fn cancelled(&mut self, who: Who, answer: Result<(), SchedulerError>, now: Timestamp) {
-        if let Some(entry) = self.entries.get_mut(&who)
-            && answer.is_err()
-        {
-            // It is said again with the next observation.
-            entry.is_cancel_sent = false;
+        if answer.is_ok() {
+            return self.nudge(now + self.limits.submit_pause);
         }
-        self.nudge(now + self.limits.submit_pause);
+        if let Some(entry) = self.entries.get_mut(&who) {
+            entry.cancel_at = Some(now + wait_after(entry.cancel_failures));
+            entry.cancel_failures += 1;
+        }
     }
 
     /// Notes that an allocation came to nothing. When that was one too many, what else is wanted from

@@ -49,6 +49,12 @@ impl Default for Limits {
 /// The first wait after a scheduler did not answer; it doubles each time.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// How long to wait after so many times in a row, counted from 0, that a scheduler did not answer.
+fn wait_after(silences: u32) -> Duration {
+    (FIRST_WAIT * 2u32.saturating_pow(silences.min(16))).min(LONGEST_WAIT)
+}
+
 /// After so many allocations in a row that came to nothing, no more are asked for.
 const MOST_FAILURES: u32 = 3;
 /// An allocation that the scheduler does not know for so long is over.
@@ -98,7 +104,10 @@ struct Entry {
     order: u64,
     /// It is to be ended as soon as it can be.
     is_cancelled: bool,
-    is_cancel_sent: bool,
+    /// When the scheduler is told so; `None`: it is being told, or has heard it.
+    cancel_at: Option<Timestamp>,
+    /// Times that it did not hear it.
+    cancel_failures: u32,
     /// A worker has connected from it.
     has_worked: bool,
     unknown_since: Option<Timestamp>,
@@ -107,6 +116,11 @@ struct Entry {
 impl Entry {
     fn is_taken(&self) -> bool {
         matches!(self.stage, Stage::Taken { .. })
+    }
+
+    /// When its scheduler is to be told that it is to end, if it is.
+    fn to_be_cancelled_at(&self) -> Option<Timestamp> {
+        self.cancel_at.filter(|_| self.is_cancelled && self.is_taken())
     }
 }
 
@@ -181,7 +195,8 @@ impl Governor {
             source,
             order: self.next_order,
             is_cancelled: false,
-            is_cancel_sent: false,
+            cancel_at: Some(Timestamp::default()),
+            cancel_failures: 0,
             has_worked: false,
             unknown_since: None,
         };
@@ -196,7 +211,6 @@ impl Governor {
         }
         let Some(entry) = self.entries.get_mut(&who) else { return true };
         entry.is_cancelled = true;
-        entry.is_cancel_sent = false;
         false
     }
 
@@ -236,11 +250,10 @@ impl Governor {
         let mut orders = Vec::new();
         let mut news = Vec::new();
         for (who, entry) in &mut self.entries {
-            if let Stage::Taken { handle, .. } = &entry.stage
-                && entry.is_cancelled
-                && !entry.is_cancel_sent
+            if entry.to_be_cancelled_at().is_some_and(|at| at <= now)
+                && let Stage::Taken { handle, .. } = &entry.stage
             {
-                entry.is_cancel_sent = true;
+                entry.cancel_at = None;
                 orders.push(Order::Cancel(*who, handle.clone()));
             }
         }
@@ -265,7 +278,8 @@ impl Governor {
             (has_wish && !self.is_submitting && self.has_room()).then_some(self.submit_at);
         let observe_at =
             (!self.is_observing && self.taken().next().is_some()).then_some(self.observe_at);
-        submit_at.into_iter().chain(observe_at).min()
+        let cancel_at = self.entries.values().filter_map(Entry::to_be_cancelled_at).min();
+        [submit_at, observe_at, cancel_at].into_iter().flatten().min()
     }
 
     fn taken(&self) -> impl Iterator<Item = (Who, AllocationHandle)> {

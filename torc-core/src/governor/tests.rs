@@ -241,9 +241,21 @@ fn what_is_cancelled_ends_when_the_scheduler_says_so() {
     assert!(!governor.cancel(who(1)));
     assert_eq!(orders(&mut governor, at(0)), [Order::Cancel(who(1), handle(1))]);
     governor.cancelled(who(1), unavailable(), at(0));
-    assert!(orders(&mut governor, at(0)).contains(&Order::Cancel(who(1), handle(1))));
-    governor.cancelled(who(1), Ok(()), at(1));
-    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(3));
+    let says_so = |governor: &mut Governor, now: Timestamp| {
+        orders(governor, now).contains(&Order::Cancel(who(1), handle(1)))
+    };
+    assert!(!says_so(&mut governor, at(4)), "one that did not hear is not shouted at");
+    assert_eq!(governor.wake_at(), Some(at(5)));
+    assert!(says_so(&mut governor, at(5)));
+    assert_eq!(governor.wake_at(), None, "both questions are under way");
+    governor.cancelled(who(1), unavailable(), at(6));
+    assert!(!governor.cancel(who(1)), "whoever says so again changes nothing");
+    assert_eq!(governor.wake_at(), Some(at(16)), "the wait doubles");
+    assert!(!says_so(&mut governor, at(15)));
+    assert!(says_so(&mut governor, at(16)));
+    governor.cancelled(who(1), Ok(()), at(17));
+    assert!(!says_so(&mut governor, at(1000)));
+    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(1000));
     assert!(matches!(&news[..], [News::Observed(..)]), "{news:?}");
     assert_eq!(governor.wake_at(), None);
 }
