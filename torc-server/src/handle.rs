@@ -89,8 +89,9 @@ pub(crate) enum AllocationInput {
     HeldBack(String),
     /// Nobody was asked for it, and nobody will be.
     Withdrawn,
-    /// Where it stands. When it is over: the ends that its worker's journal holds.
-    Observed(AllocationState, Vec<StepEvent>),
+    /// Where the scheduler's allocation of this name stands. When it is over: the ends that its worker's
+    /// journal holds.
+    Observed(AllocationHandle, AllocationState, Vec<StepEvent>),
 }
 
 pub(crate) type LookFn = Box<dyn FnOnce(Result<&View<'_>, RequestError>) + Send>;

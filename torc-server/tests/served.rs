@@ -523,6 +523,21 @@ async fn a_worker_that_is_gone_is_unreachable_until_the_scheduler_says_it_ended(
 }
 
 #[tokio::test]
+async fn a_worker_whose_allocation_is_called_ended_is_told_so() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    place.cluster.end("1", AllocationEnd::Failed);
+    let told = tokio::time::timeout(PATIENCE, worker.task).await.unwrap().unwrap().unwrap_err();
+    assert!(told.contains("allocation 1 is over: so it was"), "{told}");
+    assert_eq!(count(&place.ended().await, JobStatus::Ready), 2, "they can run elsewhere");
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn an_allocation_that_only_its_worker_tells_of_is_followed_to_its_end() {
     let place = Place::new();
     place.cluster.is_unheard.store(true, Ordering::Relaxed);

@@ -3,7 +3,9 @@
 //! An answer says something about the allocation that the question was about, and about how soon the
 //! next question makes sense. Does not know who asked.
 
-use super::{FORGOTTEN_AFTER, Governor, News, Source, Stage, Who, wait_after};
+use std::time::Duration;
+
+use super::{Entry, FORGOTTEN_AFTER, Governor, News, Source, Stage, Who, wait_after};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
 
@@ -91,8 +93,8 @@ impl Governor {
             return Vec::new();
         };
         let (mut news, mut has_changed) = (Vec::new(), false);
-        for ((who, _), state) in asked.iter().zip(states) {
-            let (changed, told) = self.observe(*who, state, now);
+        for ((who, handle), state) in asked.iter().zip(states) {
+            let (changed, told) = self.observe((*who, handle), state, now);
             has_changed |= changed;
             news.extend(told);
         }
@@ -111,12 +113,28 @@ impl Governor {
     }
 
     /// What one allocation's state means, and whether something about it changed.
-    fn observe(&mut self, who: Who, state: AllocationState, now: Timestamp) -> (bool, Vec<News>) {
-        let Some(entry) = self.entries.get_mut(&who) else { return (false, Vec::new()) };
+    fn observe(
+        &mut self,
+        (who, asked): (Who, &AllocationHandle),
+        state: AllocationState,
+        now: Timestamp,
+    ) -> (bool, Vec<News>) {
+        let patience = self.patience.get(&who.0).copied().unwrap_or_default();
+        let is_asked = |entry: &&mut Entry| matches!(&entry.stage, Stage::Taken { handle, .. } if handle == asked);
+        let Some(entry) = self.entries.get_mut(&who).filter(is_asked) else {
+            return (false, Vec::new());
+        };
+        let told = |state| News::Observed(who, asked.clone(), state);
         let state = match state {
+            // Its worker knows better.
+            AllocationState::Unknown if entry.is_connected => {
+                entry.unknown_since = None;
+                return (false, Vec::new());
+            }
             AllocationState::Unknown => {
                 let since = *entry.unknown_since.get_or_insert(now);
-                if now.since(since) < FORGOTTEN_AFTER {
+                let wait = if entry.has_worked { patience } else { Duration::ZERO };
+                if now.since(since) < wait.max(FORGOTTEN_AFTER) {
                     return (false, Vec::new());
                 }
                 let reason = "the scheduler does not know it any more".to_owned();
@@ -124,7 +142,7 @@ impl Governor {
             }
             state @ AllocationState::Unclear { .. } => {
                 entry.unknown_since = None;
-                return (false, vec![News::Observed(who, state)]);
+                return (false, vec![told(state)]);
             }
             state => {
                 entry.unknown_since = None;
@@ -137,7 +155,7 @@ impl Governor {
                 && !matches!(cause, AllocationEnd::Cancelled | AllocationEnd::Preempted);
             let (source, reason) = (entry.source.clone(), reason.clone());
             self.entries.remove(&who);
-            let mut news = vec![News::Observed(who, state)];
+            let mut news = vec![told(state)];
             if came_to_nothing {
                 news.extend(self.note_failure(source, reason));
             }
@@ -149,7 +167,7 @@ impl Governor {
             has_changed = *is_pending != waits;
             *is_pending = waits;
         }
-        (has_changed, vec![News::Observed(who, state)])
+        (has_changed, vec![told(state)])
     }
 
     /// The answer to [`Order::Cancel`].

@@ -57,7 +57,8 @@ fn wait_after(silences: u32) -> Duration {
 
 /// After so many allocations in a row that came to nothing, no more are asked for.
 const MOST_FAILURES: u32 = 3;
-/// An allocation that the scheduler does not know for so long is over.
+/// An allocation that the scheduler does not know for so long is over, unless something may still run
+/// there.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// What is to be asked now.
@@ -81,7 +82,7 @@ pub enum News {
     /// It never will.
     Refused(Who, String),
     /// Where an allocation stands. Told at each observation.
-    Observed(Who, AllocationState),
+    Observed(Who, AllocationHandle, AllocationState),
     /// Why a request waits.
     HeldBack(Who, String),
 }
@@ -110,6 +111,8 @@ struct Entry {
     cancel_failures: u32,
     /// A worker has connected from it.
     has_worked: bool,
+    /// That worker is connected now.
+    is_connected: bool,
     unknown_since: Option<Timestamp>,
 }
 
@@ -133,6 +136,8 @@ pub struct Governor {
     limits: Limits,
     entries: BTreeMap<Who, Entry>,
     next_order: u64,
+    /// How long a worker may go on by itself where nobody knows whether its allocation lives.
+    patience: HashMap<WorkflowId, Duration>,
     /// Failures in a row, with the words of the last.
     failures: HashMap<Source, (u32, String)>,
     /// Times in a row that the scheduler did not answer a request.
@@ -176,14 +181,17 @@ impl Governor {
         handle: AllocationHandle,
         has_worked: bool,
     ) {
-        if self.is_taken(who) {
-            return;
-        }
-        let stage = Stage::Taken { handle, is_pending: true };
+        let stage = Stage::Taken { handle: handle.clone(), is_pending: true };
         self.enter(who, (who.0, scheduler), stage.clone());
         self.set_stage(who, stage);
-        if has_worked {
-            self.worked(who);
+        let Some(entry) = self.entries.get_mut(&who) else { return };
+        entry.has_worked |= has_worked;
+        // Whoever begins to follow it has heard of no worker yet.
+        entry.is_connected = false;
+        if let Stage::Taken { handle: known, is_pending } = &mut entry.stage {
+            // What its worker calls it is what it is.
+            *known = handle;
+            *is_pending &= !has_worked;
         }
         self.observe_at = Timestamp::default();
     }
@@ -198,6 +206,7 @@ impl Governor {
             cancel_at: Some(Timestamp::default()),
             cancel_failures: 0,
             has_worked: false,
+            is_connected: false,
             unknown_since: None,
         };
         self.entries.entry(who).or_insert(entry);
@@ -228,10 +237,25 @@ impl Governor {
     pub fn worked(&mut self, who: Who) {
         let Some(entry) = self.entries.get_mut(&who) else { return };
         entry.has_worked = true;
+        entry.is_connected = true;
         if let Stage::Taken { is_pending, .. } = &mut entry.stage {
             *is_pending = false;
         }
         self.failures.remove(&entry.source);
+    }
+
+    /// The worker of an allocation is not connected any more, which may be its end: ask soon.
+    pub fn left(&mut self, who: Who, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&who) {
+            entry.is_connected = false;
+        }
+        self.nudge(now);
+    }
+
+    /// How long the workers of a workflow may go on by themselves. Where a scheduler has forgotten an
+    /// allocation that had a worker, nobody knows its end before.
+    pub fn be_patient(&mut self, workflow: WorkflowId, patience: Duration) {
+        self.patience.insert(workflow, patience);
     }
 
     /// Something happened that may have ended an allocation: ask soon.

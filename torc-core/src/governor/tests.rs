@@ -216,8 +216,39 @@ fn a_question_without_an_answer_says_nothing() {
     let news = see(&mut governor, 1, AllocationState::Unknown, at(140));
     assert!(matches!(
         &news[..],
-        [News::Observed(_, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
+        [News::Observed(_, _, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
     ));
+}
+
+#[test]
+fn what_is_forgotten_has_not_ended_while_its_worker_may_be_there() {
+    let mut governor = wanted(9, 1);
+    governor.be_patient(W, Duration::from_secs(600));
+    submit(&mut governor, 1, at(0));
+    governor.worked(who(1));
+    for second in [10, 1000, 5000] {
+        assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(second)), []);
+    }
+    governor.left(who(1), at(5001));
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5001)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5600)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5601)).len(), 1);
+    // The next server knows no more of its worker than that there was one.
+    governor.track(who(1), "cpu".into(), handle(1), true);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6000)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6599)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6600)).len(), 1);
+}
+
+#[test]
+fn what_is_said_of_another_handle_says_nothing() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    governor.track(who(1), "cpu".into(), handle(2), true);
+    let end = ended(AllocationEnd::Failed);
+    assert_eq!(see(&mut governor, 1, end.clone(), at(1)), []);
+    let news = governor.observed(&[(who(1), handle(2))], Ok(vec![end.clone()]), at(2));
+    assert_eq!(news, [News::Observed(who(1), handle(2), end)]);
 }
 
 #[test]
@@ -228,7 +259,7 @@ fn words_that_nobody_knows_say_nothing_however_long() {
     assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5)), []);
     for second in [20, 200, 2000] {
         let news = see(&mut governor, 1, unclear.clone(), at(second));
-        assert_eq!(news, [News::Observed(who(1), unclear.clone())]);
+        assert_eq!(news, [News::Observed(who(1), handle(1), unclear.clone())]);
     }
     assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(2005)), []);
 }

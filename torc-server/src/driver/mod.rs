@@ -122,6 +122,8 @@ struct Held {
     clearances: Vec<(JobId, AttemptId)>,
     /// Workers to be taken in.
     welcomes: Vec<(AllocationId, WorkerLink)>,
+    /// Workers whose allocation has ended although they are there, and why that is known.
+    dismissals: Vec<(WorkerLink, String)>,
     /// Steps that their workers are to end.
     strangers: Vec<(AllocationId, StepId)>,
     acknowledgements: Vec<Acknowledgement>,
@@ -150,6 +152,7 @@ impl Held {
             && self.cancels.is_empty()
             && self.restarts.is_empty()
             && self.welcomes.is_empty()
+            && self.dismissals.is_empty()
             && self.strangers.is_empty()
             && self.acknowledgements.is_empty()
             && self.commands.is_empty()

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
@@ -15,6 +16,7 @@ use torc_core::traits::{
     Usage,
 };
 use torc_core::wire::link::{Hello, ToWorker};
+use torc_core::workflow::Header;
 
 use super::Driver;
 use crate::accountant::Accountant;
@@ -122,6 +124,10 @@ impl Driver {
             let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
             self.conclusion = Some(conclusion);
         }
+        served
+            .around
+            .allocator
+            .be_patient(self.engine.id(), patience(&self.engine.workflow().header));
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
             served.follow(self.engine.id(), book);
         }
@@ -178,7 +184,7 @@ impl Driver {
                 self.disturb(allocation);
                 let Some(served) = &self.served else { return };
                 if served.around.workers.unregister(allocation, link) {
-                    served.around.allocator.nudge();
+                    served.around.allocator.left((self.engine.id(), allocation));
                     self.apply(Event::AllocationReachable {
                         at: now,
                         allocation,
@@ -295,7 +301,7 @@ impl Driver {
     ) {
         match &input {
             AllocationInput::HeldBack(_) | AllocationInput::Withdrawn => self.disturb(allocation),
-            AllocationInput::Observed(state, _)
+            AllocationInput::Observed(_, state, _)
                 if !matches!(state, AllocationState::Ended { .. }) =>
             {
                 self.disturb(allocation);
@@ -303,7 +309,14 @@ impl Driver {
             // The next one of its scheduler may have waited for it.
             _ => self.disturb_all(),
         }
-        let has_handle = self.has_handle(allocation);
+        let known = self.engine.allocation_book(allocation).and_then(AllocationBook::handle);
+        let has_handle = known.is_some();
+        if let AllocationInput::Observed(handle, ..) = &input
+            && known.is_some_and(|known| known != handle)
+        {
+            // Its worker told of another one meanwhile.
+            return;
+        }
         let Some(served) = &mut self.served else { return };
         match input {
             AllocationInput::Submitted(handle) => self.submitted(allocation, handle, now),
@@ -318,10 +331,10 @@ impl Driver {
             AllocationInput::Withdrawn => {
                 served.handed_over.remove(&allocation);
             }
-            AllocationInput::Observed(AllocationState::Ended { cause, reason }, journal) => {
+            AllocationInput::Observed(_, AllocationState::Ended { cause, reason }, journal) => {
                 self.end_allocation(allocation, (cause, reason), journal, now);
             }
-            AllocationInput::Observed(state, _) => {
+            AllocationInput::Observed(_, state, _) => {
                 let ends_at = match &state {
                     AllocationState::Running { ends_at } => *ends_at,
                     _ => None,
@@ -368,6 +381,12 @@ impl Driver {
         journal: Vec<StepEvent>,
         now: Timestamp,
     ) {
+        if let Some(link) =
+            self.served.as_ref().and_then(|served| served.around.workers.get(allocation))
+        {
+            // What it runs is run again elsewhere: it must not go on.
+            self.held.dismissals.push((link, format!("allocation {allocation} is over: {reason}")));
+        }
         for ended in journal {
             self.take_step(ended, None);
         }
@@ -416,6 +435,14 @@ impl Driver {
             }
         }
     }
+}
+
+/// How long a worker may go on by itself: until it gives up on a server, and its steps have had their
+/// time to end.
+fn patience(header: &Header) -> Duration {
+    let minutes = header.wait_for_server_minutes;
+    let headroom = header.execution.sigkill_headroom_seconds;
+    Duration::from_secs(minutes.saturating_mul(60).saturating_add(headroom))
 }
 
 /// What the end of an allocation is for the steps that ran in it. None of it says anything about their
