@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -34,6 +35,16 @@ pub(crate) struct Wish {
     pub(crate) driver: Handle,
 }
 
+/// An allocation that a scheduler has.
+pub(crate) struct Tracked {
+    pub(crate) who: Who,
+    /// The scheduler of the spec.
+    pub(crate) scheduler: Arc<str>,
+    pub(crate) handle: AllocationHandle,
+    /// A worker has connected from it.
+    pub(crate) has_worked: bool,
+}
+
 /// The way to the task. Cheap to clone; the task ends with the last one.
 #[derive(Clone)]
 pub(crate) struct Allocator {
@@ -42,11 +53,12 @@ pub(crate) struct Allocator {
 
 enum Message {
     Want(Box<Wish>),
-    Track(Who, Arc<str>, AllocationHandle, Handle),
+    Track(Box<Tracked>, Handle),
     Withdraw(Who),
     Cancel(Who),
     Worked(Who),
-    Nudge,
+    Left(Who),
+    BePatient(WorkflowId, Duration),
     Forgive(WorkflowId),
     Answer(Answer),
 }
@@ -88,15 +100,9 @@ impl Allocator {
         self.say(Message::Want(Box::new(wish)));
     }
 
-    /// Follows an allocation that a scheduler has.
-    pub(crate) fn track(
-        &self,
-        who: Who,
-        scheduler: Arc<str>,
-        handle: AllocationHandle,
-        driver: Handle,
-    ) {
-        self.say(Message::Track(who, scheduler, handle, driver));
+    /// Follows an allocation that a scheduler has, and tells this driver about it.
+    pub(crate) fn track(&self, tracked: Tracked, driver: Handle) {
+        self.say(Message::Track(Box::new(tracked), driver));
     }
 
     /// A wish is of no use at the moment.
@@ -114,9 +120,14 @@ impl Allocator {
         self.say(Message::Worked(who));
     }
 
-    /// An allocation may have ended.
-    pub(crate) fn nudge(&self) {
-        self.say(Message::Nudge);
+    /// A worker has gone: its allocation may have ended.
+    pub(crate) fn left(&self, who: Who) {
+        self.say(Message::Left(who));
+    }
+
+    /// The workers of a workflow go on by themselves for so long.
+    pub(crate) fn be_patient(&self, workflow: WorkflowId, patience: Duration) {
+        self.say(Message::BePatient(workflow, patience));
     }
 
     /// A workflow begins anew.
@@ -168,9 +179,11 @@ impl Task {
                 self.wishes.insert(who, *wish);
                 news
             }
-            Message::Track(who, scheduler, handle, driver) => {
+            Message::Track(tracked, driver) => {
+                let Tracked { who, scheduler, handle, has_worked } = *tracked;
                 self.drivers.insert(who, driver);
-                self.governor.track(who, scheduler, handle);
+                self.wishes.remove(&who);
+                self.governor.track(who, scheduler, handle, has_worked);
                 Vec::new()
             }
             Message::Withdraw(who) => {
@@ -189,8 +202,12 @@ impl Task {
                 self.governor.worked(who);
                 Vec::new()
             }
-            Message::Nudge => {
-                self.governor.nudge(now());
+            Message::Left(who) => {
+                self.governor.left(who, now());
+                Vec::new()
+            }
+            Message::BePatient(workflow, patience) => {
+                self.governor.be_patient(workflow, patience);
                 Vec::new()
             }
             Message::Forgive(workflow) => {
@@ -269,9 +286,11 @@ impl Task {
                 News::HeldBack(who, reason) => {
                     self.pass_on(who, AllocationInput::HeldBack(reason));
                 }
-                News::Observed(who, state @ AllocationState::Ended { .. }) => self.end(who, state),
-                News::Observed(who, state) => {
-                    self.pass_on(who, AllocationInput::Observed(state, Vec::new()));
+                News::Observed(who, handle, state @ AllocationState::Ended { .. }) => {
+                    self.end(who, handle, state);
+                }
+                News::Observed(who, handle, state) => {
+                    self.pass_on(who, AllocationInput::Observed(handle, state, Vec::new()));
                 }
             }
         }
@@ -291,7 +310,7 @@ impl Task {
 
     /// Reads what the worker of an ended allocation had written down, before anything of it is called
     /// lost.
-    fn end(&mut self, who: Who, state: AllocationState) {
+    fn end(&mut self, who: Who, handle: AllocationHandle, state: AllocationState) {
         self.wishes.remove(&who);
         let Some(driver) = self.drivers.remove(&who) else { return };
         let path = journal::path(&self.output_dir, who.0, who.1);
@@ -300,7 +319,8 @@ impl Task {
                 tracing::error!(path = %path.display(), %error, "a journal cannot be read");
                 Vec::new()
             });
-            driver.tell(Input::Allocation(who.1, AllocationInput::Observed(state, ends)));
+            let observed = AllocationInput::Observed(handle, state, ends);
+            driver.tell(Input::Allocation(who.1, observed));
             // What is in it is the driver's now; a report that comes twice changes nothing.
         });
     }

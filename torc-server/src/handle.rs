@@ -1,12 +1,15 @@
 //! The way into a running driver: questions about the workflow, and wishes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use torc_core::engine::ActionCommand;
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationHandle, AllocationState, StepAccount, StepEvent, StepEvents};
+use torc_core::traits::{
+    AllocationHandle, AllocationState, NodeShape, StepAccount, StepEvent, StepEvents,
+};
 use torc_core::wire::link::{Hello, ToWorker};
 use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
@@ -26,6 +29,8 @@ pub(crate) enum Input {
     CommandEnded(ActionCommand, i32),
     /// What the scheduler's accounting says of steps that have ended.
     Accounted(Vec<(StepId, StepAccount)>),
+    /// What is known of the nodes of its schedulers.
+    Shapes(KnownShapes),
     /// A question: the workflow asked about, and what to do with the look at it or with the reason
     /// why there is none.
     Look(Option<WorkflowId>, LookFn),
@@ -41,6 +46,9 @@ pub(crate) enum Input {
     Detach,
 }
 
+/// The kinds of nodes that schedulers have, by the index of each. One of which nothing is known is missing.
+pub(crate) type KnownShapes = BTreeMap<u32, Vec<NodeShape>>;
+
 /// Who wants to know that the end of a step is durable.
 #[derive(Clone)]
 pub(crate) struct Acknowledgement {
@@ -51,8 +59,7 @@ pub(crate) struct Acknowledgement {
 impl Acknowledgement {
     /// Tells workers that these ends are durable.
     pub(crate) fn send_all(all: Vec<Self>) {
-        let mut by_link: std::collections::BTreeMap<u64, (WorkerLink, Vec<StepId>)> =
-            std::collections::BTreeMap::new();
+        let mut by_link: BTreeMap<u64, (WorkerLink, Vec<StepId>)> = BTreeMap::new();
         for one in all {
             by_link.entry(one.link.id).or_insert((one.link, Vec::new())).1.push(one.step);
         }
@@ -82,8 +89,9 @@ pub(crate) enum AllocationInput {
     HeldBack(String),
     /// Nobody was asked for it, and nobody will be.
     Withdrawn,
-    /// Where it stands. When it is over: the ends that its worker's journal holds.
-    Observed(AllocationState, Vec<StepEvent>),
+    /// Where the scheduler's allocation of this name stands. When it is over: the ends that its worker's
+    /// journal holds.
+    Observed(AllocationHandle, AllocationState, Vec<StepEvent>),
 }
 
 pub(crate) type LookFn = Box<dyn FnOnce(Result<&View<'_>, RequestError>) + Send>;

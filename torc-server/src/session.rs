@@ -287,6 +287,7 @@ impl Session {
             notices: notices_in,
             max_parallel_jobs,
             served: None,
+            begun: None,
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper::HeaderMap;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -45,12 +47,24 @@ struct Cluster {
     ended: Mutex<BTreeMap<AllocationHandle, AllocationEnd>>,
     /// Requests that are refused before others are taken.
     refusals: Mutex<u32>,
+    /// It takes requests, and its answers do not arrive.
+    is_unheard: AtomicBool,
+    /// It says what nodes it has while nobody holds this, and was asked so often.
+    shapes: (tokio::sync::Mutex<()>, AtomicUsize),
     changed: tokio::sync::Notify,
 }
 
 impl Cluster {
     fn requests(&self) -> usize {
         self.asked.lock().unwrap().len()
+    }
+
+    /// Whether an answer about a request arrives.
+    fn answer(&self) -> Result<(), SchedulerError> {
+        if self.is_unheard.load(Ordering::Relaxed) {
+            return Err(SchedulerError::Unavailable("no answer".to_owned()));
+        }
+        Ok(())
     }
 
     /// Ends an allocation.
@@ -62,6 +76,8 @@ impl Cluster {
 #[async_trait]
 impl Scheduler for Cluster {
     async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
+        self.shapes.1.fetch_add(1, Ordering::Relaxed);
+        let _ = self.shapes.0.lock().await;
         Ok(Shapes::Known(vec![NodeShape {
             cpus: 2,
             threads_per_core: 1,
@@ -86,11 +102,14 @@ impl Scheduler for Cluster {
         let mut asked = self.asked.lock().unwrap();
         asked.push((key.to_owned(), request.clone()));
         let handle = AllocationHandle(asked.len().to_string());
+        drop(asked);
         self.changed.notify_one();
+        self.answer()?;
         Ok(handle)
     }
 
     async fn find(&self, key: &str) -> Result<Option<AllocationHandle>, SchedulerError> {
+        self.answer()?;
         let asked = self.asked.lock().unwrap();
         let place = asked.iter().position(|(known, _)| known == key);
         Ok(place.map(|place| AllocationHandle((place + 1).to_string())))
@@ -356,7 +375,8 @@ impl Place {
             .enable_all()
             .build()
             .expect("a runtime");
-        let server = runtime.spawn(Server::start(options)).await.unwrap();
+        let server = tokio::time::timeout(PATIENCE, runtime.spawn(Server::start(options))).await;
+        let server = server.expect("it starts in time").unwrap();
         let server = server.expect("the server starts");
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = runtime.spawn(async move {
@@ -401,6 +421,14 @@ impl Place {
             matches!(report.state, RunState::Ended | RunState::Incomplete).then_some(report)
         })
         .await
+    }
+
+    /// Changes the database while nobody owns it.
+    async fn change_database(&self, change: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.state_dir().database());
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query(change).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     async fn requested(&self, count: usize) {
@@ -555,6 +583,38 @@ async fn a_worker_that_is_gone_is_unreachable_until_the_scheduler_says_it_ended(
 }
 
 #[tokio::test]
+async fn a_worker_whose_allocation_is_called_ended_is_told_so() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    place.cluster.end("1", AllocationEnd::Failed);
+    let told = tokio::time::timeout(PATIENCE, worker.task).await.unwrap().unwrap().unwrap_err();
+    assert!(told.contains("allocation 1 is over: so it was"), "{told}");
+    assert_eq!(count(&place.ended().await, JobStatus::Ready), 2, "they can run elsewhere");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn an_allocation_that_only_its_worker_tells_of_is_followed_to_its_end() {
+    let place = Place::new();
+    place.cluster.is_unheard.store(true, Ordering::Relaxed);
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    worker.task.abort();
+    place.cluster.end("1", AllocationEnd::NodeFailed);
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Ready), 2, "the jobs are back in the queue");
+    assert_eq!(place.stages().await, [AllocationStage::Ended]);
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn allocations_that_are_of_no_use_are_not_asked_for() {
     let place = Place::new();
     let serving = place.serve().await;
@@ -573,6 +633,29 @@ async fn allocations_that_are_of_no_use_are_not_asked_for() {
     .await;
     let ended = place.cluster.ended.lock().unwrap().clone();
     assert_eq!(ended.values().filter(|cause| **cause == AllocationEnd::Cancelled).count(), 2);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_wish_that_nothing_can_come_of_keeps_no_run_alive() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let two_stages = "name: w
+slurm_schedulers: [{name: first, account: a}, {name: second, account: a}]
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
+jobs:
+- {name: a, command: quick, scheduler: first}
+- {name: b, command: quick, scheduler: second, depends_on: [a]}";
+    place.submit(two_stages).await.unwrap();
+    place.requested(1).await;
+    place.cluster.end("1", AllocationEnd::Cancelled);
+    let report = place.ended().await;
+    assert_eq!(report.state, RunState::Incomplete);
+    assert_eq!(count(&report, JobStatus::Ready), 1);
+    until(async || (place.stages().await == [AllocationStage::Ended; 2]).then_some(())).await;
+    assert_eq!(place.cluster.requests(), 1);
     serving.stop().await;
 }
 
@@ -628,6 +711,131 @@ async fn a_strange_worker_is_refused() {
     assert_eq!(place.stages().await, [AllocationStage::Active]);
     worker.stop.send(true).unwrap();
     assert_eq!(worker.end().await, WorkerEnd::Stopped);
+    serving.stop().await;
+}
+
+/// The first report of an end cannot be written, nor anything else before the run has been resumed.
+const WRITES_FAIL_ONCE: &str = "CREATE TRIGGER broken BEFORE INSERT ON log
+    WHEN NEW.events LIKE '%_e_:_x_%' AND NOT EXISTS
+        (SELECT 1 FROM log WHERE events LIKE '%run_resumed%')
+    BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+
+#[tokio::test]
+async fn a_write_that_fails_costs_no_step() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    place.change_database(WRITES_FAIL_ONCE).await;
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    let launched = worker.launched(2).await;
+    worker.steps.end(launched[0], Outcome::Exited { code: 0 });
+    until(async || {
+        let report = place.report().await;
+        (count(&report, JobStatus::Completed) == 1 && count(&report, JobStatus::Running) == 1)
+            .then_some(())
+    })
+    .await;
+    worker.steps.let_go();
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 2);
+    assert_eq!(worker.steps.launched.lock().unwrap().len(), 2, "nothing ran twice");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+/// Nothing can be written as long as this server is there.
+const THE_SECOND_CANNOT_WRITE: &str = "CREATE TRIGGER broken BEFORE INSERT ON log
+    WHEN (SELECT generation FROM owner) = 2
+    BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+
+#[tokio::test]
+async fn a_server_that_cannot_go_on_sends_no_worker_away() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    serving.stop().await;
+    place.change_database(THE_SECOND_CANNOT_WRITE).await;
+    let serving = place.serve().await;
+    let late = worker.steps.clone();
+    let stranger = place.worker(7);
+    let refused = stranger.task.await.unwrap().unwrap_err();
+    assert!(refused.contains("allocation 7 is over"), "{refused}");
+    let restarted = Access::restart_live(&place.state_dir(), None).await.unwrap_err();
+    assert!(restarted.to_string().contains("could not be recorded"), "{restarted}");
+    assert!(!worker.task.is_finished());
+    serving.stop().await;
+    let serving = place.serve().await;
+    until(async || (place.stages().await == [AllocationStage::Active]).then_some(())).await;
+    late.let_go();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_submission_is_taken_in_though_nobody_waits_for_it_any_more() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let late = place.cluster.shapes.0.lock().await;
+    let text = spec(TEN, 1);
+    let waits_in_vain = async {
+        until(async || (place.cluster.shapes.1.load(Ordering::Relaxed) > 0).then_some(())).await;
+    };
+    tokio::select! {
+        submitted = place.submit(&text) => panic!("{submitted:?}"),
+        () = waits_in_vain => {}
+    }
+    drop(late);
+    place.requested(1).await;
+    let worker = place.worker(1);
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 10);
+    assert_eq!(place.cluster.shapes.1.load(Ordering::Relaxed), 1, "it is asked once");
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_stored_and_not_begun_begins_with_the_next_server() {
+    let place = Place::new();
+    place.serve().await.stop().await;
+    place.change_database(THE_SECOND_CANNOT_WRITE).await;
+    let serving = place.serve().await;
+    let not_begun = place.submit(&spec(TEN, 1)).await.unwrap_err();
+    assert!(not_begun.to_string().contains("workflow 1 was taken"), "{not_begun}");
+    serving.kill();
+    let serving = place.serve().await;
+    place.requested(1).await;
+    let worker = place.worker(1);
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 10);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_hangs_holds_up_no_server() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 2)).await.unwrap();
+    place.requested(2).await;
+    let worker = place.worker(1);
+    worker.launched(2).await;
+    serving.stop().await;
+    let late = place.cluster.shapes.0.lock().await;
+    let serving = place.serve().await;
+    worker.steps.let_go();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    drop(late);
+    place.cluster.end("1", AllocationEnd::Completed);
     serving.stop().await;
 }
 

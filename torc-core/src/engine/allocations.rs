@@ -120,9 +120,11 @@ impl Engine {
         live.map(AllocationBook::effective).collect()
     }
 
-    /// Whether nodes may still come without anybody wishing for more.
-    pub(super) fn may_get_nodes(&self) -> bool {
-        self.allocations.values().any(AllocationBook::is_open_request)
+    /// Whether nodes may still come without anybody wishing for more. `may_come`: whether a wish will be
+    /// submitted.
+    pub(super) fn may_get_nodes(&self, may_come: impl Fn(&AllocationBook) -> bool) -> bool {
+        let mut open = self.allocations.values().filter(|book| book.is_open_request());
+        open.any(|book| !book.is_unsubmitted() || may_come(book))
     }
 
     /// When what runs in an allocation is asked to end. That is its end where nodes are simply

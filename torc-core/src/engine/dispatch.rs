@@ -4,7 +4,7 @@ use crate::ids::{AttemptId, JobId};
 use crate::time::Timestamp;
 use crate::traits::{Delta, PlannedStart, WaitingJob};
 
-use super::{Engine, Event, JobStatus, Phase, Refused};
+use super::{AllocationBook, Engine, Event, JobStatus, Phase, Refused};
 
 /// What a decision led to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +71,15 @@ impl Engine {
 
     /// Whether nothing more happens by itself. To be asked after [`Self::dispatch`].
     pub fn conclusion(&self) -> Option<Conclusion> {
+        self.conclusion_given(|_| true)
+    }
+
+    /// The same where not every wish for an allocation will be handed over. `may_come`: whether one that
+    /// is not submitted yet will be, as things stand.
+    pub fn conclusion_given(
+        &self,
+        may_come: impl Fn(&AllocationBook) -> bool,
+    ) -> Option<Conclusion> {
         if !self.running.is_empty() || self.commands_under_way().next().is_some() {
             return None;
         }
@@ -79,7 +88,7 @@ impl Engine {
             Phase::Running if self.counts.ended() as usize == self.jobs.len() => {
                 Some(Conclusion::Complete)
             }
-            Phase::Running if self.may_get_nodes() => None,
+            Phase::Running if self.may_get_nodes(may_come) => None,
             Phase::Running => Some(Conclusion::Stuck),
             Phase::New | Phase::Ended { .. } => None,
         }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crate::ids::{AllocationId, WorkflowId};
 use crate::time::Timestamp;
-use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
+use crate::traits::{AllocationHandle, AllocationState};
 
+mod answers;
 #[cfg(test)]
 mod tests;
 
@@ -48,9 +49,16 @@ impl Default for Limits {
 /// The first wait after a scheduler did not answer; it doubles each time.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// How long to wait after so many times in a row, counted from 0, that a scheduler did not answer.
+fn wait_after(silences: u32) -> Duration {
+    (FIRST_WAIT * 2u32.saturating_pow(silences.min(16))).min(LONGEST_WAIT)
+}
+
 /// After so many allocations in a row that came to nothing, no more are asked for.
 const MOST_FAILURES: u32 = 3;
-/// An allocation that the scheduler does not know for so long is over.
+/// An allocation that the scheduler does not know for so long is over, unless something may still run
+/// there.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// What is to be asked now.
@@ -74,7 +82,7 @@ pub enum News {
     /// It never will.
     Refused(Who, String),
     /// Where an allocation stands. Told at each observation.
-    Observed(Who, AllocationState),
+    Observed(Who, AllocationHandle, AllocationState),
     /// Why a request waits.
     HeldBack(Who, String),
 }
@@ -97,10 +105,26 @@ struct Entry {
     order: u64,
     /// It is to be ended as soon as it can be.
     is_cancelled: bool,
-    is_cancel_sent: bool,
+    /// When the scheduler is told so; `None`: it is being told, or has heard it.
+    cancel_at: Option<Timestamp>,
+    /// Times that it did not hear it.
+    cancel_failures: u32,
     /// A worker has connected from it.
     has_worked: bool,
+    /// That worker is connected now.
+    is_connected: bool,
     unknown_since: Option<Timestamp>,
+}
+
+impl Entry {
+    fn is_taken(&self) -> bool {
+        matches!(self.stage, Stage::Taken { .. })
+    }
+
+    /// When its scheduler is to be told that it is to end, if it is.
+    fn to_be_cancelled_at(&self) -> Option<Timestamp> {
+        self.cancel_at.filter(|_| self.is_cancelled && self.is_taken())
+    }
 }
 
 /// A scheduler of a workflow's spec.
@@ -112,6 +136,8 @@ pub struct Governor {
     limits: Limits,
     entries: BTreeMap<Who, Entry>,
     next_order: u64,
+    /// How long a worker may go on by itself where nobody knows whether its allocation lives.
+    patience: HashMap<WorkflowId, Duration>,
     /// Failures in a row, with the words of the last.
     failures: HashMap<Source, (u32, String)>,
     /// Times in a row that the scheduler did not answer a request.
@@ -132,6 +158,10 @@ impl Governor {
     /// An allocation is wanted from a scheduler of a workflow. `in_doubt`: it may have been asked for
     /// before.
     pub fn want(&mut self, who: Who, scheduler: Arc<str>, in_doubt: bool) -> Vec<News> {
+        if let Some(Entry { stage: Stage::Taken { handle, .. }, .. }) = self.entries.get(&who) {
+            // Whoever asked for it before is gone, and did not hear the answer.
+            return vec![News::Submitted(who, handle.clone())];
+        }
         let source = (who.0, scheduler);
         if let Some(refusal) = self.given_up(&source) {
             return vec![News::Refused(who, refusal)];
@@ -141,10 +171,28 @@ impl Governor {
         Vec::new()
     }
 
-    /// An allocation is in the scheduler's hands already.
-    pub fn track(&mut self, who: Who, scheduler: Arc<str>, handle: AllocationHandle) {
-        let stage = Stage::Taken { handle, is_pending: true };
-        self.enter(who, (who.0, scheduler), stage);
+    /// An allocation is in the scheduler's hands already, even if it is only being asked for as far as
+    /// is known here: its worker can be faster than the scheduler's answer.
+    /// `has_worked`: a worker had connected from it before.
+    pub fn track(
+        &mut self,
+        who: Who,
+        scheduler: Arc<str>,
+        handle: AllocationHandle,
+        has_worked: bool,
+    ) {
+        let stage = Stage::Taken { handle: handle.clone(), is_pending: true };
+        self.enter(who, (who.0, scheduler), stage.clone());
+        self.set_stage(who, stage);
+        let Some(entry) = self.entries.get_mut(&who) else { return };
+        entry.has_worked |= has_worked;
+        // Whoever begins to follow it has heard of no worker yet.
+        entry.is_connected = false;
+        if let Stage::Taken { handle: known, is_pending } = &mut entry.stage {
+            // What its worker calls it is what it is.
+            *known = handle;
+            *is_pending &= !has_worked;
+        }
         self.observe_at = Timestamp::default();
     }
 
@@ -155,8 +203,10 @@ impl Governor {
             source,
             order: self.next_order,
             is_cancelled: false,
-            is_cancel_sent: false,
+            cancel_at: Some(Timestamp::default()),
+            cancel_failures: 0,
             has_worked: false,
+            is_connected: false,
             unknown_since: None,
         };
         self.entries.entry(who).or_insert(entry);
@@ -170,7 +220,6 @@ impl Governor {
         }
         let Some(entry) = self.entries.get_mut(&who) else { return true };
         entry.is_cancelled = true;
-        entry.is_cancel_sent = false;
         false
     }
 
@@ -188,10 +237,25 @@ impl Governor {
     pub fn worked(&mut self, who: Who) {
         let Some(entry) = self.entries.get_mut(&who) else { return };
         entry.has_worked = true;
+        entry.is_connected = true;
         if let Stage::Taken { is_pending, .. } = &mut entry.stage {
             *is_pending = false;
         }
         self.failures.remove(&entry.source);
+    }
+
+    /// The worker of an allocation is not connected any more, which may be its end: ask soon.
+    pub fn left(&mut self, who: Who, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&who) {
+            entry.is_connected = false;
+        }
+        self.nudge(now);
+    }
+
+    /// How long the workers of a workflow may go on by themselves. Where a scheduler has forgotten an
+    /// allocation that had a worker, nobody knows its end before.
+    pub fn be_patient(&mut self, workflow: WorkflowId, patience: Duration) {
+        self.patience.insert(workflow, patience);
     }
 
     /// Something happened that may have ended an allocation: ask soon.
@@ -210,11 +274,10 @@ impl Governor {
         let mut orders = Vec::new();
         let mut news = Vec::new();
         for (who, entry) in &mut self.entries {
-            if let Stage::Taken { handle, .. } = &entry.stage
-                && entry.is_cancelled
-                && !entry.is_cancel_sent
+            if entry.to_be_cancelled_at().is_some_and(|at| at <= now)
+                && let Stage::Taken { handle, .. } = &entry.stage
             {
-                entry.is_cancel_sent = true;
+                entry.cancel_at = None;
                 orders.push(Order::Cancel(*who, handle.clone()));
             }
         }
@@ -239,7 +302,8 @@ impl Governor {
             (has_wish && !self.is_submitting && self.has_room()).then_some(self.submit_at);
         let observe_at =
             (!self.is_observing && self.taken().next().is_some()).then_some(self.observe_at);
-        submit_at.into_iter().chain(observe_at).min()
+        let cancel_at = self.entries.values().filter_map(Entry::to_be_cancelled_at).min();
+        [submit_at, observe_at, cancel_at].into_iter().flatten().min()
     }
 
     fn taken(&self) -> impl Iterator<Item = (Who, AllocationHandle)> {
@@ -279,160 +343,17 @@ impl Governor {
         Some(if in_doubt { Order::Find(who) } else { Order::Submit(who) })
     }
 
+    /// What the scheduler has stays in its hands until it has ended.
     fn set_stage(&mut self, who: Who, stage: Stage) {
-        if let Some(entry) = self.entries.get_mut(&who) {
+        if let Some(entry) = self.entries.get_mut(&who)
+            && !entry.is_taken()
+        {
             entry.stage = stage;
         }
     }
 
-    /// The answer to [`Order::Find`].
-    pub fn found(
-        &mut self,
-        who: Who,
-        answer: Result<Option<AllocationHandle>, SchedulerError>,
-        now: Timestamp,
-    ) -> Vec<News> {
-        self.is_submitting = false;
-        match answer {
-            Ok(Some(handle)) => self.take(who, handle, now),
-            Ok(None) if self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) => {
-                self.entries.remove(&who);
-                vec![News::Refused(who, "not wanted any more".to_owned())]
-            }
-            Ok(None) => {
-                self.silences = 0;
-                self.set_stage(who, Stage::Wanted { in_doubt: false });
-                Vec::new()
-            }
-            Err(error) => self.wait(who, &error, now),
-        }
-    }
-
-    /// The answer to [`Order::Submit`].
-    pub fn submitted(
-        &mut self,
-        who: Who,
-        answer: Result<AllocationHandle, SchedulerError>,
-        now: Timestamp,
-    ) -> Vec<News> {
-        self.is_submitting = false;
-        self.submit_at = now + self.limits.submit_pause;
-        match answer {
-            Ok(handle) => self.take(who, handle, now),
-            Err(SchedulerError::Refused(reason)) => {
-                let mut news = vec![News::Refused(who, reason.clone())];
-                if let Some(entry) = self.entries.remove(&who) {
-                    news.extend(self.note_failure(entry.source, reason));
-                }
-                news
-            }
-            Err(error) => self.wait(who, &error, now),
-        }
-    }
-
-    fn take(&mut self, who: Who, handle: AllocationHandle, now: Timestamp) -> Vec<News> {
-        self.silences = 0;
-        let soon = now + self.limits.shortest_interval;
-        if self.taken().next().is_none() {
-            self.observe_at = soon;
-        }
-        self.nudge(soon);
-        self.set_stage(who, Stage::Taken { handle: handle.clone(), is_pending: true });
-        vec![News::Submitted(who, handle)]
-    }
-
-    /// The scheduler did not answer: whether it took the request is not known.
-    fn wait(&mut self, who: Who, error: &SchedulerError, now: Timestamp) -> Vec<News> {
-        let wait = FIRST_WAIT * 2u32.saturating_pow(self.silences.min(16));
-        self.silences += 1;
-        self.submit_at = now + wait.min(LONGEST_WAIT);
-        self.set_stage(who, Stage::Wanted { in_doubt: true });
-        vec![News::HeldBack(who, error.to_string())]
-    }
-
-    /// The answer to [`Order::Observe`], in the order of the question.
-    pub fn observed(
-        &mut self,
-        asked: &[(Who, AllocationHandle)],
-        answer: Result<Vec<AllocationState>, SchedulerError>,
-        now: Timestamp,
-    ) -> Vec<News> {
-        self.is_observing = false;
-        let Ok(states) = answer else {
-            self.slow_down(now);
-            return Vec::new();
-        };
-        let (mut news, mut has_changed) = (Vec::new(), false);
-        for ((who, _), state) in asked.iter().zip(states) {
-            let (changed, told) = self.observe(*who, state, now);
-            has_changed |= changed;
-            news.extend(told);
-        }
-        if has_changed {
-            self.interval = self.limits.shortest_interval;
-            self.observe_at = now + self.interval;
-        } else {
-            self.slow_down(now);
-        }
-        news
-    }
-
-    fn slow_down(&mut self, now: Timestamp) {
-        self.observe_at = now + self.interval;
-        self.interval = (self.interval * 2).min(self.limits.longest_interval);
-    }
-
-    /// What one allocation's state means, and whether something about it changed.
-    fn observe(&mut self, who: Who, state: AllocationState, now: Timestamp) -> (bool, Vec<News>) {
-        let Some(entry) = self.entries.get_mut(&who) else { return (false, Vec::new()) };
-        let state = match state {
-            AllocationState::Unknown => {
-                let since = *entry.unknown_since.get_or_insert(now);
-                if now.since(since) < FORGOTTEN_AFTER {
-                    return (false, Vec::new());
-                }
-                let reason = "the scheduler does not know it any more".to_owned();
-                AllocationState::Ended { cause: AllocationEnd::Unknown, reason }
-            }
-            state @ AllocationState::Unclear { .. } => {
-                entry.unknown_since = None;
-                return (false, vec![News::Observed(who, state)]);
-            }
-            state => {
-                entry.unknown_since = None;
-                state
-            }
-        };
-        if let AllocationState::Ended { cause, reason } = &state {
-            let came_to_nothing = !entry.has_worked
-                && !entry.is_cancelled
-                && !matches!(cause, AllocationEnd::Cancelled | AllocationEnd::Preempted);
-            let (source, reason) = (entry.source.clone(), reason.clone());
-            self.entries.remove(&who);
-            let mut news = vec![News::Observed(who, state)];
-            if came_to_nothing {
-                news.extend(self.note_failure(source, reason));
-            }
-            return (true, news);
-        }
-        let waits = matches!(state, AllocationState::Pending { .. });
-        let mut has_changed = false;
-        if let Stage::Taken { is_pending, .. } = &mut entry.stage {
-            has_changed = *is_pending != waits;
-            *is_pending = waits;
-        }
-        (has_changed, vec![News::Observed(who, state)])
-    }
-
-    /// The answer to [`Order::Cancel`].
-    pub fn cancelled(&mut self, who: Who, answer: Result<(), SchedulerError>, now: Timestamp) {
-        if let Some(entry) = self.entries.get_mut(&who)
-            && answer.is_err()
-        {
-            // It is said again with the next observation.
-            entry.is_cancel_sent = false;
-        }
-        self.nudge(now + self.limits.submit_pause);
+    fn is_taken(&self, who: Who) -> bool {
+        self.entries.get(&who).is_some_and(Entry::is_taken)
     }
 
     /// The refusal of a source that is given up, if it is.
@@ -445,24 +366,5 @@ impl Governor {
                 source.1
             )
         })
-    }
-
-    /// Notes that an allocation came to nothing. When that was one too many, what else is wanted from
-    /// there is refused.
-    fn note_failure(&mut self, source: Source, reason: String) -> Vec<News> {
-        let (count, last) = self.failures.entry(source.clone()).or_default();
-        *count += 1;
-        *last = reason;
-        let Some(refusal) = self.given_up(&source) else { return Vec::new() };
-        let of_source = self.entries.iter().filter(|(_, entry)| {
-            entry.source == source && entry.stage == (Stage::Wanted { in_doubt: false })
-        });
-        let whos: Vec<Who> = of_source.map(|(who, _)| *who).collect();
-        whos.into_iter()
-            .map(|who| {
-                self.entries.remove(&who);
-                News::Refused(who, refusal.clone())
-            })
-            .collect()
     }
 }

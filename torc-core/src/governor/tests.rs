@@ -1,6 +1,7 @@
 //! The governor asked and answered, told as stories.
 
 use super::*;
+use crate::traits::{AllocationEnd, SchedulerError};
 
 const W: WorkflowId = WorkflowId(1);
 
@@ -100,6 +101,44 @@ fn what_was_in_doubt_and_is_found_is_not_asked_for_again() {
 }
 
 #[test]
+fn whoever_asks_again_for_what_there_is_gets_it() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    let news = governor.want(who(1), "cpu".into(), true);
+    assert_eq!(news, [News::Submitted(who(1), handle(1))]);
+    assert_eq!(orders(&mut governor, at(1)), []);
+}
+
+#[test]
+fn what_its_worker_told_of_first_is_followed_whatever_the_scheduler_answers() {
+    type Ask = fn(&mut Governor) -> Vec<News>;
+    let asks: [(bool, Ask); 6] = [
+        (false, |_| Vec::new()),
+        (true, |governor| governor.found(who(1), Ok(None), at(2))),
+        (true, |governor| governor.found(who(1), unavailable(), at(2))),
+        (false, |governor| governor.submitted(who(1), refused(), at(2))),
+        (false, |governor| governor.submitted(who(1), unavailable(), at(2))),
+        (true, |governor| {
+            governor.cancel(who(1));
+            let news = governor.found(who(1), Ok(None), at(2));
+            assert_eq!(orders(governor, at(2))[0], Order::Cancel(who(1), handle(1)));
+            news
+        }),
+    ];
+    for (in_doubt, answer) in asks {
+        let mut governor = governor(9);
+        governor.want(who(1), "cpu".into(), in_doubt);
+        governor.next(at(0));
+        governor.track(who(1), "cpu".into(), handle(1), false);
+        assert_eq!(answer(&mut governor), []);
+        let asked = orders(&mut governor, at(1000));
+        assert!(!asked.iter().any(|order| matches!(order, Order::Submit(_) | Order::Find(_))));
+        let news = see(&mut governor, 1, ended(AllocationEnd::Completed), at(1000));
+        assert!(matches!(&news[..], [News::Observed(..)]), "{news:?}");
+    }
+}
+
+#[test]
 fn a_scheduler_whose_allocations_come_to_nothing_is_given_up() {
     let mut governor = wanted(9, 4);
     for number in [1, 2] {
@@ -131,6 +170,17 @@ fn an_allocation_that_worked_or_was_cancelled_is_no_failure() {
         let news = see(&mut governor, number, ended(AllocationEnd::Failed), now);
         assert_eq!(news.len(), 1, "{news:?}");
     }
+}
+
+#[test]
+fn what_had_worked_before_a_restart_is_no_failure() {
+    let mut governor = governor(9);
+    for number in 1..=3 {
+        governor.track(who(number), "cpu".into(), handle(number), true);
+        let news = see(&mut governor, number, ended(AllocationEnd::Failed), at(1));
+        assert_eq!(news.len(), 1, "{news:?}");
+    }
+    assert_eq!(governor.want(who(4), "cpu".into(), false), []);
 }
 
 #[test]
@@ -166,8 +216,39 @@ fn a_question_without_an_answer_says_nothing() {
     let news = see(&mut governor, 1, AllocationState::Unknown, at(140));
     assert!(matches!(
         &news[..],
-        [News::Observed(_, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
+        [News::Observed(_, _, AllocationState::Ended { cause: AllocationEnd::Unknown, .. })]
     ));
+}
+
+#[test]
+fn what_is_forgotten_has_not_ended_while_its_worker_may_be_there() {
+    let mut governor = wanted(9, 1);
+    governor.be_patient(W, Duration::from_secs(600));
+    submit(&mut governor, 1, at(0));
+    governor.worked(who(1));
+    for second in [10, 1000, 5000] {
+        assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(second)), []);
+    }
+    governor.left(who(1), at(5001));
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5001)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5600)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5601)).len(), 1);
+    // The next server knows no more of its worker than that there was one.
+    governor.track(who(1), "cpu".into(), handle(1), true);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6000)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6599)), []);
+    assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(6600)).len(), 1);
+}
+
+#[test]
+fn what_is_said_of_another_handle_says_nothing() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    governor.track(who(1), "cpu".into(), handle(2), true);
+    let end = ended(AllocationEnd::Failed);
+    assert_eq!(see(&mut governor, 1, end.clone(), at(1)), []);
+    let news = governor.observed(&[(who(1), handle(2))], Ok(vec![end.clone()]), at(2));
+    assert_eq!(news, [News::Observed(who(1), handle(2), end)]);
 }
 
 #[test]
@@ -178,7 +259,7 @@ fn words_that_nobody_knows_say_nothing_however_long() {
     assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(5)), []);
     for second in [20, 200, 2000] {
         let news = see(&mut governor, 1, unclear.clone(), at(second));
-        assert_eq!(news, [News::Observed(who(1), unclear.clone())]);
+        assert_eq!(news, [News::Observed(who(1), handle(1), unclear.clone())]);
     }
     assert_eq!(see(&mut governor, 1, AllocationState::Unknown, at(2005)), []);
 }
@@ -191,9 +272,21 @@ fn what_is_cancelled_ends_when_the_scheduler_says_so() {
     assert!(!governor.cancel(who(1)));
     assert_eq!(orders(&mut governor, at(0)), [Order::Cancel(who(1), handle(1))]);
     governor.cancelled(who(1), unavailable(), at(0));
-    assert!(orders(&mut governor, at(0)).contains(&Order::Cancel(who(1), handle(1))));
-    governor.cancelled(who(1), Ok(()), at(1));
-    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(3));
+    let says_so = |governor: &mut Governor, now: Timestamp| {
+        orders(governor, now).contains(&Order::Cancel(who(1), handle(1)))
+    };
+    assert!(!says_so(&mut governor, at(4)), "one that did not hear is not shouted at");
+    assert_eq!(governor.wake_at(), Some(at(5)));
+    assert!(says_so(&mut governor, at(5)));
+    assert_eq!(governor.wake_at(), None, "both questions are under way");
+    governor.cancelled(who(1), unavailable(), at(6));
+    assert!(!governor.cancel(who(1)), "whoever says so again changes nothing");
+    assert_eq!(governor.wake_at(), Some(at(16)), "the wait doubles");
+    assert!(!says_so(&mut governor, at(15)));
+    assert!(says_so(&mut governor, at(16)));
+    governor.cancelled(who(1), Ok(()), at(17));
+    assert!(!says_so(&mut governor, at(1000)));
+    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(1000));
     assert!(matches!(&news[..], [News::Observed(..)]), "{news:?}");
     assert_eq!(governor.wake_at(), None);
 }

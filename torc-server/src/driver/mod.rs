@@ -104,11 +104,15 @@ pub(crate) struct DriverParts {
     pub(crate) notices: mpsc::UnboundedSender<String>,
     pub(crate) max_parallel_jobs: usize,
     pub(crate) served: Option<Served>,
+    /// Told when its beginning is durable.
+    pub(crate) begun: Option<oneshot::Sender<()>>,
 }
 
 /// What is to be done once the events that led to it are durable.
 #[derive(Default)]
 struct Held {
+    /// Whoever waits for the beginning.
+    begun: Option<oneshot::Sender<()>>,
     signals: Vec<(JobId, AttemptId, StepSignal)>,
     launches: Vec<Event>,
     cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
@@ -117,6 +121,8 @@ struct Held {
     clearances: Vec<(JobId, AttemptId)>,
     /// Workers to be taken in.
     welcomes: Vec<(AllocationId, WorkerLink)>,
+    /// Workers whose allocation has ended although they are there, and why that is known.
+    dismissals: Vec<(WorkerLink, String)>,
     /// Steps that their workers are to end.
     strangers: Vec<(AllocationId, StepId)>,
     acknowledgements: Vec<Acknowledgement>,
@@ -139,11 +145,13 @@ type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.signals.is_empty()
+        self.begun.is_none()
+            && self.signals.is_empty()
             && self.launches.is_empty()
             && self.cancels.is_empty()
             && self.restarts.is_empty()
             && self.welcomes.is_empty()
+            && self.dismissals.is_empty()
             && self.strangers.is_empty()
             && self.acknowledgements.is_empty()
             && self.commands.is_empty()
@@ -174,7 +182,7 @@ impl Driver {
             max_parallel_jobs: parts.max_parallel_jobs,
             planned: Vec::new(),
             pending: parts.pending,
-            held: Held::default(),
+            held: Held { begun: parts.begun, ..Held::default() },
             flush_at: Some(Instant::now()),
             next_sequence: parts.next_sequence,
             commit: None,
@@ -275,6 +283,7 @@ impl Driver {
                     worker.into_iter().for_each(|worker| self.disturb(worker));
                 }
                 Input::Accounted(figures) => self.account(figures, now),
+                Input::Shapes(shapes) => self.take_shapes(shapes),
                 Input::Look(id, look) => self.look(id, look),
                 Input::Cancel(request, reply) => {
                     let report = self.cancel(&request, now);
@@ -344,7 +353,7 @@ impl Driver {
         if self.conclusion.is_some() {
             return;
         }
-        let conclusion = self.engine.conclusion();
+        let conclusion = self.engine.conclusion_given(|wish| self.may_come(wish));
         if conclusion.is_some() {
             self.disturb_all();
         }

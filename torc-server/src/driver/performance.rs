@@ -14,12 +14,16 @@ use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 impl Driver {
     pub(super) async fn perform(&mut self, held: Held) {
         self.welcome(held.welcomes);
+        for (link, reason) in held.dismissals {
+            link.send(ToWorker::Refused { reason });
+        }
         self.end_strangers(&held.strangers);
         self.launch(held.launches).await;
         for (job, attempt, signal) in held.signals {
             self.signal(job, attempt, signal).await;
         }
         // Whoever asked may have gone away meanwhile.
+        let _ = held.begun.map(|begun| begun.send(()));
         for (reply, report) in held.cancels {
             let _ = reply.send(report);
         }

@@ -6,21 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
-use torc_core::ids::{AllocationId, StepId};
+use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    AllocationEnd, AllocationHandle, AllocationState, NodeShape, NodeState, Outcome, StepAccount,
-    StepEvent, StepSignal, Usage,
+    AllocationEnd, AllocationHandle, AllocationState, NodeState, Outcome, StepAccount, StepEvent,
+    StepSignal, Usage,
 };
 use torc_core::wire::link::{Hello, ToWorker};
+use torc_core::workflow::Header;
 
 use super::Driver;
 use crate::accountant::{Accountant, EndedStep};
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Tracked};
 use crate::clock::now;
-use crate::handle::{Acknowledgement, AllocationInput, Handle, WorkerInput};
+use crate::handle::{Acknowledgement, AllocationInput, Handle, KnownShapes, WorkerInput};
 use crate::store::Submitter;
 use crate::workers::{WorkerLink, Workers};
 
@@ -39,8 +41,8 @@ pub(crate) struct Surroundings {
     pub(crate) generation: i64,
     /// A name that no other state directory has.
     pub(crate) store_key: Arc<str>,
-    /// What is known of the nodes of each scheduler, by its index.
-    pub(crate) shapes: BTreeMap<u32, Vec<NodeShape>>,
+    /// What is known of the nodes of its schedulers; `None`: they are being asked.
+    pub(crate) shapes: Option<KnownShapes>,
 }
 
 /// What a driver has when a server drives it.
@@ -82,6 +84,26 @@ impl Served {
     }
 }
 
+impl Served {
+    /// Has the allocator follow an allocation that its scheduler has.
+    fn follow(&mut self, workflow: WorkflowId, book: &AllocationBook) {
+        let id = book.allocation.id;
+        let (Some(scheduler), Some(handle)) = (&book.allocation.scheduler, book.handle()) else {
+            return;
+        };
+        self.handed_over.insert(id);
+        // A wish that was to be forgotten is an allocation that is to be cancelled.
+        self.cancelled.remove(&id);
+        let tracked = Tracked {
+            who: (workflow, id),
+            scheduler: scheduler.clone(),
+            handle: handle.clone(),
+            has_worked: book.granted_at.is_some(),
+        };
+        self.around.allocator.track(tracked, self.around.handle.clone());
+    }
+}
+
 /// Which allocations something changed for. With many of them, whatever happens to one must not cost a
 /// look at all.
 #[derive(Debug)]
@@ -102,21 +124,12 @@ impl Driver {
             let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
             self.conclusion = Some(conclusion);
         }
+        served
+            .around
+            .allocator
+            .be_patient(self.engine.id(), patience(&self.engine.workflow().header));
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
-            let (id, Some(scheduler)) = (book.allocation.id, book.allocation.scheduler.clone())
-            else {
-                continue;
-            };
-            if let Some(handle) = book.handle() {
-                served.handed_over.insert(id);
-                let who = (self.engine.id(), id);
-                served.around.allocator.track(
-                    who,
-                    scheduler,
-                    handle.clone(),
-                    served.around.handle.clone(),
-                );
-            }
+            served.follow(self.engine.id(), book);
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
         self.held.commands.extend(commands);
@@ -133,6 +146,14 @@ impl Driver {
             self.disturb_all();
         }
         self.hold_effects(effects);
+    }
+
+    /// The schedulers have said what nodes they have, as far as they do.
+    pub(super) fn take_shapes(&mut self, shapes: KnownShapes) {
+        if let Some(served) = &mut self.served {
+            served.around.shapes = Some(shapes);
+        }
+        self.disturb_all();
     }
 
     /// Something changed that concerns this allocation only.
@@ -163,7 +184,7 @@ impl Driver {
                 self.disturb(allocation);
                 let Some(served) = &self.served else { return };
                 if served.around.workers.unregister(allocation, link) {
-                    served.around.allocator.nudge();
+                    served.around.allocator.left((self.engine.id(), allocation));
                     self.apply(Event::AllocationReachable {
                         at: now,
                         allocation,
@@ -212,12 +233,12 @@ impl Driver {
                 return Err(format!("allocation {allocation} is {handle}, not {}", hello.handle));
             }
             Some(_) => {}
-            // It was faster than the scheduler's answer, or than this server's beginning.
-            None => self.apply(Event::AllocationSubmitted {
-                at: now,
-                allocation,
-                handle: hello.handle.clone(),
-            }),
+            // It was faster than the scheduler's answer, or than this server's beginning. It may be the
+            // only one who ever tells.
+            None => {
+                self.submitted(allocation, hello.handle.clone(), now);
+                self.follow(allocation);
+            }
         }
         match self.engine.grant(allocation, hello.nodes.clone(), hello.ends_at) {
             Some(allocation) => self.apply(Event::AllocationGranted { at: now, allocation }),
@@ -295,7 +316,7 @@ impl Driver {
     ) {
         match &input {
             AllocationInput::HeldBack(_) | AllocationInput::Withdrawn => self.disturb(allocation),
-            AllocationInput::Observed(state, _)
+            AllocationInput::Observed(_, state, _)
                 if !matches!(state, AllocationState::Ended { .. }) =>
             {
                 self.disturb(allocation);
@@ -303,12 +324,19 @@ impl Driver {
             // The next one of its scheduler may have waited for it.
             _ => self.disturb_all(),
         }
+        let known = self.engine.allocation_book(allocation).and_then(AllocationBook::handle);
+        let has_handle = known.is_some();
+        if let AllocationInput::Observed(handle, ..) = &input
+            && known.is_some_and(|known| known != handle)
+        {
+            // Its worker told of another one meanwhile.
+            return;
+        }
         let Some(served) = &mut self.served else { return };
         match input {
-            AllocationInput::Submitted(handle) => {
-                served.held_back.remove(&allocation);
-                self.submitted(allocation, handle, now);
-            }
+            AllocationInput::Submitted(handle) => self.submitted(allocation, handle, now),
+            // A worker of it has told otherwise.
+            AllocationInput::Refused(_) if has_handle => {}
             AllocationInput::Refused(reason) => {
                 self.end_allocation(allocation, (AllocationEnd::Failed, reason), Vec::new(), now);
             }
@@ -318,10 +346,10 @@ impl Driver {
             AllocationInput::Withdrawn => {
                 served.handed_over.remove(&allocation);
             }
-            AllocationInput::Observed(AllocationState::Ended { cause, reason }, journal) => {
+            AllocationInput::Observed(_, AllocationState::Ended { cause, reason }, journal) => {
                 self.end_allocation(allocation, (cause, reason), journal, now);
             }
-            AllocationInput::Observed(state, _) => {
+            AllocationInput::Observed(_, state, _) => {
                 let ends_at = match &state {
                     AllocationState::Running { ends_at } => *ends_at,
                     _ => None,
@@ -338,9 +366,24 @@ impl Driver {
 
     fn submitted(&mut self, allocation: AllocationId, handle: AllocationHandle, now: Timestamp) {
         // Its worker may have told it first.
-        let known = self.engine.allocation_book(allocation).and_then(|book| book.handle());
-        if known.is_none() {
-            self.apply(Event::AllocationSubmitted { at: now, allocation, handle });
+        if self.has_handle(allocation) {
+            return;
+        }
+        self.apply(Event::AllocationSubmitted { at: now, allocation, handle });
+        if let Some(served) = &mut self.served {
+            served.held_back.remove(&allocation);
+        }
+    }
+
+    fn has_handle(&self, allocation: AllocationId) -> bool {
+        self.engine.allocation_book(allocation).is_some_and(|book| book.handle().is_some())
+    }
+
+    fn follow(&mut self, allocation: AllocationId) {
+        if let (Some(served), Some(book)) =
+            (&mut self.served, self.engine.allocation_book(allocation))
+        {
+            served.follow(self.engine.id(), book);
         }
     }
 
@@ -353,6 +396,12 @@ impl Driver {
         journal: Vec<StepEvent>,
         now: Timestamp,
     ) {
+        if let Some(link) =
+            self.served.as_ref().and_then(|served| served.around.workers.get(allocation))
+        {
+            // What it runs is run again elsewhere: it must not go on.
+            self.held.dismissals.push((link, format!("allocation {allocation} is over: {reason}")));
+        }
         for ended in journal {
             self.take_step(ended, None);
         }
@@ -409,6 +458,14 @@ impl Driver {
             }
         }
     }
+}
+
+/// How long a worker may go on by itself: until it gives up on a server, and its steps have had their
+/// time to end.
+fn patience(header: &Header) -> Duration {
+    let minutes = header.wait_for_server_minutes;
+    let headroom = header.execution.sigkill_headroom_seconds;
+    Duration::from_secs(minutes.saturating_mul(60).saturating_add(headroom))
 }
 
 /// What the end of an allocation is for the steps that ran in it. None of it says anything about their

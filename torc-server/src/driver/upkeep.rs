@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use torc_core::engine::{Event, Future, Phase};
+use torc_core::engine::{AllocationBook, Event, Future, Phase};
 use torc_core::ids::AllocationId;
 use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
@@ -34,7 +34,8 @@ impl Served {
             };
             shape.cpus >= request.cpus && shape.gpus >= request.gpus && shape.memory >= memory
         };
-        in_time && self.around.shapes.get(&scheduler).is_none_or(|shapes| shapes.iter().any(covers))
+        let shapes = self.around.shapes.as_ref().and_then(|known| known.get(&scheduler));
+        in_time && shapes.is_none_or(|shapes| shapes.iter().any(covers))
     }
 }
 
@@ -124,11 +125,9 @@ impl Driver {
         }
         let scheduler = request.scheduler;
         let settings = &self.engine.workflow().header.schedulers[scheduler as usize];
-        let walltime = settings.walltime();
-        let is_of_use = self
-            .engine
-            .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request));
-        let why = if !is_of_use {
+        let why = if served.around.shapes.is_none() {
+            Some("its scheduler is being asked what nodes it has".to_owned())
+        } else if !self.is_of_use(served, scheduler) {
             Some("no job that is ready could run in it".to_owned())
         } else if settings.is_serialized() && self.has_unsubmitted_before(allocation, scheduler) {
             Some("the one before it goes first".to_owned())
@@ -151,6 +150,23 @@ impl Driver {
                 self.held.wishes.push(allocation);
             }
         }
+    }
+
+    /// Whether a job that is ready could run in an allocation of a scheduler.
+    fn is_of_use(&self, served: &Served, scheduler: u32) -> bool {
+        let walltime = self.engine.workflow().header.schedulers[scheduler as usize].walltime();
+        self.engine
+            .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request))
+    }
+
+    /// Whether a wish will be submitted, unless something else happens first. One that is held back
+    /// since no job that is ready could run in it never will be once nothing runs any more.
+    pub(super) fn may_come(&self, wish: &AllocationBook) -> bool {
+        let (Some(served), Some(request)) = (&self.served, &wish.request) else { return true };
+        wish.is_leaving
+            || served.handed_over.contains(&wish.allocation.id)
+            || served.around.shapes.is_none()
+            || self.is_of_use(served, request.scheduler)
     }
 
     fn has_unsubmitted_before(&self, allocation: AllocationId, scheduler: u32) -> bool {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use torc_core::engine::Engine;
 use torc_core::ids::{AllocationId, NodeId, WorkflowId};
 use torc_core::resources::Allocation;
@@ -11,10 +13,14 @@ use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow
 
 use crate::admission::{check_feasibility, check_inputs};
 use crate::clock::now;
-use crate::handle::RequestError;
+use crate::handle::{KnownShapes, RequestError};
 use crate::session::RunError;
 use crate::store::StoreError;
 use crate::stored::placer_for;
+
+/// How long a scheduler has to say what nodes it has. Whoever submits waits for it, with less patience
+/// than a scheduler's own programs have.
+const SHAPES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A workflow was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +31,13 @@ pub(crate) enum SubmitError {
     /// The server could not do it.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// It was stored, and its beginning was not.
+    #[error(
+        "workflow {0} was taken, but its run could not begin, since the database cannot be written at \
+         the moment; the server's log says why, and the server tries again by itself. Do not submit \
+         it again"
+    )]
+    NotBegun(WorkflowId),
     /// It asks for what is not to be had this way.
     #[error("{0}")]
     Unservable(String),
@@ -36,22 +49,25 @@ impl From<StoreError> for SubmitError {
     }
 }
 
+/// What can be told of a workflow without asking anybody.
+///
 /// # Errors
 /// When it cannot be run, with the reason and what to do.
-pub(super) async fn check(
-    workflow: &Arc<Workflow>,
-    submission_dir: &Path,
-    scheduler: &dyn Scheduler,
-) -> Result<(), SubmitError> {
+pub(super) fn check_itself(workflow: &Workflow, submission_dir: &Path) -> Result<(), SubmitError> {
     check_kind(workflow)?;
-    check_inputs(workflow, submission_dir)?;
+    Ok(check_inputs(workflow, submission_dir)?)
+}
+
+/// Whether its jobs fit the nodes that its schedulers could give. What is not known is no reason to
+/// refuse.
+///
+/// # Errors
+/// With all jobs that can never run, and why.
+pub(super) fn check_fit(workflow: &Arc<Workflow>, shapes: &KnownShapes) -> Result<(), SubmitError> {
     let mut allocations = Vec::new();
-    for settings in &workflow.header.schedulers {
-        match shapes(settings, scheduler).await {
-            Some(shapes) => allocations.extend(could_be(settings, &shapes)),
-            // What is not known is no reason to refuse.
-            None => return Ok(()),
-        }
+    for (settings, index) in workflow.header.schedulers.iter().zip(0u32..) {
+        let Some(shapes) = shapes.get(&index) else { return Ok(()) };
+        allocations.extend(could_be(settings, shapes));
     }
     let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
     Ok(check_feasibility(&engine, &allocations)?)
@@ -85,8 +101,22 @@ fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// What is known of the nodes that a scheduler could give.
-pub(super) async fn shapes(
+/// What is known of the nodes that each scheduler could give. All are asked at once, and one that takes
+/// too long is one of which nothing is known.
+pub(super) async fn shapes(workflow: &Workflow, scheduler: &dyn Scheduler) -> KnownShapes {
+    let asked = workflow.header.schedulers.iter().zip(0u32..).map(async |(settings, index)| {
+        let answer = tokio::time::timeout(SHAPES_WITHIN, shapes_of(settings, scheduler)).await;
+        let shapes = answer.unwrap_or_else(|_| {
+            let seconds = SHAPES_WITHIN.as_secs();
+            tracing::warn!(scheduler = %settings.name, "its nodes are not known after {seconds} s");
+            None
+        });
+        Some((index, shapes?))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn shapes_of(
     settings: &SchedulerSettings,
     scheduler: &dyn Scheduler,
 ) -> Option<Vec<NodeShape>> {

@@ -5,10 +5,13 @@
 //! server left, and ends when it is told to or has had nothing to do for a while. When it ends, or is
 //! killed, what runs in allocations goes on, and the next server takes it back.
 
+mod accounts;
 mod admission;
+mod beginning;
 mod descriptors;
 mod routes;
 mod runs;
+mod submission;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -164,7 +167,8 @@ impl Server {
             tokio::select! {
                 () = &mut stop => break ServeEnd::Stopped,
                 _ = self.stop.wait_for(|stop| *stop) => break ServeEnd::Stopped,
-                () = idle => break ServeEnd::Idle,
+                // Something may have begun at this very moment.
+                () = idle => if self.runs.is_idle() { break ServeEnd::Idle },
                 () = changed => idle_since = Instant::now(),
             }
         };

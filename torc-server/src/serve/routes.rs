@@ -47,6 +47,7 @@ async fn submit(State(shared): State<Shared>, Json(request): Json<SubmitRequest>
                 SubmitError::Run(RunError::NeverRuns(_) | RunError::MissingFiles(_)) => {
                     StatusCode::UNPROCESSABLE_ENTITY
                 }
+                SubmitError::NotBegun(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             };
             (status, Json(ErrorReport { error: words(&error) })).into_response()
@@ -98,7 +99,10 @@ async fn attend(runs: Arc<Runs>, mut channel: Channel<ToServer, ToWorker>) {
         ));
     }
     let Some(driver) = runs.handle(hello.workflow) else {
-        return refuse(format!("workflow {} does not run", hello.workflow));
+        return match runs.refusal(hello.workflow, hello.allocation).await {
+            Some(reason) => refuse(reason),
+            None => link.sender.close("nobody drives the workflow now; to be tried again"),
+        };
     };
     let Hello { workflow, allocation, ref host, .. } = *hello;
     tracing::info!(%workflow, %allocation, host, "a worker has connected");

@@ -1,48 +1,54 @@
-//! The workflows that a server drives: beginning, finding, changing and ending them.
+//! The workflows that a server drives: finding, changing and ending them.
 //!
 //! Owns which workflows have a driver. Does not know who asks, or over what connection.
 
-mod accounts;
-
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::{Notify, mpsc};
-use torc_core::engine::{Event, LaunchContext, Phase};
-use torc_core::ids::WorkflowId;
-use torc_core::traits::{NodeShape, Scheduler};
-use torc_core::wire::{CancelReport, CancelRequest, RestartReport, SubmitRequest};
-use torc_core::workflow::Workflow;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore};
+use torc_core::engine::Event;
+use torc_core::ids::{AllocationId, WorkflowId};
+use torc_core::traits::Scheduler;
+use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
-use super::admission::{self, SubmitError};
+use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
 use crate::clock::now;
-use crate::driver::{Driver, DriverParts, Served, Surroundings, find_jobs};
+use crate::driver::find_jobs;
 use crate::handle::{Handle, RequestError};
 use crate::state_dir::StateDir;
-use crate::store::{Origin, StoreError, Submitter};
+use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
 use crate::stored::StoredView;
 use crate::view::View;
-use crate::workers::Workers;
+
+/// How many workflows at most have their schedulers asked at the same time what nodes these have.
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// The workflows of a server.
 pub(crate) struct Runs {
-    store: StoreTask,
-    allocator: Allocator,
-    accountant: OnceLock<Accountant>,
-    scheduler: Arc<dyn Scheduler>,
-    output_dir: PathBuf,
-    program: String,
+    pub(super) store: StoreTask,
+    pub(super) allocator: Allocator,
+    pub(super) accountant: OnceLock<Accountant>,
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    pub(super) output_dir: PathBuf,
+    pub(super) program: String,
     instance: String,
     driven: Mutex<BTreeMap<WorkflowId, Driven>>,
     /// Beginning a run is one thing at a time.
-    beginning: tokio::sync::Mutex<()>,
-    /// A driver began or ended.
-    changed: Notify,
+    pub(super) beginning: tokio::sync::Mutex<()>,
+    /// Schedulers that are asked at once what nodes they have, where nobody waits for it.
+    pub(super) asking: Semaphore,
+    /// Submissions that are being taken in.
+    submissions: AtomicUsize,
+    /// A driver or a submission began or ended.
+    pub(super) changed: Notify,
+    /// The server ends: no driver begins any more.
+    is_ending: AtomicBool,
     next_link: AtomicU64,
 }
 
@@ -56,8 +62,12 @@ pub(crate) struct RunsParts {
     pub(crate) instance: String,
 }
 
-struct Driven {
-    handle: Handle,
+/// A workflow that has a driver, or is to have one.
+pub(super) struct Driven {
+    /// The way into its driver; `None`: that could not go on, and another follows.
+    pub(super) handle: Option<Handle>,
+    /// Drivers in a row that could not go on.
+    pub(super) failures: u32,
 }
 
 impl Runs {
@@ -72,12 +82,15 @@ impl Runs {
             instance: parts.instance,
             driven: Mutex::default(),
             beginning: tokio::sync::Mutex::new(()),
+            asking: Semaphore::new(QUESTIONS_AT_ONCE),
+            submissions: AtomicUsize::new(0),
             changed: Notify::new(),
+            is_ending: AtomicBool::new(false),
             next_link: AtomicU64::new(1),
         })
     }
 
-    async fn append(
+    pub(super) async fn append(
         &self,
         workflow: WorkflowId,
         sequence: i64,
@@ -105,7 +118,7 @@ impl Runs {
         self.next_link.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn driven(&self) -> MutexGuard<'_, BTreeMap<WorkflowId, Driven>> {
+    pub(super) fn driven(&self) -> MutexGuard<'_, BTreeMap<WorkflowId, Driven>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,163 +129,16 @@ impl Runs {
 
     /// The way into a workflow's driver, if it has one.
     pub(crate) fn handle(&self, id: WorkflowId) -> Option<Handle> {
-        self.driven().get(&id).map(|driven| driven.handle.clone())
+        self.driven().get(&id)?.handle.clone()
     }
 
-    /// Returns once a driver has begun or ended.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Returns once a driver has begun or ended after this was called.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
-    /// Takes up what an earlier server left.
-    ///
-    /// # Errors
-    /// When the store cannot be read. One workflow that makes no sense does not hold up the others.
-    pub(crate) async fn resume_all(self: &Arc<Self>) -> Result<(), StoreError> {
-        for id in self.store.submitted().await.unwrap_or_else(|| Ok(Vec::new()))? {
-            match self.load(Some(id)).await {
-                Ok(stored) => {
-                    if let Err(error) = self.resume(stored).await {
-                        tracing::error!(workflow = %id, %error, "cannot be gone on with");
-                    }
-                }
-                Err(error) => tracing::error!(workflow = %id, %error, "cannot be read"),
-            }
-        }
-        Ok(())
-    }
-
-    async fn resume(self: &Arc<Self>, mut stored: StoredView) -> Result<(), RequestError> {
-        self.ask_again(&stored.engine);
-        let engine = &mut stored.engine;
-        let is_under_way = matches!(engine.phase(), Phase::Running | Phase::Stopping);
-        let has_open = engine.allocation_books().any(|book| book.is_open_request());
-        if !is_under_way && !has_open {
-            return Ok(());
-        }
-        let at = now();
-        let mut events = Vec::new();
-        if is_under_way {
-            events.push(Event::RunResumed { at });
-        }
-        let live = engine.live_allocations().map(|allocation| allocation.id);
-        events.extend(live.map(|allocation| Event::AllocationReachable {
-            at,
-            allocation,
-            reachable: false,
-        }));
-        self.drive(stored, events).await
-    }
-
-    async fn load(&self, id: Option<WorkflowId>) -> Result<StoredView, RequestError> {
+    pub(super) async fn load(&self, id: Option<WorkflowId>) -> Result<StoredView, RequestError> {
         Ok(self.store.load(id).await.ok_or(RequestError::Over)??)
-    }
-
-    /// Stores a workflow and begins its first run.
-    ///
-    /// # Errors
-    /// When it cannot be run here, or not be stored; nothing was done then.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        request: SubmitRequest,
-    ) -> Result<WorkflowId, SubmitError> {
-        let workflow = Arc::new(request.workflow);
-        admission::check(&workflow, Path::new(&request.submission_dir), &*self.scheduler).await?;
-        let workflow = Arc::try_unwrap(workflow).unwrap_or_else(|shared| (*shared).clone());
-        let origin = Origin {
-            submission_dir: request.submission_dir,
-            spec_path: request.spec_path,
-            submitted_at: now(),
-            submitter: Some(Submitter { env: request.env, umask: request.umask }),
-        };
-        let id = self.store.add(workflow, origin).await.ok_or(RequestError::Over)??;
-        let stored = self.load(Some(id)).await?;
-        self.begin_run(stored).await?;
-        Ok(id)
-    }
-
-    async fn begin_run(self: &Arc<Self>, stored: StoredView) -> Result<u32, RequestError> {
-        let reset = stored.engine.unfinished_jobs();
-        let count = reset.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
-        let events = vec![stored.engine.next_run(now(), reset)];
-        self.allocator.forgive(stored.engine.id());
-        self.drive(stored, events).await?;
-        Ok(count)
-    }
-
-    /// Starts a driver, with the events that its run begins or goes on with.
-    async fn drive(
-        self: &Arc<Self>,
-        mut stored: StoredView,
-        events: Vec<Event>,
-    ) -> Result<(), RequestError> {
-        for event in &events {
-            stored
-                .engine
-                .apply(event)
-                .map_err(|refused| RequestError::Store(refused.to_string()))?;
-        }
-        let id = stored.engine.id();
-        let shapes = self.shapes(stored.engine.workflow().clone()).await;
-        let submitter = stored.origin.submitter.take().ok_or_else(|| {
-            RequestError::Refused(format!(
-                "workflow {id} was run by `torc run`; `torc restart {id}` without a server goes on \
-                 with it"
-            ))
-        })?;
-        let (inbox, outbox) = mpsc::unbounded_channel();
-        let handle = Handle::new(inbox);
-        let (notices, told) = mpsc::unbounded_channel();
-        tokio::spawn(log_notices(id, told));
-        let workers = Arc::new(Workers::default());
-        let driver = Driver::new(DriverParts {
-            engine: stored.engine,
-            pending: events,
-            next_sequence: stored.next_sequence,
-            store: self.store.clone(),
-            executor: workers.clone(),
-            context: LaunchContext {
-                output_dir: self.output_dir.to_string_lossy().into(),
-                submission_dir: stored.origin.submission_dir.as_str().into(),
-            },
-            inbox: outbox,
-            notices,
-            max_parallel_jobs: usize::MAX,
-            served: Some(Served::new(Surroundings {
-                workers,
-                allocator: self.allocator.clone(),
-                accountant: self.accountant.get().cloned(),
-                handle: handle.clone(),
-                submitter,
-                program: self.program.clone(),
-                generation: self.store.generation,
-                store_key: self.store.key.clone(),
-                shapes,
-            })),
-        });
-        self.driven().insert(id, Driven { handle });
-        self.changed.notify_waiters();
-        let runs = self.clone();
-        tokio::spawn(async move {
-            match driver.drive().await {
-                Ok((_, conclusion)) => tracing::info!(workflow = %id, ?conclusion, "is over"),
-                Err(error) => tracing::error!(workflow = %id, %error, "cannot go on"),
-            }
-            runs.driven().remove(&id);
-            runs.changed.notify_waiters();
-        });
-        Ok(())
-    }
-
-    /// What is known of the nodes of each scheduler.
-    async fn shapes(&self, workflow: Arc<Workflow>) -> BTreeMap<u32, Vec<NodeShape>> {
-        let mut known = BTreeMap::new();
-        for (settings, index) in workflow.header.schedulers.iter().zip(0u32..) {
-            if let Some(shapes) = admission::shapes(settings, &*self.scheduler).await {
-                known.insert(index, shapes);
-            }
-        }
-        known
     }
 
     /// Looks at a workflow: the latest that is driven, else the latest there is, when none is named.
@@ -293,9 +159,27 @@ impl Runs {
         Ok(answer(&stored.view(now())))
     }
 
+    /// Why a worker is not wanted that comes to a workflow without a driver; `None`: it is to try again.
+    /// What its allocation runs is lost with a refusal: only what is stored can lead to one.
+    pub(crate) async fn refusal(
+        &self,
+        workflow: WorkflowId,
+        allocation: AllocationId,
+    ) -> Option<String> {
+        match self.store.load(Some(workflow)).await? {
+            Ok(stored) => {
+                let book = stored.engine.allocation_book(allocation);
+                let is_open = book.is_some_and(|book| book.is_open_request());
+                (!is_open).then(|| format!("allocation {allocation} is over"))
+            }
+            Err(error @ StoreError::UnknownWorkflow { .. }) => Some(error.to_string()),
+            Err(_) => None,
+        }
+    }
+
     /// Ends jobs of a workflow.
     pub(crate) async fn cancel(
-        &self,
+        self: &Arc<Self>,
         id: Option<WorkflowId>,
         request: CancelRequest,
     ) -> Result<CancelReport, RequestError> {
@@ -303,8 +187,14 @@ impl Runs {
         if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
             return handle.cancel(request).await;
         }
-        let _only_one = self.beginning.lock().await;
-        let StoredView { mut engine, next_sequence, .. } = self.load(chosen).await?;
+        let only_one = self.beginning.lock().await;
+        let stored = self.load(chosen).await?;
+        if needs_driver(&stored) {
+            let handle = self.driver_of(stored)?;
+            drop(only_one);
+            return handle.cancel(request).await.map_err(unrecorded);
+        }
+        let StoredView { mut engine, next_sequence, .. } = stored;
         let jobs = request.jobs.map(|names| find_jobs(&engine, &names)).transpose()?;
         let ended_before = engine.counts().ended();
         let events = engine
@@ -314,38 +204,67 @@ impl Runs {
         Ok(CancelReport { canceled: engine.counts().ended() - ended_before, signaled: 0 })
     }
 
+    /// Has a workflow driven that was not, although it is to be: its driver could not go on, or another
+    /// one has begun meanwhile.
+    fn driver_of(self: &Arc<Self>, stored: StoredView) -> Result<Handle, RequestError> {
+        let id = stored.engine.id();
+        if self.handle(id).is_none() {
+            self.resume(stored)?;
+        }
+        self.handle(id).ok_or(RequestError::Over)
+    }
+
     /// Runs again what did not complete: in the run under way, or in a new one.
     pub(crate) async fn restart(
         self: &Arc<Self>,
         id: Option<WorkflowId>,
     ) -> Result<RestartReport, RequestError> {
-        let _only_one = self.beginning.lock().await;
         let chosen = id.or_else(|| self.latest());
-        while let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-            match handle.put_back().await {
-                // The run is over, and its allocations are being given back.
-                Err(RequestError::Over) => handle.closed().await,
-                answer => return answer,
+        loop {
+            while let Some(handle) = chosen.and_then(|id| self.handle(id)) {
+                match handle.put_back().await {
+                    // The run is over, and its allocations are being given back.
+                    Err(RequestError::Over) => handle.closed().await,
+                    answer => return answer,
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
+            let only_one = self.beginning.lock().await;
+            if chosen.is_some_and(|id| self.handle(id).is_some()) {
+                continue;
+            }
+            let stored = self.load(chosen).await?;
+            if is_under_way(&stored.engine) {
+                let handle = self.driver_of(stored)?;
+                drop(only_one);
+                return handle.put_back().await.map_err(unrecorded);
+            }
+            let (put_back, begun) = self.begin_again(stored)?;
+            drop(only_one);
+            // Nobody is told of a run that could be forgotten.
+            begun.await.map_err(|_| unrecorded(RequestError::Over))?;
+            return Ok(RestartReport { put_back, is_new_run: true });
         }
-        let stored = self.load(chosen).await?;
+    }
+
+    fn begin_again(self: &Arc<Self>, stored: StoredView) -> Result<(u32, Begun), RequestError> {
         if stored.engine.unfinished_jobs().is_empty() {
             let id = stored.engine.id();
             let why =
                 format!("every job of workflow {id} has completed; there is nothing to restart");
             return Err(RequestError::Refused(why));
         }
-        Ok(RestartReport { put_back: self.begin_run(stored).await?, is_new_run: true })
+        self.begin_run(stored, None)
     }
 
     /// Has all drivers end, with all that is known made durable, and closes the store. What runs in
     /// allocations goes on.
     pub(crate) async fn detach(&self) -> Result<(), StoreError> {
+        self.is_ending.store(true, Ordering::Relaxed);
         loop {
             let changed = self.changed.notified();
             let handles: Vec<Handle> =
-                self.driven().values().map(|driven| driven.handle.clone()).collect();
+                self.driven().values().filter_map(|driven| driven.handle.clone()).collect();
             if handles.is_empty() {
                 return self.store.close().await;
             }
@@ -354,14 +273,42 @@ impl Runs {
         }
     }
 
-    /// Whether no workflow is driven.
+    /// Whether the server ends.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Whether no workflow is driven, nor is to be.
     pub(crate) fn is_idle(&self) -> bool {
-        self.driven().is_empty()
+        self.submissions.load(Ordering::SeqCst) == 0 && self.driven().is_empty()
+    }
+
+    /// A submission is being taken in, until this is let go of.
+    pub(super) fn busy(&self) -> Busy<'_> {
+        self.submissions.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+        Busy(self)
     }
 }
 
-async fn log_notices(workflow: WorkflowId, mut notices: mpsc::UnboundedReceiver<String>) {
-    while let Some(notice) = notices.recv().await {
-        tracing::warn!(%workflow, "{notice}");
+/// Keeps a server from having nothing to do.
+pub(super) struct Busy<'r>(&'r Runs);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.submissions.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// A driver that was begun for a wish ended before that was durable.
+fn unrecorded(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Over => RequestError::Store(
+            "this could not be recorded, since the database cannot be written at the moment; the \
+             server's log says why. What runs goes on, and the server tries again by itself"
+                .to_owned(),
+        ),
+        other => other,
     }
 }

@@ -138,6 +138,21 @@ fn without_any_more_nodes_to_come_the_rest_is_stuck() {
 }
 
 #[test]
+fn a_wish_that_is_never_handed_over_keeps_no_run() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    let conclusion = |run: &Run, may_come: bool| run.engine.conclusion_given(|_| may_come);
+    assert_eq!(conclusion(&run, true), None);
+    assert_eq!(conclusion(&run, false), Some(Conclusion::Stuck));
+    run.submit(1);
+    assert_eq!(conclusion(&run, false), None, "it is in the scheduler's queue");
+    run.grant(1, 1);
+    run.dispatch();
+    assert_eq!(conclusion(&run, false), None, "a job runs");
+    run.exit("a", 0);
+    assert_eq!(conclusion(&run, false), Some(Conclusion::Complete));
+}
+
+#[test]
 fn a_lost_allocation_gives_its_jobs_back_and_no_retry_is_spent() {
     let start = Trigger::OnWorkflowStart;
     let mut run =

@@ -11,7 +11,7 @@ use torc_core::ids::{StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::StepAccount;
 
-use super::Runs;
+use super::runs::Runs;
 use crate::accountant::{Accountant, Accounts, EndedStep};
 use crate::clock::now;
 use crate::handle::{Input, RequestError};
