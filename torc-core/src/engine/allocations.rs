@@ -6,13 +6,11 @@
 //! again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
 use crate::resources::{Allocation, NodeInventory, Request};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, Delta, NodeState, StepSignal};
-use crate::workflow::SchedulerSettings;
 
 use super::{Effect, Engine, Event, Refused};
 
@@ -469,40 +467,5 @@ impl AllocationBook {
     /// What runs there was told that time is up.
     fn has_expired(&self) -> bool {
         self.closed_at.is_some() && !self.is_leaving
-    }
-}
-
-impl SchedulerSettings {
-    /// The labels of the workers in its allocations. Sorted, without repeats.
-    pub fn labels(&self) -> Arc<[Box<str>]> {
-        let listed = self.settings["labels"].as_array().into_iter().flatten();
-        let mut labels: Vec<Box<str>> =
-            listed.filter_map(|label| label.as_str()).map(Box::from).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        labels.into()
-    }
-
-    /// Nodes of each of its allocations.
-    pub fn nodes(&self) -> u32 {
-        self.settings["nodes"].as_u64().and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(1)
-    }
-
-    /// The time limit of each of its allocations.
-    pub fn walltime(&self) -> Duration {
-        /// SPEC's default.
-        const USUAL: Duration = Duration::from_secs(3600);
-        let written = self.settings["walltime"].as_str();
-        written.and_then(|text| crate::spec::walltime(text).ok()).unwrap_or(USUAL)
-    }
-
-    /// Whether its allocations run one after another.
-    pub fn is_serialized(&self) -> bool {
-        self.settings["serialize_allocations"].as_bool().unwrap_or(false)
-    }
-
-    /// Whether a job with this request may run in its allocations, as far as the spec tells.
-    pub fn may_serve(&self, request: &Request) -> bool {
-        request.may_run_under(Some(&self.name), &self.labels()) && request.nodes <= self.nodes()
     }
 }

@@ -176,7 +176,7 @@ impl Cluster<'_> {
             Origin::Planned => pin.is_none(),
             Origin::Given(index) => {
                 let scheduler = &self.header.schedulers[index as usize];
-                let labels = SlurmSettings::of(scheduler).map_or(Vec::new(), |slurm| slurm.labels);
+                let labels = scheduler.labels();
                 request.may_run_under(Some(&scheduler.name), &labels)
             }
         };

@@ -31,7 +31,7 @@ use problems::Problems;
 use serde_json::{Map, Value as Json};
 pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};
-pub(crate) use units::{slurm_signal, walltime};
+pub(crate) use units::slurm_signal;
 
 use crate::diagnostics::{Problem, Severity, Span};
 use crate::workflow::Workflow;

@@ -4,15 +4,50 @@
 //! for sbatch, and the options in `extra` and `slurm_defaults`. Invariant: a value that it cannot
 //! read counts as not given, so that nobody is warned of what was not understood.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use super::units;
+use crate::resources::Request;
 use crate::workflow::SchedulerSettings;
 
 /// The walltime of a scheduler that states none.
 const DEFAULT_WALLTIME: Duration = Duration::from_secs(3600);
+
+impl SchedulerSettings {
+    /// The labels of the workers in its allocations. Sorted, without repeats.
+    pub fn labels(&self) -> Arc<[Box<str>]> {
+        let listed = self.settings["labels"].as_array().into_iter().flatten();
+        let mut labels: Vec<Box<str>> =
+            listed.filter_map(|label| label.as_str()).map(Box::from).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.into()
+    }
+
+    /// Nodes of each of its allocations.
+    pub fn nodes(&self) -> u32 {
+        self.settings["nodes"].as_u64().and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(1)
+    }
+
+    /// The time limit of each of its allocations.
+    pub fn walltime(&self) -> Duration {
+        let written = self.settings["walltime"].as_str();
+        written.and_then(|text| units::walltime(text).ok()).unwrap_or(DEFAULT_WALLTIME)
+    }
+
+    /// Whether its allocations run one after another.
+    pub fn is_serialized(&self) -> bool {
+        self.settings["serialize_allocations"].as_bool().unwrap_or(false)
+    }
+
+    /// Whether a job with this request may run in its allocations, as far as the spec tells.
+    pub fn may_serve(&self, request: &Request) -> bool {
+        request.may_run_under(Some(&self.name), &self.labels()) && request.nodes <= self.nodes()
+    }
+}
 
 /// A Slurm scheduler of a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +61,7 @@ pub(crate) struct SlurmSettings {
     /// The partition; `None`: the cluster's default.
     pub(crate) partition: Option<String>,
     /// The labels of its workers. Sorted, without repeats.
-    pub(crate) labels: Vec<Box<str>>,
+    pub(crate) labels: Arc<[Box<str>]>,
 }
 
 impl SlurmSettings {
@@ -36,25 +71,14 @@ impl SlurmSettings {
             return None;
         }
         let text = |name: &str| scheduler.settings.get(name).and_then(Json::as_str);
-        let nodes = scheduler.settings.get("nodes").and_then(Json::as_u64);
-        let walltime = text("walltime").and_then(|text| units::walltime(text).ok());
         Some(Self {
-            nodes: nodes.and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(1),
-            walltime: walltime.unwrap_or(DEFAULT_WALLTIME),
+            nodes: scheduler.nodes(),
+            walltime: scheduler.walltime(),
             memory: scheduler.settings.get("mem").and_then(memory),
             partition: text("partition").map(str::to_owned),
-            labels: labels(&scheduler.settings),
+            labels: scheduler.labels(),
         })
     }
-}
-
-fn labels(settings: &Json) -> Vec<Box<str>> {
-    let items = settings.get("labels").and_then(Json::as_array);
-    let mut labels: Vec<Box<str>> =
-        items.into_iter().flatten().filter_map(|label| Some(label.as_str()?.into())).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    labels
 }
 
 /// Bytes of `--mem`: an integer and K, M, G or T, M where none is given; 0 is all memory (sbatch(1)).
@@ -93,7 +117,7 @@ mod tests {
             walltime: Duration::from_secs(3600),
             memory: None,
             partition: None,
-            labels: Vec::new(),
+            labels: Arc::from([]),
         };
         assert_eq!(of(json!({})), expected);
         assert_eq!(of(json!({"nodes": "many", "walltime": 7, "mem": []})), expected);
@@ -106,7 +130,7 @@ mod tests {
         }));
         assert_eq!((found.nodes, found.walltime.as_secs()), (4, 86_400));
         assert_eq!(found.partition.as_deref(), Some("long"));
-        assert_eq!(found.labels, ["a".into(), "b".into()]);
+        assert_eq!(*found.labels, ["a".into(), "b".into()]);
     }
 
     #[test]
