@@ -141,6 +141,9 @@ fn reason(
         Some(AllocationState::Pending { reason, .. }) if !book.is_live() => reason.clone(),
         Some(AllocationState::Configuring) => "its nodes are being made ready".to_owned(),
         Some(AllocationState::Suspended) => "suspended by the scheduler".to_owned(),
+        Some(AllocationState::Headless) => {
+            "its first node failed; it is being cancelled".to_owned()
+        }
         Some(AllocationState::Completing) => "ending".to_owned(),
         Some(AllocationState::Unclear { words }) => {
             format!("in a state that torc does not know: {words}")

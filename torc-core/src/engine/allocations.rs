@@ -25,6 +25,8 @@ pub struct AllocationBook {
     pub granted_at: Option<Timestamp>,
     /// Whether its worker can be talked to.
     pub is_reachable: bool,
+    /// Nothing there is given time to run.
+    pub is_suspended: bool,
     /// Since when nothing more starts there, because its time is up or it is to be given back.
     pub closed_at: Option<Timestamp>,
     /// It is to be given back.
@@ -128,7 +130,8 @@ impl Engine {
     /// When what runs in an allocation is asked to end. That is its end where nodes are simply
     /// there; a scheduler kills at the end, so jobs are asked some time before.
     pub fn stop_at(&self, book: &AllocationBook) -> Option<Timestamp> {
-        let ends_at = book.allocation.ends_at?;
+        // The time that is taken from it is added to its end.
+        let ends_at = book.allocation.ends_at.filter(|_| !book.is_suspended)?;
         if book.request.is_none() {
             return Some(ends_at);
         }
@@ -382,6 +385,22 @@ impl Engine {
         Ok(())
     }
 
+    pub(super) fn set_suspended(
+        &mut self,
+        allocation: AllocationId,
+        suspended: bool,
+    ) -> Result<(), Refused> {
+        let book = self.live_book(allocation)?;
+        book.is_suspended = suspended;
+        let nodes: Vec<NodeId> = book.allocation.nodes.iter().map(|(node, _)| *node).collect();
+        for node in nodes {
+            let state = self.ledger.set_suspended(node, suspended);
+            self.deltas.push(Delta::NodeStateChanged { node, state });
+        }
+        self.note_expiry(allocation);
+        Ok(())
+    }
+
     pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState, reason: &str) {
         let state = self.ledger.set_state(node, state, reason);
         self.deltas.push(Delta::NodeStateChanged { node, state });
@@ -458,6 +477,7 @@ impl AllocationBook {
             request,
             granted_at: None,
             is_reachable: false,
+            is_suspended: false,
             closed_at: None,
             is_leaving: false,
             end: None,

@@ -75,6 +75,7 @@ impl Engine {
             | Event::AllocationSubmitted { .. }
             | Event::AllocationEndMoved { .. }
             | Event::AllocationReachable { .. }
+            | Event::AllocationSuspended { .. }
             | Event::AllocationLeaving { .. }
             | Event::AllocationEnded { .. } => self.apply_to_allocation(event)?,
             Event::ActionFired { at, action, worker } => {
@@ -121,6 +122,9 @@ impl Engine {
             }
             Event::AllocationEndMoved { at, allocation, ends_at } => {
                 self.move_end(*allocation, *ends_at, *at)
+            }
+            Event::AllocationSuspended { allocation, suspended, .. } => {
+                self.set_suspended(*allocation, *suspended)
             }
             Event::AllocationReachable { allocation, reachable, .. } => {
                 self.set_reachable(*allocation, *reachable)

@@ -75,6 +75,16 @@ pub enum Event {
         /// Its end; `None`: it does not end.
         ends_at: Option<Timestamp>,
     },
+    /// Whether anything in an allocation is given time to run changed. Nothing new starts meanwhile,
+    /// and its end does not come.
+    AllocationSuspended {
+        /// When.
+        at: Timestamp,
+        /// The allocation.
+        allocation: AllocationId,
+        /// From now on.
+        suspended: bool,
+    },
     /// The worker of an allocation can be talked to from now on, or not. What runs there goes on;
     /// nothing new starts meanwhile.
     AllocationReachable {
@@ -263,6 +273,7 @@ impl Event {
             | Self::AllocationGranted { at, .. }
             | Self::AllocationEndMoved { at, .. }
             | Self::AllocationReachable { at, .. }
+            | Self::AllocationSuspended { at, .. }
             | Self::AllocationLeaving { at, .. }
             | Self::AllocationExpired { at, .. }
             | Self::AllocationEnded { at, .. }

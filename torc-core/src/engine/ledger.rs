@@ -46,6 +46,8 @@ struct NodeAccount {
     reason: Box<str>,
     /// The worker that starts steps there can be talked to.
     is_reachable: bool,
+    /// Nothing there is given time to run.
+    is_suspended: bool,
     core_owner: Vec<Option<JobId>>,
     gpu_owner: Vec<Option<JobId>>,
     memory_free: u64,
@@ -56,7 +58,7 @@ impl NodeAccount {
     /// Where nobody can start anything, what runs goes on.
     fn effective_state(&self) -> NodeState {
         match self.state {
-            NodeState::Up if !self.is_reachable => NodeState::Draining,
+            NodeState::Up if !self.is_reachable || self.is_suspended => NodeState::Draining,
             state => state,
         }
     }
@@ -77,6 +79,7 @@ impl Ledger {
                 state: NodeState::Up,
                 reason: Box::default(),
                 is_reachable: true,
+                is_suspended: false,
                 core_owner: vec![None; inventory.cores.len()],
                 gpu_owner: vec![None; inventory.gpus.len()],
                 memory_free: inventory.memory,
@@ -105,6 +108,13 @@ impl Ledger {
         account.effective_state()
     }
 
+    /// What the node is good for from now on.
+    pub(super) fn set_suspended(&mut self, node: NodeId, is_suspended: bool) -> NodeState {
+        let Some(account) = self.nodes.get_mut(&node) else { return NodeState::Down };
+        account.is_suspended = is_suspended;
+        account.effective_state()
+    }
+
     pub(super) fn states(&self) -> Vec<(NodeId, NodeState)> {
         let mut states: Vec<_> = self
             .nodes
@@ -129,6 +139,7 @@ impl Ledger {
     pub(super) fn reason(&self, node: NodeId) -> Option<&str> {
         let account = self.nodes.get(&node)?;
         match account.state {
+            NodeState::Up if account.is_suspended => Some("its allocation is suspended"),
             NodeState::Up if !account.is_reachable => Some("its worker cannot be reached"),
             NodeState::Up => None,
             _ => Some(&*account.reason).filter(|reason| !reason.is_empty()),

@@ -149,6 +149,19 @@ impl Governor {
                 state
             }
         };
+        let state = match state {
+            AllocationState::Ended { cause: AllocationEnd::Cancelled, reason }
+                if entry.is_headless =>
+            {
+                let reason = format!("its first node failed: {reason}");
+                AllocationState::Ended { cause: AllocationEnd::NodeFailed, reason }
+            }
+            state => state,
+        };
+        if state == AllocationState::Headless && !entry.is_headless {
+            // What its other nodes still run must be gone before it runs elsewhere.
+            (entry.is_headless, entry.is_cancelled) = (true, true);
+        }
         if let AllocationState::Ended { cause, reason } = &state {
             let came_to_nothing = !entry.has_worked
                 && !entry.is_cancelled

@@ -114,6 +114,8 @@ struct Entry {
     /// That worker is connected now.
     is_connected: bool,
     unknown_since: Option<Timestamp>,
+    /// It has lost the node of its worker, and is cancelled for that.
+    is_headless: bool,
 }
 
 impl Entry {
@@ -208,6 +210,7 @@ impl Governor {
             has_worked: false,
             is_connected: false,
             unknown_since: None,
+            is_headless: false,
         };
         self.entries.entry(who).or_insert(entry);
     }

@@ -265,6 +265,25 @@ fn words_that_nobody_knows_say_nothing_however_long() {
 }
 
 #[test]
+fn what_has_lost_its_first_node_is_cancelled_and_its_end_is_called_so() {
+    let mut governor = wanted(9, 1);
+    submit(&mut governor, 1, at(0));
+    governor.worked(who(1));
+    let news = see(&mut governor, 1, AllocationState::Headless, at(5));
+    assert_eq!(news, [News::Observed(who(1), handle(1), AllocationState::Headless)]);
+    assert!(orders(&mut governor, at(5)).contains(&Order::Cancel(who(1), handle(1))));
+    governor.cancelled(who(1), Ok(()), at(6));
+    see(&mut governor, 1, AllocationState::Headless, at(7));
+    assert!(!orders(&mut governor, at(7)).contains(&Order::Cancel(who(1), handle(1))));
+    let news = see(&mut governor, 1, ended(AllocationEnd::Cancelled), at(9));
+    let [News::Observed(_, _, AllocationState::Ended { cause, reason })] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert_eq!(*cause, AllocationEnd::NodeFailed);
+    assert!(reason.starts_with("its first node failed"), "{reason}");
+}
+
+#[test]
 fn what_is_cancelled_ends_when_the_scheduler_says_so() {
     let mut governor = wanted(9, 2);
     submit(&mut governor, 1, at(0));

@@ -153,6 +153,8 @@ pub enum AllocationState {
     },
     /// It has nodes, but nothing on them is given time to run.
     Suspended,
+    /// It has lost the node that its worker was on, and has others still. No worker can come back.
+    Headless,
     /// It is ending; what ran there is gone or going.
     Completing,
     /// It is over.

@@ -18,8 +18,6 @@ use super::show::{self, JobFacts, NodeFacts, ShowError};
 use super::states::{self, JobWords};
 use super::{hostlist, version};
 
-const MOST_NODES: usize = 1 << 20;
-
 /// MaxStepCount where a site does not set it (slurm.conf(5)).
 const DEFAULT_MOST_STEPS: u32 = 40_000;
 
@@ -210,8 +208,8 @@ fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
 
 /// The CPUs by node, from SLURM_JOB_NODELIST and SLURM_JOB_CPUS_PER_NODE; empty when these do not fit.
 fn cpus_by_node(nodes: &str, counts: &str) -> HashMap<String, u32> {
-    let nodes = hostlist::expand(nodes, MOST_NODES).unwrap_or_default();
-    let counts = hostlist::cpus_per_node(counts, MOST_NODES).unwrap_or_default();
+    let nodes = hostlist::expand(nodes, hostlist::MOST_NODES).unwrap_or_default();
+    let counts = hostlist::cpus_per_node(counts, hostlist::MOST_NODES).unwrap_or_default();
     if nodes.len() != counts.len() {
         return HashMap::new();
     }

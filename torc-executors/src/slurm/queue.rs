@@ -5,6 +5,7 @@
 use torc_core::traits::AllocationState;
 
 use super::duration::parse_moment;
+use super::hostlist;
 use super::records::{Garbled, format, records};
 use super::states::{self, JobWords};
 
@@ -20,7 +21,7 @@ pub(super) struct SeenJob {
 /// squeue's arguments for where these jobs stand, whatever their state.
 pub(super) fn ask_states(ids: &[u64]) -> Vec<String> {
     let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-    let mut args = ask_own(&format("iTrSe"));
+    let mut args = ask_own(&format("iTrSeBN"));
     args.push(format!("--jobs={}", ids.join(",")));
     args
 }
@@ -43,13 +44,29 @@ fn ask_own(format: &str) -> Vec<String> {
 /// # Errors
 /// When it is garbled.
 pub(super) fn read_states(answer: &str) -> Result<Vec<SeenJob>, Garbled> {
-    let records = records::<5>("squeue", answer)?;
-    let read = |[id, state, reason, start, end]: [&str; 5]| {
+    let records = records::<7>("squeue", answer)?;
+    let read = |[id, state, reason, start, end, head, nodes]: [&str; 7]| {
         let words = JobWords { state, reason, start: parse_moment(start), end: parse_moment(end) };
         let number = id.parse().map_err(|_| Garbled::new("squeue", id))?;
-        Ok(SeenJob { id: number, state: states::read(&words) })
+        let state = match states::read(&words) {
+            AllocationState::Running { .. } if is_headless(head, nodes) => {
+                AllocationState::Headless
+            }
+            state => state,
+        };
+        Ok(SeenJob { id: number, state })
     };
     records.into_iter().map(read).collect()
+}
+
+/// Whether the host of the batch script is none of the job's nodes any more: Slurm lets a job that was
+/// submitted with `--no-kill` go on without it, and its script is gone.
+fn is_headless(head: &str, nodes: &str) -> bool {
+    let is_named = |text: &str| !matches!(text.trim(), "" | "n/a" | "N/A" | "(null)");
+    is_named(head)
+        && is_named(nodes)
+        && hostlist::expand(nodes.trim(), hostlist::MOST_NODES)
+            .is_ok_and(|nodes| !nodes.iter().any(|node| node == head.trim()))
 }
 
 /// The job with this mark, from squeue's answer about marks. Of several, the first that was submitted.
@@ -84,7 +101,7 @@ mod tests {
         let shown = |args: Vec<String>| args.join(" ").replace(RECORD, "<").replace(FIELD, "|");
         assert_eq!(
             shown(ask_states(&[7, 8])),
-            "--noheader --me --all --states=all --format=<%i|%T|%r|%S|%e --jobs=7,8"
+            "--noheader --me --all --states=all --format=<%i|%T|%r|%S|%e|%B|%N --jobs=7,8"
         );
         assert_eq!(shown(ask_marks()), "--noheader --me --all --states=all --format=<%i|%k");
     }
@@ -92,10 +109,12 @@ mod tests {
     #[test]
     fn the_queue_is_read() {
         let text = answer(&[
-            "5|CANCELLED|None|1795508700|1795508702",
-            "27|PENDING|Resources|N/A|N/A",
-            "28|RUNNING|None|1795508700|1795512300",
-            "29|HIBERNATED|None|x|y",
+            "5|CANCELLED|None|1795508700|1795508702|node1|node[1-2]",
+            "27|PENDING|Resources|N/A|N/A|n/a|",
+            "28|RUNNING|None|1795508700|1795512300|node1|node[1-2]",
+            "29|HIBERNATED|None|x|y|z|z",
+            "30|RUNNING|None|1795508700|1795512300|node1|node[2-4]",
+            "31|RUNNING|None|1795508700|1795512300|n/a|node[2-4]",
         ]);
         let seen = read_states(&text).unwrap();
         let ended = AllocationState::Ended {
@@ -106,11 +125,19 @@ mod tests {
             AllocationState::Pending { reason: "Resources".to_owned(), expected_start: None };
         let running = AllocationState::Running { ends_at: Some(Timestamp(1_795_512_300_000)) };
         let unclear = AllocationState::Unclear { words: "HIBERNATED".to_owned() };
-        let expected = [(5, ended), (27, pending), (28, running), (29, unclear)];
+        let headless = AllocationState::Headless;
+        let expected = [
+            (5, ended),
+            (27, pending),
+            (28, running.clone()),
+            (29, unclear),
+            (30, headless),
+            (31, running),
+        ];
         assert_eq!(seen, expected.map(|(id, state)| SeenJob { id, state }));
         assert_eq!(read_states(""), Ok(vec![]));
         assert_eq!(read_states("\n"), Ok(vec![]));
-        assert_eq!(read_states(&format!("Welcome!\n{text}")).unwrap().len(), 4);
+        assert_eq!(read_states(&format!("Welcome!\n{text}")).unwrap().len(), 6);
     }
 
     #[test]

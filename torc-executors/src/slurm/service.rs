@@ -27,14 +27,14 @@ use crate::clock::now;
 use crate::keeper::wire::Order;
 use crate::kept::{Custody, Memory};
 
+/// A process that wakes up so late has not been given time to run.
+const STOOD_STILL: Duration = Duration::from_secs(3);
+
 /// Time between two looks at the allocation and its nodes.
 const SELDOM: Duration = Duration::from_secs(30);
 
 /// The same while a node is suspected.
 const OFTEN: Duration = Duration::from_secs(5);
-
-/// Far above the nodes of any step.
-const MOST_NODES: usize = 1 << 20;
 
 /// What happens.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Service {
                     }
                 }
                 () = &mut ended, if !has_keeper_ended => has_keeper_ended = true,
-                () = tokio::time::sleep_until(due.into()) => self.mind_time(),
+                () = tokio::time::sleep_until(due.into()) => self.mind_time(due),
             }
         }
         while let Some(done) = self.tasks.join_next().await {
@@ -177,8 +177,14 @@ impl Service {
         self.perform(effects);
     }
 
-    fn mind_time(&mut self) {
+    /// Does what was due at `due`.
+    fn mind_time(&mut self, due: Instant) {
         let time = moment();
+        if time.instant.duration_since(due) > STOOD_STILL {
+            // As in a suspended allocation, whose end has moved meanwhile.
+            self.books.end_steps_before(None);
+            self.look_at = time.instant;
+        }
         let effects = self.books.mind_deadlines(time);
         self.perform(effects);
         if self.look_at <= time.instant {
@@ -293,7 +299,7 @@ impl Service {
     }
 
     fn suspect(&mut self, list: &str, have_failed: bool) {
-        let names = hostlist::expand(list, MOST_NODES).unwrap_or_default();
+        let names = hostlist::expand(list, hostlist::MOST_NODES).unwrap_or_default();
         let time = Instant::now();
         let changes = if have_failed {
             self.nodes.lose(&names, "Slurm reported that it failed", time)

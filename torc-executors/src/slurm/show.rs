@@ -9,9 +9,6 @@ use torc_core::traits::NodeState;
 use super::duration::parse_moment;
 use super::hostlist::{self, HostlistError};
 
-/// Far above the nodes of any cluster.
-const MOST_NODES: usize = 1 << 20;
-
 /// An answer of scontrol that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShowError {
@@ -92,7 +89,8 @@ pub fn job(text: &str) -> Result<JobFacts, ShowError> {
     let state = state.ok_or(ShowError::Missing { what: "job", field: "JobState" })?;
     let nodes = field(text, "NodeList=", "NodeList");
     let nodes = nodes.ok_or(ShowError::Missing { what: "job", field: "NodeList" })?;
-    let nodes = if nodes == "(null)" { Vec::new() } else { hostlist::expand(nodes, MOST_NODES)? };
+    let nodes =
+        if nodes == "(null)" { Vec::new() } else { hostlist::expand(nodes, hostlist::MOST_NODES)? };
     let preempted = field(text, "PreemptEligibleTime=", "PreemptTime").and_then(parse_moment);
     let grants = text.lines().map(str::trim_start).filter(|line| line.starts_with("Nodes="));
     Ok(JobFacts {
@@ -110,7 +108,7 @@ fn grant(line: &str) -> Result<Option<Grant>, ShowError> {
     let (Some(nodes), Some(cpus)) = (of("Nodes"), of("CPU_IDs")) else { return Ok(None) };
     let Some(cpus) = numbers(cpus) else { return Ok(None) };
     Ok(Some(Grant {
-        nodes: hostlist::expand(nodes, MOST_NODES)?,
+        nodes: hostlist::expand(nodes, hostlist::MOST_NODES)?,
         cpus: u32::try_from(cpus.len()).unwrap_or(u32::MAX),
         megabytes: of("Mem").and_then(|mem| mem.parse().ok()).unwrap_or_default(),
         gpus: of("GRES").map(gpus).unwrap_or_default(),

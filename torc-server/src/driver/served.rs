@@ -354,11 +354,17 @@ impl Driver {
                     AllocationState::Running { ends_at } => *ends_at,
                     _ => None,
                 };
+                let suspended = state == AllocationState::Suspended;
                 served.observed.insert(allocation, state);
-                let known = self.engine.allocation_book(allocation).filter(|book| book.is_live());
-                let has_moved = |book: &AllocationBook| differ(book.allocation.ends_at, ends_at);
-                if ends_at.is_some() && known.is_some_and(has_moved) {
+                let book = self.engine.allocation_book(allocation);
+                let Some(book) = book.filter(|book| book.is_live()) else { return };
+                let is_news = book.is_suspended != suspended;
+                // First its new end, or the old one might seem to have come.
+                if ends_at.is_some() && differ(book.allocation.ends_at, ends_at) {
                     self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
+                }
+                if is_news {
+                    self.apply(Event::AllocationSuspended { at: now, allocation, suspended });
                 }
             }
         }

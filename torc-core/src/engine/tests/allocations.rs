@@ -213,6 +213,24 @@ fn why_a_node_takes_nothing_new_is_told() {
 }
 
 #[test]
+fn a_suspended_allocation_starts_nothing_and_does_not_come_to_its_end() {
+    let mut run = one_at_the_start(&[("a", &[]), ("b", &[])]);
+    run.grant(1, 1);
+    assert_eq!(run.dispatch(), ["a"]);
+    let allocation = AllocationId(1);
+    let suspend = |suspended, at| Event::AllocationSuspended { at, allocation, suspended };
+    run.apply(suspend(true, run.now));
+    assert_eq!(run.engine.next_expiry(), None, "the time that it loses is given back");
+    assert_eq!(run.reason_of_the_first_node().as_deref(), Some("its allocation is suspended"));
+    run.check_replay();
+    run.exit("a", 0);
+    assert_eq!(run.dispatch(), [""; 0]);
+    run.apply(suspend(false, run.now));
+    assert!(run.engine.next_expiry().is_some());
+    assert_eq!(run.dispatch(), ["b"]);
+}
+
+#[test]
 fn what_runs_is_asked_to_end_some_time_before_the_scheduler_kills() {
     let mut run = one_at_the_start(&[("a", &[]), ("b", &[])]);
     run.grant(1, 1);
