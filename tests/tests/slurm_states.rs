@@ -253,3 +253,54 @@ fn a_server_takes_no_work_from_another_user() {
     place.place.torc(&["serve", "--stop"]).expect(0);
     server.wait().expect(0);
 }
+
+/// With `--no-kill`, Slurm leaves the others of its nodes running.
+#[test]
+fn the_death_of_its_first_node_ends_an_allocation_and_its_jobs_go_to_another() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&waiting(4, 2, 2));
+    let submitted = place.start_and_wait();
+    place.until_running(4);
+    let allocations = place.allocations();
+    let lost = allocated(&allocations[0]);
+    let mut hit = jobs_on(&place, &lost);
+    let _dead = cluster.fail_node(lost[0], true);
+    let ended = place.until_allocation("its end", |one| one["stage"] == "ended");
+    assert_eq!(ended["cause"], "node_failed", "{ended}");
+    place.place.torc(&["allocations", "--all"]).expect(0).says("node failed");
+    place.place.write("go", "");
+    submitted.wait().expect(0).says("4 completed");
+    let attempts = place.place.results();
+    let failed = attempts.iter().filter(|one| outcome(one) == "node_failed");
+    let mut failed: Vec<&str> = failed.map(|one| text(one, "job")).collect();
+    failed.sort_unstable();
+    hit.sort();
+    assert_eq!(failed, hit);
+    assert_eq!(attempts.len(), 6, "two jobs ran twice: {attempts:?}");
+    let others = allocated(&allocations[1]);
+    let again = attempts.iter().filter(|one| number(one, "attempt") == 2);
+    assert!(again.clone().all(|one| others.contains(&nodes(one)[0])), "{attempts:?}");
+}
+
+#[test]
+fn nothing_new_starts_in_a_suspended_allocation() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&waiting(2, 2, 1).replace(
+        "\njobs:",
+        "\njobs:\n- {name: last, command: 'true', resource_requirements: whole, depends_on: [j1, j2]}",
+    ));
+    let submitted = place.start_and_wait();
+    place.until_running(2);
+    let allocations = place.allocations();
+    let other = &allocations[1];
+    place.place.write(&format!("go_{}", jobs_on(&place, &allocated(other))[0]), "");
+    place.until_counted(1, 1);
+    cluster.slurm("scontrol", &["suspend", text(other, "handle")]).expect(0);
+    place.until("its suspension", || {
+        is_observed(&place.allocations()[1], "suspended").then_some(())
+    });
+    place.place.write("go", "");
+    submitted.wait().expect(0).says("3 completed");
+    let last = &place.place.attempts("last")[0];
+    assert_eq!(nodes(last), allocated(&allocations[0]), "the other one was idle: {last}");
+}

@@ -109,3 +109,31 @@ fn an_end_that_moves_away_before_it_comes_ends_nothing() {
     place.place.write("go", "");
     submitted.wait().expect(0).says("1 completed");
 }
+
+/// Slurm gives back the time that it took: the end that was told before passes and means nothing.
+#[test]
+fn a_suspended_allocation_does_not_come_to_its_end() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place =
+        cluster.place(&alone("trap \"echo > asked\" TERM; until test -e go; do sleep 0.1; done"));
+    let submitted = place.start_and_wait();
+    place.until_running(1);
+    let ends_in = LEAD + HEADROOM + 8;
+    let near = update(&cluster, &place, &format!("EndTime=now+{ends_in}"));
+    let stop_at = number(&near, "ends_at") - 1_000 * (LEAD + HEADROOM);
+    let job = text(&near, "handle");
+    cluster.slurm("scontrol", &["suspend", job]).expect(0);
+    place.until_allocation("its suspension", |one| one["observed"]["state"] == "suspended");
+    assert!(now() < stop_at, "it was seen too late to mean anything");
+    place.until("the moment that had been its end", || {
+        (now() > stop_at + TOLERANCE_MS).then_some(())
+    });
+    assert_eq!(place.allocations()[0]["stage"], "active");
+    cluster.slurm("scontrol", &["resume", job]).expect(0);
+    let more = [&format!("JobId={job}"), "EndTime=now+1200"];
+    cluster.slurm("scontrol", &[&["update"], &more[..]].concat()).expect(0);
+    place.until_allocation("its return", |one| one["observed"]["state"] == "running");
+    place.place.write("go", "");
+    submitted.wait().expect(0).says("1 completed");
+    assert!(!place.place.join("asked").exists());
+}
