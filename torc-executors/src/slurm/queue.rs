@@ -148,8 +148,8 @@ mod tests {
         };
         check("<html>502</html>", "<html>502</html>");
         check(&answer(&["5|RUNNING|None"]), "5 RUNNING None");
-        check(&answer(&["5_[1-3]|RUNNING|None|1|2"]), "5_[1-3]");
-        check(&answer(&["5|RUNNING|None|1|2", "6|RUN"]), "6 RUN");
+        check(&answer(&["5_[1-3]|RUNNING|None|1|2|n|n"]), "5_[1-3]");
+        check(&answer(&["5|RUNNING|None|1|2|n|n", "6|RUN"]), "6 RUN");
         assert!(read_marked("502", "k").is_err());
     }
 

@@ -145,7 +145,7 @@ fn programs_that_are_missing_are_named() {
 
 #[test]
 fn a_question_that_failed_is_no_answer() {
-    let record = "printf '\\0365\\037RUNNING\\037None\\0371\\0372\\n";
+    let record = "printf '\\0365\\037RUNNING\\037None\\0371\\0372\\037n1\\037n1\\n";
     for (script, words) in [
         (
             "echo slurm_load_jobs error: Socket timed out on send/recv operation >&2; exit 1",
@@ -195,7 +195,7 @@ fn accounting_that_is_late_says_nothing_and_then_how_it_ended() {
         3) printf '5\\037RUNNING\\0371\\037Unknown\\037None\\n';; \
         *) printf '5\\037TIMEOUT\\0371\\0372\\037None\\n';; \
         esac";
-    let other = "printf '\\0367\\037RUNNING\\037None\\0371\\0379\\n'";
+    let other = "printf '\\0367\\037RUNNING\\037None\\0371\\0379\\037n1\\037n1\\n'";
     let played = Played::new(&[("squeue", other), ("sacct", script)]);
     let scheduler = played.scheduler();
     let running = || AllocationState::Running { ends_at: Some(torc_core::time::Timestamp(9000)) };
@@ -220,7 +220,7 @@ fn a_request_is_not_taken_for_lost_while_the_accounting_is_away() {
 #[test]
 fn very_many_allocations_are_asked_for_in_few_calls() {
     let script = "for id in $(echo \"$@\" | sed 's/.*--jobs=//; s/,/ /g'); do \
-        printf '\\036%s\\037PENDING\\037Priority\\037N/A\\037N/A\\n' $id; done";
+        printf '\\036%s\\037PENDING\\037Priority\\037N/A\\037N/A\\037n/a\\037\\n' $id; done";
     let played = Played::new(&[("squeue", script)]);
     let ids: Vec<String> = (1..=9000).map(|id| (2_000_000_000 + id).to_string()).collect();
     let mut ids: Vec<&str> = ids.iter().map(String::as_str).collect();
