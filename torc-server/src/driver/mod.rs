@@ -9,6 +9,8 @@ mod commits;
 mod performance;
 mod requests;
 mod served;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};

@@ -56,6 +56,9 @@ pub(crate) struct Served {
     pub(super) held_back: BTreeMap<AllocationId, String>,
     /// Wishes that the allocator knows.
     pub(super) handed_over: BTreeSet<AllocationId>,
+    /// The connection that each allocation's worker came over last, by its number. An older one says
+    /// nothing about the worker any more, whenever its end is noticed.
+    pub(super) connections: BTreeMap<AllocationId, u64>,
     pub(super) idle_since: BTreeMap<AllocationId, Timestamp>,
     /// When workers were told to leave.
     pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
@@ -75,6 +78,7 @@ impl Served {
             observed: BTreeMap::new(),
             held_back: BTreeMap::new(),
             handed_over: BTreeSet::new(),
+            connections: BTreeMap::new(),
             idle_since: BTreeMap::new(),
             told_to_leave: BTreeMap::new(),
             cancelled: BTreeSet::new(),
@@ -173,25 +177,33 @@ impl Driver {
     pub(super) fn take_worker(&mut self, input: WorkerInput, now: Timestamp) {
         match input {
             WorkerInput::Joined(hello, link) => {
-                self.disturb(hello.allocation);
+                let (allocation, connection) = (hello.allocation, link.id);
+                self.disturb(allocation);
                 self.join(*hello, link, now);
+                let is_taken_in = self.held.welcomes.iter().any(|(_, new)| new.id == connection);
+                if let Some(served) = self.served.as_mut().filter(|_| is_taken_in) {
+                    served.connections.insert(allocation, connection);
+                }
             }
             WorkerInput::EndMoved(allocation, ends_at) => {
                 self.disturb(allocation);
                 self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
             }
-            WorkerInput::Left(allocation, link) => {
+            WorkerInput::Left(allocation, connection) => {
                 self.disturb(allocation);
-                let Some(served) = &self.served else { return };
-                if served.around.workers.unregister(allocation, link) {
-                    served.around.allocator.left((self.engine.id(), allocation));
-                    self.apply(Event::AllocationReachable {
-                        at: now,
-                        allocation,
-                        reachable: false,
-                    });
-                }
+                self.leave(allocation, connection, now);
             }
+        }
+    }
+
+    /// A connection is gone. Its worker may have come back over another one before that was noticed.
+    fn leave(&mut self, allocation: AllocationId, connection: u64, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        served.around.workers.unregister(allocation, connection);
+        if served.connections.get(&allocation) == Some(&connection) {
+            served.connections.remove(&allocation);
+            served.around.allocator.left((self.engine.id(), allocation));
+            self.apply(Event::AllocationReachable { at: now, allocation, reachable: false });
         }
     }
 
@@ -405,6 +417,7 @@ impl Driver {
             served.handed_over.remove(&allocation);
             served.told_to_leave.remove(&allocation);
             served.idle_since.remove(&allocation);
+            served.connections.remove(&allocation);
         }
     }
 
