@@ -206,6 +206,10 @@ impl Driver {
             let launches = self.decide(&mut inputs, now());
             self.launch(launches).await;
             self.begin_commit();
+            if self.is_detached && self.is_waiting() {
+                // What cannot be written now is what the next server starts without.
+                return Err(self.give_up());
+            }
             if self.commit.is_none() && self.pending.is_empty() {
                 if let Some(failure) = self.failure {
                     self.store.close().await?;

@@ -174,3 +174,15 @@ async fn only_the_newest_connection_of_a_worker_says_that_it_is_gone() {
     driver.commits().await;
     assert_eq!((driver.is_reachable(), connection()), (true, Some(4)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_does_not_keep_a_server_from_ending() {
+    let (driver, _, handle) = driver(|| Err(StoreError::Full("/".into())));
+    let driven = tokio::spawn(driver.drive());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!driven.is_finished(), "it waits for space");
+    handle.detach();
+    let ended = tokio::time::timeout(Duration::from_secs(60), driven).await;
+    let ended = ended.expect("it ends").expect("it does not panic");
+    assert!(matches!(ended, Err(DriveError::GaveUp(StoreError::Full(_)))));
+}
