@@ -32,6 +32,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::clock::now;
 use crate::handle::{Acknowledgement, Input, RequestError};
+use crate::state_dir::Announcement;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
 use crate::workers::WorkerLink;
@@ -65,6 +66,8 @@ pub enum DriveError {
 
 pub(crate) struct Driver {
     engine: Engine,
+    /// Taken back before the store is let go of: afterwards the next owner's would be in its place.
+    announcement: Option<Announcement>,
     store: StoreTask,
     executor: Arc<dyn Executor>,
     context: LaunchContext,
@@ -109,6 +112,8 @@ pub(crate) struct DriverParts {
     pub(crate) served: Option<Served>,
     /// Told when its beginning is durable.
     pub(crate) begun: Option<oneshot::Sender<()>>,
+    /// The word about who owns the store, where that is this driver alone.
+    pub(crate) announcement: Option<Announcement>,
 }
 
 /// What is to be done once the events that led to it are durable.
@@ -177,6 +182,7 @@ impl Driver {
     pub(crate) fn new(parts: DriverParts) -> Self {
         Self {
             engine: parts.engine,
+            announcement: parts.announcement,
             store: parts.store,
             executor: parts.executor,
             context: parts.context,
@@ -212,6 +218,7 @@ impl Driver {
             }
             if self.commit.is_none() && self.pending.is_empty() {
                 if let Some(failure) = self.failure {
+                    drop(self.announcement.take());
                     self.store.close().await?;
                     return Err(failure.into());
                 }
@@ -222,6 +229,7 @@ impl Driver {
                     && self.has_let_go()
                 {
                     if self.served.is_none() {
+                        drop(self.announcement.take());
                         self.store.close().await?;
                     }
                     return Ok((self.engine, conclusion));

@@ -100,6 +100,7 @@ fn driver(
         max_parallel_jobs: usize::MAX,
         served: Some(Served::new(surroundings)),
         begun: None,
+        announcement: None,
     });
     (driver, workers, handle)
 }

@@ -172,7 +172,7 @@ impl Server {
             }
         };
         tracing::info!(?end, "the server ends");
-        self.dir.withdraw();
+        self.dir.withdraw(self.runs.instance());
         self.api.close();
         self.listener.close().await;
         self.runs.detach().await?;
