@@ -10,7 +10,7 @@ mod performance;
 mod requests;
 mod served;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};

@@ -2,7 +2,7 @@
 
 use torc_core::governor::Limits;
 use torc_core::spec::{Context, Sources, load};
-use torc_core::traits::{AllocationRequest, Scheduler, SchedulerError, Shapes};
+use torc_core::traits::{AllocationRequest, AllocationState, Scheduler, SchedulerError, Shapes};
 use torc_core::wire::PROTOCOL;
 use torc_core::wire::link::Hello;
 
@@ -13,7 +13,6 @@ use crate::link::channel::Sender;
 use crate::store::Submitter;
 use crate::stored::placer_for;
 use crate::workers::Workers;
-use torc_core::traits::AllocationState;
 
 const SPEC: &str = "name: w
 slurm_schedulers: [{name: cpu, account: a}]
@@ -24,7 +23,7 @@ jobs: [{name: a, command: x}]";
 const FIRST: AllocationId = AllocationId(1);
 
 /// A scheduler that nobody hears.
-struct Silent;
+pub(crate) struct Silent;
 
 #[async_trait::async_trait]
 impl Scheduler for Silent {

@@ -11,6 +11,8 @@ mod descriptors;
 mod routes;
 mod runs;
 mod submission;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::path::PathBuf;
