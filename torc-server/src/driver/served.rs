@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
+use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, Phase};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -106,6 +106,15 @@ impl Served {
         };
         self.around.allocator.track(tracked, self.around.handle.clone());
     }
+
+    /// Says how long what runs in an allocation may go on while its worker is away.
+    fn be_patient(&self, engine: &Engine, allocation: AllocationId) {
+        let patience = match engine.is_idle(allocation) {
+            true => Duration::ZERO,
+            false => patience(&engine.workflow().header),
+        };
+        self.around.allocator.be_patient((engine.id(), allocation), patience);
+    }
 }
 
 /// Which allocations something changed for. With many of them, whatever happens to one must not cost a
@@ -128,12 +137,9 @@ impl Driver {
             let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
             self.conclusion = Some(conclusion);
         }
-        served
-            .around
-            .allocator
-            .be_patient(self.engine.id(), patience(&self.engine.workflow().header));
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
             served.follow(self.engine.id(), book);
+            served.be_patient(&self.engine, book.allocation.id);
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
         self.held.commands.extend(commands);
@@ -202,6 +208,7 @@ impl Driver {
         served.around.workers.unregister(allocation, connection);
         if served.connections.get(&allocation) == Some(&connection) {
             served.connections.remove(&allocation);
+            served.be_patient(&self.engine, allocation);
             served.around.allocator.left((self.engine.id(), allocation));
             self.apply(Event::AllocationReachable { at: now, allocation, reachable: false });
         }
