@@ -58,7 +58,7 @@ enum Message {
     Cancel(Who),
     Worked(Who),
     Left(Who),
-    BePatient(WorkflowId, Duration),
+    BePatient(Who, Duration),
     Forgive(WorkflowId),
     Answer(Answer),
 }
@@ -125,9 +125,9 @@ impl Allocator {
         self.say(Message::Left(who));
     }
 
-    /// The workers of a workflow go on by themselves for so long.
-    pub(crate) fn be_patient(&self, workflow: WorkflowId, patience: Duration) {
-        self.say(Message::BePatient(workflow, patience));
+    /// What runs in an allocation goes on by itself for so long.
+    pub(crate) fn be_patient(&self, who: Who, patience: Duration) {
+        self.say(Message::BePatient(who, patience));
     }
 
     /// A workflow begins anew.
@@ -206,8 +206,8 @@ impl Task {
                 self.governor.left(who, now());
                 Vec::new()
             }
-            Message::BePatient(workflow, patience) => {
-                self.governor.be_patient(workflow, patience);
+            Message::BePatient(who, patience) => {
+                self.governor.be_patient(who, patience);
                 Vec::new()
             }
             Message::Forgive(workflow) => {

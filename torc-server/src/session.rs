@@ -24,7 +24,7 @@ use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::handle::Handle;
-use crate::state_dir::StateDir;
+use crate::state_dir::{Announcement, StateDir};
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
 use crate::stored::{StoredView, placer_for};
@@ -272,6 +272,7 @@ impl Session {
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
         let owner = Api::owner()?;
+        let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
         let instance = owner.instance.as_str().into();
         let desk = Desk::One { handle: handle.clone(), workflow: id, instance };
         let api = Api::listen(&self.dir, &owner, router(desk))?;
@@ -288,6 +289,7 @@ impl Session {
             max_parallel_jobs,
             served: None,
             begun: None,
+            announcement: Some(announcement),
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {
@@ -327,7 +329,6 @@ impl Running {
     pub async fn wait(mut self) -> Result<RunOutcome, RunError> {
         while self.next().await != News::Ended {}
         self.api.close();
-        self.dir.withdraw();
         drop(self.executor);
         let gone = || Err(RunError::Internal("the run has no result".to_owned()));
         let (engine, conclusion) = self.result.unwrap_or_else(gone)??;

@@ -92,9 +92,25 @@ impl StateDir {
         std::fs::rename(draft, target)
     }
 
-    /// Takes that word back.
-    pub fn withdraw(&self) {
-        let _ = std::fs::remove_file(Self::access_file(&self.path));
+    /// Takes an owner's word back, by its instance. To be done before the database is let go of: another
+    /// owner's word stays.
+    pub fn withdraw(&self, instance: &str) {
+        if Owner::read(&self.path).is_some_and(|owner| owner.instance == instance) {
+            let _ = std::fs::remove_file(Self::access_file(&self.path));
+        }
+    }
+}
+
+/// The word about who owns a state directory, for as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    pub(crate) dir: StateDir,
+    pub(crate) instance: String,
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        self.dir.withdraw(&self.instance);
     }
 }
 
@@ -210,7 +226,11 @@ mod tests {
             let file = StateDir::access_file(dir.path());
             assert_eq!(file.metadata().expect("exists").permissions().mode() & 0o7777, 0o600);
         }
-        dir.withdraw();
+        let theirs = owner(&identity);
+        dir.announce(&Owner { instance: "another".to_owned(), ..theirs }).expect("is written");
+        dir.withdraw("mine");
+        assert!(Owner::read(dir.path()).is_some(), "another's word stays");
+        dir.withdraw("another");
         assert!(Owner::read(dir.path()).is_none());
     }
 

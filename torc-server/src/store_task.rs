@@ -42,6 +42,22 @@ impl StoreTask {
         Self { commands, generation, key }
     }
 
+    /// One whose commits a test answers.
+    #[cfg(test)]
+    pub(crate) fn pretended(
+        mut answer: impl FnMut() -> Result<(), StoreError> + Send + 'static,
+    ) -> Self {
+        let (commands, mut inbox) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(command) = inbox.recv().await {
+                if let Command::Append(commit, reply) = command {
+                    let _ = reply.send((commit, answer()));
+                }
+            }
+        });
+        Self { commands, generation: 1, key: "key".into() }
+    }
+
     /// Begins to make events durable. The answer gives them back, so that they can be tried again.
     pub(crate) fn append(
         &self,

@@ -47,14 +47,13 @@ impl Workers {
         self.links().insert(allocation, link);
     }
 
-    /// A connection is gone. Whether it was still the worker's.
-    pub(crate) fn unregister(&self, allocation: AllocationId, link: u64) -> bool {
+    /// A connection is gone. Another one of the same worker stays.
+    pub(crate) fn unregister(&self, allocation: AllocationId, link: u64) {
         let mut links = self.links();
         let is_current = links.get(&allocation).is_some_and(|current| current.id == link);
         if is_current {
             links.remove(&allocation);
         }
-        is_current
     }
 
     /// The worker of an allocation, if it is connected.

@@ -17,8 +17,8 @@ use torc_core::traits::{
 use torc_core::workflow::Workflow;
 use torc_server::access::Access;
 use torc_server::clock::now;
-use torc_server::session::{RunError, RunOptions, RunOutcome, Running, Session};
-use torc_server::state_dir::StateDir;
+use torc_server::session::{News, RunError, RunOptions, RunOutcome, Running, Session};
+use torc_server::state_dir::{Owner, StateDir};
 use torc_server::store::{Origin, Store, StoreError};
 
 /// What a pretended step does.
@@ -377,4 +377,19 @@ async fn a_log_that_does_not_follow_is_damage_not_a_panic() {
     let access = Access::open(&state).await.expect("it opens");
     let refused = access.workflow(None).await.expect_err("it makes no sense");
     assert!(refused.to_string().contains("is damaged"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_next_owners_word_is_left_alone() {
+    let folder = TempDir::new().expect("a folder");
+    let dir = StateDir::at(folder.path()).expect("a path");
+    let spec = "{name: w, jobs: [{name: a, command: x}]}";
+    let mut running =
+        begin(folder.path(), Some(spec), |_| Play::Exits(0), |_| {}).await.expect("it begins");
+    while running.next().await != News::Ended {}
+    assert!(Owner::read(dir.path()).is_none(), "whoever lets go of the store says so before");
+    let next = Owner { instance: "next".to_owned(), ..Owner::this_process(folder.path()) };
+    dir.announce(&next).expect("is written");
+    running.wait().await.expect("it ended well");
+    assert_eq!(Owner::read(dir.path()), Some(next));
 }

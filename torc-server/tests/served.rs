@@ -821,6 +821,31 @@ async fn what_was_stored_and_not_begun_begins_with_the_next_server() {
 }
 
 #[tokio::test]
+async fn a_restart_that_waits_for_allocations_holds_nobody_up() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    for step in worker.launched(2).await {
+        worker.steps.end(step, Outcome::Exited { code: 1 });
+    }
+    place.ended().await;
+    worker.end().await;
+    let dir = place.state_dir();
+    let text = spec(TEN, 1);
+    let mut restarted = std::pin::pin!(Access::restart_live(&dir, Some(WorkflowId(1))));
+    tokio::select! {
+        early = &mut restarted => panic!("its allocation has not ended: {early:?}"),
+        second = place.submit(&text) => assert_eq!(second.unwrap(), WorkflowId(2)),
+    }
+    place.cluster.end("1", AllocationEnd::Completed);
+    let report = restarted.await.unwrap().unwrap();
+    assert_eq!((report.put_back, report.is_new_run), (2, true));
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn a_scheduler_that_hangs_holds_up_no_server() {
     let place = Place::new();
     let serving = place.serve().await;

@@ -3,9 +3,7 @@
 //! An answer says something about the allocation that the question was about, and about how soon the
 //! next question makes sense. Does not know who asked.
 
-use std::time::Duration;
-
-use super::{Entry, FORGOTTEN_AFTER, Governor, News, Source, Stage, Who, wait_after};
+use super::{Entry, Governor, News, Source, Stage, Who, wait_after};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
 
@@ -119,7 +117,6 @@ impl Governor {
         state: AllocationState,
         now: Timestamp,
     ) -> (bool, Vec<News>) {
-        let patience = self.patience.get(&who.0).copied().unwrap_or_default();
         let is_asked = |entry: &&mut Entry| matches!(&entry.stage, Stage::Taken { handle, .. } if handle == asked);
         let Some(entry) = self.entries.get_mut(&who).filter(is_asked) else {
             return (false, Vec::new());
@@ -133,8 +130,7 @@ impl Governor {
             }
             AllocationState::Unknown => {
                 let since = *entry.unknown_since.get_or_insert(now);
-                let wait = if entry.has_worked { patience } else { Duration::ZERO };
-                if now.since(since) < wait.max(FORGOTTEN_AFTER) {
+                if now.since(since) < entry.patience {
                     return (false, Vec::new());
                 }
                 let reason = "the scheduler does not know it any more".to_owned();

@@ -113,6 +113,8 @@ struct Entry {
     has_worked: bool,
     /// That worker is connected now.
     is_connected: bool,
+    /// How long the scheduler must not know it before it is over.
+    patience: Duration,
     unknown_since: Option<Timestamp>,
     /// It has lost the node of its worker, and is cancelled for that.
     is_headless: bool,
@@ -138,8 +140,6 @@ pub struct Governor {
     limits: Limits,
     entries: BTreeMap<Who, Entry>,
     next_order: u64,
-    /// How long a worker may go on by itself where nobody knows whether its allocation lives.
-    patience: HashMap<WorkflowId, Duration>,
     /// Failures in a row, with the words of the last.
     failures: HashMap<Source, (u32, String)>,
     /// Times in a row that the scheduler did not answer a request.
@@ -209,6 +209,7 @@ impl Governor {
             cancel_failures: 0,
             has_worked: false,
             is_connected: false,
+            patience: FORGOTTEN_AFTER,
             unknown_since: None,
             is_headless: false,
         };
@@ -255,10 +256,12 @@ impl Governor {
         self.nudge(now);
     }
 
-    /// How long the workers of a workflow may go on by themselves. Where a scheduler has forgotten an
-    /// allocation that had a worker, nobody knows its end before.
-    pub fn be_patient(&mut self, workflow: WorkflowId, patience: Duration) {
-        self.patience.insert(workflow, patience);
+    /// What runs in an allocation may go on by itself for so long while nobody hears of it: where its
+    /// scheduler has forgotten it, it is not over before.
+    pub fn be_patient(&mut self, who: Who, patience: Duration) {
+        if let Some(entry) = self.entries.get_mut(&who) {
+            entry.patience = patience.max(FORGOTTEN_AFTER);
+        }
     }
 
     /// Something happened that may have ended an allocation: ask soon.

@@ -88,13 +88,15 @@ impl Driver {
         self.commit = Some(under_way);
     }
 
+    /// Whether the disk is full.
+    pub(super) fn is_waiting(&self) -> bool {
+        let commit = self.commit.as_ref();
+        commit.is_some_and(|commit| matches!(commit.state, CommitState::Waiting { .. }))
+    }
+
     /// Whether somebody wishes to stop while the disk is full: waiting any longer would ignore it.
     pub(super) fn is_given_up(&self, inputs: &[Input]) -> bool {
-        let is_waiting = self
-            .commit
-            .as_ref()
-            .is_some_and(|commit| matches!(commit.state, CommitState::Waiting { .. }));
-        is_waiting && inputs.iter().any(|input| matches!(input, Input::Stop | Input::Kill))
+        self.is_waiting() && inputs.iter().any(|input| matches!(input, Input::Stop | Input::Kill))
     }
 
     pub(super) fn give_up(&mut self) -> DriveError {

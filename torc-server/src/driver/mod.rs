@@ -9,6 +9,8 @@ mod commits;
 mod performance;
 mod requests;
 mod served;
+#[cfg(test)]
+pub(crate) mod tests;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +31,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 use crate::accountant::EndedStep;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, Input, RequestError};
+use crate::state_dir::Announcement;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
 use crate::workers::WorkerLink;
@@ -62,6 +65,8 @@ pub enum DriveError {
 
 pub(crate) struct Driver {
     engine: Engine,
+    /// Taken back before the store is let go of: afterwards the next owner's would be in its place.
+    announcement: Option<Announcement>,
     store: StoreTask,
     executor: Arc<dyn Executor>,
     context: LaunchContext,
@@ -106,6 +111,8 @@ pub(crate) struct DriverParts {
     pub(crate) served: Option<Served>,
     /// Told when its beginning is durable.
     pub(crate) begun: Option<oneshot::Sender<()>>,
+    /// The word about who owns the store, where that is this driver alone.
+    pub(crate) announcement: Option<Announcement>,
 }
 
 /// What is to be done once the events that led to it are durable.
@@ -174,6 +181,7 @@ impl Driver {
     pub(crate) fn new(parts: DriverParts) -> Self {
         Self {
             engine: parts.engine,
+            announcement: parts.announcement,
             store: parts.store,
             executor: parts.executor,
             context: parts.context,
@@ -203,8 +211,13 @@ impl Driver {
             let launches = self.decide(&mut inputs, now());
             self.launch(launches).await;
             self.begin_commit();
+            if self.is_detached && self.is_waiting() {
+                // What cannot be written now is what the next server starts without.
+                return Err(self.give_up());
+            }
             if self.commit.is_none() && self.pending.is_empty() {
                 if let Some(failure) = self.failure {
+                    drop(self.announcement.take());
                     self.store.close().await?;
                     return Err(failure.into());
                 }
@@ -215,6 +228,7 @@ impl Driver {
                     && self.has_let_go()
                 {
                     if self.served.is_none() {
+                        drop(self.announcement.take());
                         self.store.close().await?;
                     }
                     return Ok((self.engine, conclusion));

@@ -13,10 +13,15 @@ use crate::handle::Input;
 use crate::workers::WorkerLink;
 
 impl Driver {
-    /// From now on these connections are their workers'.
+    /// From now on these connections are their workers', unless something else has happened since they
+    /// were taken in.
     pub(super) fn welcome(&self, welcomes: Vec<(AllocationId, WorkerLink)>) {
         let Some(served) = &self.served else { return };
         for (allocation, link) in welcomes {
+            if served.connections.get(&allocation) != Some(&link.id) {
+                link.sender.close("it is of no use any more; to be tried again");
+                continue;
+            }
             link.send(ToWorker::Welcome { generation: served.around.generation });
             served.around.workers.register(allocation, link);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Event, Phase};
+use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, Phase};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -56,6 +56,9 @@ pub(crate) struct Served {
     pub(super) held_back: BTreeMap<AllocationId, String>,
     /// Wishes that the allocator knows.
     pub(super) handed_over: BTreeSet<AllocationId>,
+    /// The connection that each allocation's worker came over last, by its number. An older one says
+    /// nothing about the worker any more, whenever its end is noticed.
+    pub(super) connections: BTreeMap<AllocationId, u64>,
     pub(super) idle_since: BTreeMap<AllocationId, Timestamp>,
     /// When workers were told to leave.
     pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
@@ -75,6 +78,7 @@ impl Served {
             observed: BTreeMap::new(),
             held_back: BTreeMap::new(),
             handed_over: BTreeSet::new(),
+            connections: BTreeMap::new(),
             idle_since: BTreeMap::new(),
             told_to_leave: BTreeMap::new(),
             cancelled: BTreeSet::new(),
@@ -102,6 +106,15 @@ impl Served {
         };
         self.around.allocator.track(tracked, self.around.handle.clone());
     }
+
+    /// Says how long what runs in an allocation may go on while its worker is away.
+    fn be_patient(&self, engine: &Engine, allocation: AllocationId) {
+        let patience = match engine.is_idle(allocation) {
+            true => Duration::ZERO,
+            false => patience(&engine.workflow().header),
+        };
+        self.around.allocator.be_patient((engine.id(), allocation), patience);
+    }
 }
 
 /// Which allocations something changed for. With many of them, whatever happens to one must not cost a
@@ -124,12 +137,9 @@ impl Driver {
             let conclusion = if complete { Conclusion::Complete } else { Conclusion::Stuck };
             self.conclusion = Some(conclusion);
         }
-        served
-            .around
-            .allocator
-            .be_patient(self.engine.id(), patience(&self.engine.workflow().header));
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
             served.follow(self.engine.id(), book);
+            served.be_patient(&self.engine, book.allocation.id);
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
         self.held.commands.extend(commands);
@@ -173,25 +183,34 @@ impl Driver {
     pub(super) fn take_worker(&mut self, input: WorkerInput, now: Timestamp) {
         match input {
             WorkerInput::Joined(hello, link) => {
-                self.disturb(hello.allocation);
+                let (allocation, connection) = (hello.allocation, link.id);
+                self.disturb(allocation);
                 self.join(*hello, link, now);
+                let is_taken_in = self.held.welcomes.iter().any(|(_, new)| new.id == connection);
+                if let Some(served) = self.served.as_mut().filter(|_| is_taken_in) {
+                    served.connections.insert(allocation, connection);
+                }
             }
             WorkerInput::EndMoved(allocation, ends_at) => {
                 self.disturb(allocation);
                 self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
             }
-            WorkerInput::Left(allocation, link) => {
+            WorkerInput::Left(allocation, connection) => {
                 self.disturb(allocation);
-                let Some(served) = &self.served else { return };
-                if served.around.workers.unregister(allocation, link) {
-                    served.around.allocator.left((self.engine.id(), allocation));
-                    self.apply(Event::AllocationReachable {
-                        at: now,
-                        allocation,
-                        reachable: false,
-                    });
-                }
+                self.leave(allocation, connection, now);
             }
+        }
+    }
+
+    /// A connection is gone. Its worker may have come back over another one before that was noticed.
+    fn leave(&mut self, allocation: AllocationId, connection: u64, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        served.around.workers.unregister(allocation, connection);
+        if served.connections.get(&allocation) == Some(&connection) {
+            served.connections.remove(&allocation);
+            served.be_patient(&self.engine, allocation);
+            served.around.allocator.left((self.engine.id(), allocation));
+            self.apply(Event::AllocationReachable { at: now, allocation, reachable: false });
         }
     }
 
@@ -427,6 +446,7 @@ impl Driver {
             served.handed_over.remove(&allocation);
             served.told_to_leave.remove(&allocation);
             served.idle_since.remove(&allocation);
+            served.connections.remove(&allocation);
         }
     }
 

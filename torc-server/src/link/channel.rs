@@ -205,6 +205,14 @@ impl<Out: Serialize> Sender<Out> {
 }
 
 impl<Out> Sender<Out> {
+    /// One that leads nowhere.
+    #[cfg(test)]
+    pub(crate) fn pretended() -> Self {
+        let Settings { longest, backlog, .. } = Settings::default();
+        let (outbox, _) = mpsc::unbounded_channel();
+        Self { outbox, waiting: Arc::default(), longest, backlog, messages: PhantomData }
+    }
+
     /// Closes the channel after all that was sent before. What is sent later may be lost.
     pub fn close(&self, reason: &str) {
         let _ = self.outbox.send(Outgoing::Farewell(reason.to_owned()));

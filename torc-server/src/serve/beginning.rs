@@ -179,6 +179,7 @@ impl Runs {
                 shapes,
             })),
             begun: Some(is_begun),
+            announcement: None,
         });
         self.watch(driver, id, handle);
         Ok(begun)

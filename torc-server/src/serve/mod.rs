@@ -12,6 +12,8 @@ mod descriptors;
 mod routes;
 mod runs;
 mod submission;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -173,7 +175,7 @@ impl Server {
             }
         };
         tracing::info!(?end, "the server ends");
-        self.dir.withdraw();
+        self.dir.withdraw(self.runs.instance());
         self.api.close();
         self.listener.close().await;
         self.runs.detach().await?;
