@@ -2,7 +2,9 @@
 
 use torc_core::governor::Limits;
 use torc_core::spec::{Context, Sources, load};
-use torc_core::traits::{AllocationRequest, AllocationState, Scheduler, SchedulerError, Shapes};
+use torc_core::traits::{
+    AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError, Shapes,
+};
 use torc_core::wire::PROTOCOL;
 use torc_core::wire::link::Hello;
 
@@ -138,7 +140,7 @@ fn joins(connection: u64) -> WorkerInput {
         handle: AllocationHandle("7".to_owned()),
         generation: 1,
         nodes: Vec::new(),
-        failed_nodes: Vec::new(),
+        node_states: Vec::new(),
         ends_at: None,
         running: Vec::new(),
         ended: Vec::new(),
