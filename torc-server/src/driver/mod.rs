@@ -6,6 +6,7 @@
 //! jobs that an earlier commit cleared are launched at once.
 
 mod commits;
+mod joining;
 mod performance;
 mod requests;
 mod served;
