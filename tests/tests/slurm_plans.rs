@@ -66,3 +66,34 @@ fn a_generated_spec_is_the_same_plan_and_runs() {
     place.submit_and_wait().expect(0).says("5 completed");
     check_ran_as_planned(&place, &planned);
 }
+
+/// The largest nodes have 16 CPUs, two of them a core.
+#[test]
+fn totals_in_place_of_values_per_node_are_warned_of_before_anything_is_submitted() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:20:00'}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+resource_requirements: [{name: all, num_nodes: 4, num_cpus: 32, memory: 1g, runtime: PT5M}]
+jobs: [{name: train, command: ./train, resource_requirements: all}]",
+    );
+    let ended = place.place.torc(&["submit", "w.yaml"]).expect(4);
+    ended.says("asks for num_cpus 32 on each of 4 nodes, but no node has more than 16");
+    ended.says("write `num_cpus: 8`");
+    let queue = cluster.slurm("squeue", &["--noheader", "--states=all", "--format=%Z"]).expect(0);
+    assert!(!queue.stdout.contains(place.place.path().to_str().expect("it is UTF-8")));
+}
+
+#[test]
+fn a_plan_for_a_job_of_a_minute_leaves_it_its_minute() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+resource_requirements: [{name: quick, runtime: PT1M}]
+jobs: [{name: a, command: 'true', resource_requirements: quick}]",
+    );
+    let submit = ["submit", "w.yaml", "--account", "science", "--wait"];
+    let ended = Started::start_for(place.place.command(&submit), RUN_PATIENCE).wait().expect(0);
+    ended.says("1 completed");
+}
