@@ -1,9 +1,12 @@
 //! Whether there is a cluster, and how a test gets an allocation of it.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::site::{Test, Where, appears};
 
@@ -55,6 +58,7 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
         not_run_here(&format!("torc-executors {name}: {reason}"));
         return Ok(());
     }
+    let _turn = turn();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let output = folder.path().join("output");
     let nodes = match test.place {
@@ -87,6 +91,13 @@ pub(crate) fn submit(name: &str, test: &Test) -> Result<(), String> {
     }
     let said = std::fs::read_to_string(&output).unwrap_or_default();
     Err(format!("the batch job failed ({status}):\n{said}"))
+}
+
+/// Waits for this test's turn on the project's own cluster; others end whatever they find there.
+fn turn() -> Option<Flock<File>> {
+    let cluster = std::env::var_os("TORC_TEST_SLURM")?;
+    let lock = File::create(Path::new(&cluster).join("tests.lock")).expect("a file to lock");
+    Some(Flock::lock(lock, FlockArg::LockExclusive).expect("this test's turn"))
 }
 
 /// Waits for a batch job, and lets a node die if it asks for that. From outside: what is started inside
