@@ -28,8 +28,11 @@ fn check_ran_as_planned(place: &ClusterPlace<'_>, planned: &[u64]) {
     let handle = |allocation: &Value| text(allocation, "handle").to_owned();
     for (allocation, width) in allocations.iter().zip(&widths) {
         let job = handle(allocation);
-        let granted = place.cluster.accounting(&job, "NNodes");
-        assert_eq!(granted[0][0], width.to_string(), "what Slurm gave: {granted:?}");
+        // The accounting may come a little later than the end.
+        place.until(&format!("Slurm's word that {job} had {width} nodes"), || {
+            let granted = place.cluster.accounting(&job, "NNodes");
+            (granted.first()?.first()? == &width.to_string()).then_some(())
+        });
     }
     let attempts = place.place.results();
     assert_eq!(attempts.len(), 5, "{attempts:?}");

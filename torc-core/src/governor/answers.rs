@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
 
 impl Governor {
-    /// The answer to [`Order::Find`].
+    /// The answer to [`Order::Find`](super::Order::Find).
     pub fn found(
         &mut self,
         who: Who,
@@ -33,7 +33,7 @@ impl Governor {
         }
     }
 
-    /// The answer to [`Order::Submit`].
+    /// The answer to [`Order::Submit`](super::Order::Submit).
     pub fn submitted(
         &mut self,
         who: Who,
@@ -78,7 +78,7 @@ impl Governor {
         vec![News::HeldBack(who, error.to_string())]
     }
 
-    /// The answer to [`Order::Observe`], in the order of the question.
+    /// The answer to [`Order::Observe`](super::Order::Observe), in the order of the question.
     pub fn observed(
         &mut self,
         asked: &[(Who, AllocationHandle)],
@@ -179,7 +179,7 @@ impl Governor {
         (has_changed, vec![told(state)])
     }
 
-    /// The answer to [`Order::Cancel`].
+    /// The answer to [`Order::Cancel`](super::Order::Cancel).
     pub fn cancelled(&mut self, who: Who, answer: Result<(), SchedulerError>, now: Timestamp) {
         if answer.is_ok() {
             return self.nudge(now + self.limits.submit_pause);
