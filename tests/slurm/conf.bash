@@ -40,8 +40,11 @@ $(confinement)
 # What waits starts within about a second.
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=100000,bf_interval=1
+PrologSlurmctld=$cluster/etc/prolog
 CompleteWait=0
 KillWait=3
+# Far fewer than usual, so that a test can come to it.
+MaxStepCount=400
 # The QOS urgent ends jobs of the QOS normal that are in its way.
 PreemptType=preempt/qos
 PreemptMode=CANCEL
@@ -82,6 +85,14 @@ confinement() {
     none) printf '%s\n' ProctrackType=proctrack/linuxproc TaskPlugin=task/none JobAcctGatherParams=OverMemoryKill ;;
     *) printf '%s\n' ProctrackType=proctrack/cgroup TaskPlugin=task/cgroup ;;
     esac
+}
+
+# A job whose comment says so is being made ready for some seconds, as where nodes have to boot.
+prolog() {
+    cat <<'END'
+#!/bin/sh
+case $SLURM_JOB_COMMENT in *slow_prolog*) sleep 4 ;; esac
+END
 }
 
 cgroup_conf() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use serde_json::Value;
 use torc_tests::{Cluster, ClusterPlace, number, text};
 
 /// A spec with one scheduler `cpu` of so many nodes and an action that asks for it.
@@ -130,6 +131,34 @@ resource_requirements: small}
     assert_eq!(greedy["outcome"]["outcome"], "out_of_memory", "{greedy}");
     let fails = &place.place.attempts("fails")[0];
     assert_eq!(fails["outcome"]["outcome"], "exited", "the same code by itself: {fails}");
+}
+
+#[test]
+fn an_allocation_is_left_before_slurm_creates_no_more_steps() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // The cluster's MaxStepCount is 400.
+    let place = cluster.place(&spec(
+        4,
+        "resource_requirements: [{name: one, num_cpus: 1, memory: 100m, runtime: PT1M}]
+jobs: [{name: 'j{i}', command: 'true', resource_requirements: one, parameters: {i: '1:420'}}]",
+    ));
+    place.submit();
+    let reason = "Slurm creates no more job steps for this allocation";
+    place.until("the end of its steps", || {
+        let nodes = place.place.json(&["nodes"]);
+        let all = nodes.as_array().filter(|nodes| !nodes.is_empty())?;
+        let is_so = |node: &Value| node["reason"].as_str().is_some_and(|why| why.contains(reason));
+        all.iter().all(is_so).then_some(())
+    });
+    place.place.torc(&["nodes"]).expect(0).says("draining").says(reason);
+    place.until("the end of what ran", || {
+        (place.place.json(&["status"])["counts"]["running"] == 0).then_some(())
+    });
+    let counts = place.place.json(&["status"])["counts"].clone();
+    let (completed, ready) = (number(&counts, "completed"), number(&counts, "ready"));
+    assert_eq!(completed + ready, 420, "none has failed: {counts}");
+    assert!((340..=400).contains(&completed), "{counts}");
+    place.place.torc(&["cancel"]).expect(0);
 }
 
 #[test]

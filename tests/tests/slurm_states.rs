@@ -68,6 +68,39 @@ fn a_suspended_allocation_is_called_so_and_goes_on() {
 }
 
 #[test]
+fn an_allocation_whose_nodes_are_being_made_ready_is_called_so() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let slow = waiting(1, 1, 1)
+        .replace("account: science,", "account: science, extra: '--comment slow_prolog',");
+    let place = cluster.place(&slow);
+    place.place.write("go", "");
+    let submitted = place.start_and_wait();
+    place.until("nodes that are being made ready", || {
+        // At first nobody knows the workflow.
+        let told = place.place.torc(&["allocations", "--format", "json"]);
+        let told: Value = serde_json::from_str(&told.stdout).ok()?;
+        told.get(0).filter(|one| is_observed(one, "configuring")).map(drop)
+    });
+    place.place.torc(&["allocations"]).expect(0).says("configuring");
+    submitted.wait().expect(0).says("1 completed");
+}
+
+#[test]
+fn an_allocation_that_is_ending_is_called_so() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // Slurm waits some seconds for what does not heed its SIGTERM.
+    let stubborn = waiting(1, 1, 1).replace("command: '", "command: 'trap \"\" TERM; ");
+    let place = cluster.place(&stubborn);
+    let submitted = place.start_and_wait();
+    place.until_running(1);
+    cluster.slurm("scancel", &[text(&place.allocations()[0], "handle")]).expect(0);
+    place.until_allocation("its ending", |one| is_observed(one, "completing"));
+    submitted.wait().expect(1).says("1 ready");
+    let attempts = place.place.results();
+    assert_eq!((attempts.len(), outcome(&attempts[0])), (1, "lost"));
+}
+
+#[test]
 fn a_waiting_allocation_has_slurms_reason() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&waiting(1, 1, 4));
