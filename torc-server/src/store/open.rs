@@ -19,7 +19,7 @@ use crate::state_dir::StateDir;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long to wait for a process that has the database open only to read it.
-const WAIT_FOR_READERS: Duration = Duration::from_secs(2);
+const WAIT_FOR_READERS: Duration = Duration::from_secs(5);
 /// The database holds users' environments and commands.
 const OWNER_ONLY: u32 = 0o600;
 
