@@ -12,6 +12,7 @@ use crate::resources::{Allocation, NodeInventory, Request};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, Delta, NodeState, StepSignal};
 
+use super::ledger::Ledger;
 use super::{Effect, Engine, Event, Refused};
 
 /// All that is known of one allocation.
@@ -375,13 +376,8 @@ impl Engine {
         allocation: AllocationId,
         reachable: bool,
     ) -> Result<(), Refused> {
-        let book = self.live_book(allocation)?;
-        book.is_reachable = reachable;
-        let nodes: Vec<NodeId> = book.allocation.nodes.iter().map(|(node, _)| *node).collect();
-        for node in nodes {
-            let state = self.ledger.set_reachable(node, reachable);
-            self.deltas.push(Delta::NodeStateChanged { node, state });
-        }
+        self.live_book(allocation)?.is_reachable = reachable;
+        self.change_nodes(allocation, |ledger, node| ledger.set_reachable(node, reachable));
         Ok(())
     }
 
@@ -390,15 +386,23 @@ impl Engine {
         allocation: AllocationId,
         suspended: bool,
     ) -> Result<(), Refused> {
-        let book = self.live_book(allocation)?;
-        book.is_suspended = suspended;
-        let nodes: Vec<NodeId> = book.allocation.nodes.iter().map(|(node, _)| *node).collect();
-        for node in nodes {
-            let state = self.ledger.set_suspended(node, suspended);
-            self.deltas.push(Delta::NodeStateChanged { node, state });
-        }
+        self.live_book(allocation)?.is_suspended = suspended;
+        self.change_nodes(allocation, |ledger, node| ledger.set_suspended(node, suspended));
         self.note_expiry(allocation);
         Ok(())
+    }
+
+    /// Changes what all nodes of an allocation are good for.
+    fn change_nodes(
+        &mut self,
+        allocation: AllocationId,
+        change: impl Fn(&mut Ledger, NodeId) -> NodeState,
+    ) {
+        let Some(book) = self.allocations.get(&allocation) else { return };
+        for &(node, _) in &book.allocation.nodes {
+            let state = change(&mut self.ledger, node);
+            self.deltas.push(Delta::NodeStateChanged { node, state });
+        }
     }
 
     pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState, reason: &str) {
