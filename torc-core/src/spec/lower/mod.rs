@@ -19,8 +19,9 @@ use super::model::Document;
 use super::parameters::{self, Combinations};
 use super::problems::{Problems, excerpt};
 use super::table;
+use super::tree::Spanned;
 use crate::diagnostics::{Problem, Span};
-use crate::workflow::{Requirements, Workflow};
+use crate::workflow::{FailureHandler, Header, Requirements, SchedulerSettings, Workflow};
 use item::{Expansion, SharedTable};
 use names::Names;
 
@@ -31,6 +32,41 @@ pub(crate) struct Lowered {
     pub(crate) jobs_of_items: Vec<u32>,
 }
 
+/// What jobs refer to by name.
+struct Named {
+    requirements: Vec<Spanned<Requirements>>,
+    failure_handlers: Vec<Spanned<FailureHandler>>,
+    schedulers: Vec<Spanned<SchedulerSettings>>,
+}
+
+impl Named {
+    /// The names of requirements, failure handlers and schedulers, at their place in the header.
+    fn put_into(self, header: &mut Header, problems: &Problems<'_>) -> (Names, Names, Names) {
+        let mut requirement_names =
+            Names::new("resource requirement", "spec::unknown-requirements");
+        header.requirements.push(Requirements::reserved_default());
+        requirement_names.add("default".into(), Span::default(), problems);
+        for found in self.requirements {
+            // The reserved name has been reported where it was read.
+            if &*found.value.name != "default" {
+                requirement_names.add(found.value.name.clone(), found.span, problems);
+                header.requirements.push(found.value);
+            }
+        }
+        let mut handler_names = Names::new("failure handler", "spec::unknown-handler");
+        for found in self.failure_handlers {
+            handler_names.add(found.value.name.clone(), found.span, problems);
+            header.failure_handlers.push(found.value);
+        }
+        let mut scheduler_names = Names::new("scheduler", "spec::unknown-scheduler");
+        for found in self.schedulers {
+            scheduler_names.add(found.value.name.clone(), found.span, problems);
+            header.schedulers.push(found.value);
+        }
+        (requirement_names, handler_names, scheduler_names)
+    }
+}
+
 /// Makes a workflow of a spec. `None` when a problem went to `problems`.
 pub(crate) fn lower(
     document: Document,
@@ -38,26 +74,8 @@ pub(crate) fn lower(
     problems: &Problems<'_>,
 ) -> Option<Lowered> {
     let Document { mut header, requirements, failure_handlers, schedulers, .. } = document;
-    let mut requirement_names = Names::new("resource requirement", "spec::unknown-requirements");
-    header.requirements.push(Requirements::reserved_default());
-    requirement_names.add("default".into(), Span::default(), problems);
-    for found in requirements {
-        // The reserved name has been reported where it was read.
-        if &*found.value.name != "default" {
-            requirement_names.add(found.value.name.clone(), found.span, problems);
-            header.requirements.push(found.value);
-        }
-    }
-    let mut handler_names = Names::new("failure handler", "spec::unknown-handler");
-    for found in failure_handlers {
-        handler_names.add(found.value.name.clone(), found.span, problems);
-        header.failure_handlers.push(found.value);
-    }
-    let mut scheduler_names = Names::new("scheduler", "spec::unknown-scheduler");
-    for found in schedulers {
-        scheduler_names.add(found.value.name.clone(), found.span, problems);
-        header.schedulers.push(found.value);
-    }
+    let named = Named { requirements, failure_handlers, schedulers };
+    let (requirement_names, handler_names, scheduler_names) = named.put_into(&mut header, problems);
     let shared = parameters::read_all(document.parameters, sources, problems);
     let table = document.parameters_file.map(|path| table::read(&path, sources, problems));
     let shared_table = match &table {
