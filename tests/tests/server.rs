@@ -29,6 +29,19 @@ fn one_server_owns_a_state_directory() {
 }
 
 #[test]
+fn those_who_look_are_never_in_the_way_of_a_server_that_begins() {
+    let place = Place::with("name: w\njobs: [{name: a, command: 'true'}]");
+    place.run(&[]).expect(0);
+    for _ in 0..20 {
+        let lookers = [(); 5].map(|()| place.start(&["status"]));
+        place.torc(&["serve", "--idle-exit", "1ms"]).expect(0).says("nothing to do");
+        for looker in lookers {
+            looker.wait().expect(0).says("1 completed");
+        }
+    }
+}
+
+#[test]
 fn another_server_takes_over_when_asked_to() {
     let place = Place::new();
     let first = place.serve();
@@ -149,8 +162,8 @@ const NO_LOCKS: &str = r#"
 #include <fcntl.h>
 #include <stdarg.h>
 static int own(const char *name, int fd, int cmd, void *arg) {
-    if (cmd == F_SETLK || cmd == F_SETLKW) return 0;
-    if (cmd == F_GETLK) { ((struct flock *)arg)->l_type = F_UNLCK; return 0; }
+    if (cmd == F_SETLK || cmd == F_SETLKW || cmd == F_OFD_SETLK) return 0;
+    if (cmd == F_GETLK || cmd == F_OFD_GETLK) { ((struct flock *)arg)->l_type = F_UNLCK; return 0; }
     int (*real)(int, int, ...) = (int (*)(int, int, ...))dlsym(RTLD_NEXT, name);
     return real(fd, cmd, arg);
 }

@@ -87,7 +87,7 @@ impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         match error {
             AccessError::Store(error) => error.into(),
-            AccessError::Refused(_) => Self::new(Exit::Usage, error),
+            AccessError::Refused(_) | AccessError::Over(_) => Self::new(Exit::Usage, error),
             AccessError::NeverRuns(_) => Self::new(Exit::NeverRuns, error),
             _ => Self::new(Exit::Environment, error),
         }

@@ -7,6 +7,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
     AllocationReport, AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL,
@@ -18,15 +19,16 @@ use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, unless_in_use};
 use crate::stored::StoredView;
 use crate::view::View;
 
 /// A server answers a question within milliseconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often to look for a process that has the database but does not listen; opening the database
-/// waits a while each time.
-const TRIES: u32 = 3;
+/// How long a process may have the database before it listens, or after it has stopped listening.
+const TRANSITION: Duration = Duration::from_secs(10);
+/// How long to wait before looking again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A state directory could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,9 @@ pub enum AccessError {
     /// The owner said no.
     #[error("{0}")]
     Refused(String),
+    /// The owner ends, or has ended what was asked about.
+    #[error("{0}")]
+    Over(String),
     /// The owner said that it can never run here.
     #[error("{0}")]
     NeverRuns(String),
@@ -62,7 +67,7 @@ pub enum AccessError {
 /// A way to look at a state directory.
 pub enum Access {
     /// Through the process that owns it.
-    Live(Box<Owner>),
+    Live(Box<Owner>, StateDir),
     /// In the store, which nobody owns.
     Stored(Box<Mutex<Store>>, StateDir),
 }
@@ -73,15 +78,17 @@ impl Access {
     /// # Errors
     /// When there is nothing, or who owns it does not answer.
     pub async fn open(dir: &StateDir) -> Result<Self, AccessError> {
-        let mut tries = 1;
+        let deadline = Instant::now() + TRANSITION;
         loop {
             if let Some(owner) = Self::live_owner(dir).await? {
-                return Ok(Self::Live(Box::new(owner)));
+                return Ok(Self::Live(Box::new(owner), dir.clone()));
             }
             match Store::read(dir).await {
                 Ok(store) => return Ok(Self::Stored(Box::new(Mutex::new(store)), dir.clone())),
                 // Its owner is just about to listen, or to go.
-                Err(StoreError::InUse { .. }) if tries < TRIES => tries += 1,
+                Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -182,7 +189,7 @@ impl Access {
         dir: &StateDir,
         id: Option<WorkflowId>,
     ) -> Result<bool, AccessError> {
-        let mut store = Store::read(dir).await?;
+        let mut store = unless_in_use(TRANSITION, || Store::read(dir)).await?;
         let stored = StoredView::load(&mut store, id, "").await?;
         store.close().await?;
         Ok(stored.origin.submitter.is_some())
@@ -208,18 +215,8 @@ impl Access {
     pub async fn stop_server(dir: &StateDir) -> Result<bool, AccessError> {
         let Some(owner) = Self::live_owner(dir).await? else { return Ok(false) };
         ask::<()>(&owner, Method::POST, "/v1/shutdown", Vec::new()).await?;
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            // Opening waits for the lock by itself, up to a few seconds.
-            match Store::read(dir).await {
-                Ok(store) => {
-                    store.close().await?;
-                    return Ok(true);
-                }
-                Err(StoreError::InUse { .. }) if tokio::time::Instant::now() < deadline => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        unless_in_use(PATIENCE, || Store::read(dir)).await?.close().await?;
+        Ok(true)
     }
 
     async fn look<T: DeserializeOwned>(
@@ -228,18 +225,29 @@ impl Access {
         asked: &Selection,
         read: impl FnOnce(&View<'_>) -> T,
     ) -> Result<T, AccessError> {
-        match self {
-            Self::Live(owner) => {
-                let path = format!("/v1/{what}?{}", query(asked));
-                ask(owner, Method::GET, &path, Vec::new()).await
+        let path = format!("/v1/{what}?{}", query(asked));
+        let question = |owner| ask(owner, Method::GET, &path, Vec::new());
+        let successor;
+        let (store, dir) = match self {
+            Self::Stored(store, dir) => (store, dir),
+            Self::Live(owner, dir) => {
+                let error = match question(owner).await {
+                    Err(error @ (AccessError::Silent { .. } | AccessError::Over(_))) => error,
+                    answer => return answer,
+                };
+                // It may have ended just now.
+                successor = Self::open(dir).await;
+                match &successor {
+                    Ok(Self::Stored(store, dir)) => (store, dir),
+                    Ok(Self::Live(owner, _)) => return question(owner).await,
+                    Err(_) => return Err(error),
+                }
             }
-            Self::Stored(store, dir) => {
-                let output_dir = dir.path().to_string_lossy();
-                let mut store = store.lock().await;
-                let stored = StoredView::load(&mut store, asked.id, &output_dir).await?;
-                Ok(read(&stored.view(now())))
-            }
-        }
+        };
+        let output_dir = dir.path().to_string_lossy();
+        let mut store = store.lock().await;
+        let stored = StoredView::load(&mut store, asked.id, &output_dir).await?;
+        Ok(read(&stored.view(now())))
     }
 
     /// Puts the jobs of the run under way that did not complete back into it. `None`: nobody runs a
@@ -267,7 +275,7 @@ impl Access {
         request: &CancelRequest,
     ) -> Result<CancelReport, AccessError> {
         match self {
-            Self::Live(owner) => {
+            Self::Live(owner, _) => {
                 let asked = Selection { id, ..Selection::default() };
                 let path = format!("/v1/cancel?{}", query(&asked));
                 ask(&owner, Method::POST, &path, to_json(request)).await
@@ -334,6 +342,7 @@ async fn ask<T: DeserializeOwned>(
         Ok(report) if status == StatusCode::UNPROCESSABLE_ENTITY => {
             Err(AccessError::NeverRuns(report.error))
         }
+        Ok(report) if status == StatusCode::GONE => Err(AccessError::Over(report.error)),
         Ok(report) => Err(AccessError::Refused(report.error)),
         Err(error) => Err(silent(error.to_string())),
     }

@@ -45,6 +45,11 @@ impl StateDir {
         self.path.join("torc.db")
     }
 
+    /// The file that whoever owns the database holds a lock on. It stays where it is, empty.
+    pub fn owner_lock(&self) -> PathBuf {
+        self.path.join("owner.lock")
+    }
+
     /// Where jobs' output goes.
     pub fn job_stdio(&self) -> PathBuf {
         self.path.join("job_stdio")

@@ -98,7 +98,7 @@ impl Look {
     fn new(access: &Access, status: JobStatus, attempt: Option<AttemptReport>) -> Self {
         let has_begun =
             |found: &AttemptReport| found.started_at.is_some() || found.ended_at.is_some();
-        let is_live = matches!(access, Access::Live(_));
+        let is_live = matches!(access, Access::Live(..));
         Self { is_live, status, attempt: attempt.filter(has_begun) }
     }
 

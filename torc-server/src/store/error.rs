@@ -15,7 +15,7 @@ pub enum StoreError {
     Missing(PathBuf),
     /// Another process owns it.
     #[error("{path} is in use by {owner}; wait for it, end it, or choose another --output-dir",
-        owner = .owner.as_ref().map_or_else(|| "another torc".to_owned(), ToString::to_string))]
+        owner = .owner.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string))]
     InUse {
         /// The database.
         path: PathBuf,

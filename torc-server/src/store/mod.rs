@@ -1,19 +1,22 @@
 //! The database: workflows as they were submitted, and the log of what happened to each.
 //!
-//! The only place with SQL. One process owns it at a time: the lease is SQLite's own exclusive lock,
-//! held from opening to closing and given back by the kernel when the process dies, plus a
-//! generation that every append checks. With exclusive locking SQLite needs no shared memory, which
+//! The only place with SQL. One process owns it at a time: the lease is the lock of [`ownership`] and
+//! SQLite's own exclusive lock, both held from opening to closing and given back by the kernel when the
+//! process dies, plus a generation that every append checks. With exclusive locking SQLite needs no shared memory, which
 //! network file systems lack (<https://www.sqlite.org/wal.html#noshm>). An append that returned is
 //! durable: write-ahead log, synchronous = FULL.
 
 mod error;
 mod open;
+mod ownership;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::StoreError;
 use error::classify;
+pub(crate) use open::unless_in_use;
+use ownership::Ownership;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use torc_core::engine::Event;
@@ -24,6 +27,8 @@ use torc_core::workflow::{Header, Job, Workflow};
 /// Jobs in one row. Large enough that a row costs little beside them, small enough that one fits a
 /// buffer.
 const JOBS_IN_CHUNK: usize = 1_000;
+/// The permissions of its files: the database holds users' environments and commands.
+const OWNER_ONLY: u32 = 0o600;
 
 /// An open database, owned by this process.
 pub struct Store {
@@ -32,6 +37,8 @@ pub struct Store {
     /// `None`: opened to read.
     generation: Option<i64>,
     key: String,
+    /// `None`: opened to read. Given back after the database has been closed.
+    ownership: Option<Ownership>,
 }
 
 /// Where a workflow came from.
@@ -293,9 +300,9 @@ impl Store {
     /// # Errors
     /// When what is in the write-ahead log cannot be moved to the main file; it is not lost.
     pub async fn close(self) -> Result<(), StoreError> {
-        sqlx::Connection::close(self.connection)
-            .await
-            .map_err(|source| classify(&self.path, source))
+        let closed = sqlx::Connection::close(self.connection).await;
+        drop(self.ownership);
+        closed.map_err(|source| classify(&self.path, source))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{AccessFlags, access};
 use sqlx::migrate::{MigrateError, Migrator};
@@ -13,15 +13,20 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row};
 
 use super::error::classify;
-use super::{Store, StoreError};
+use super::ownership::Ownership;
+use super::{OWNER_ONLY, Store, StoreError};
 use crate::state_dir::StateDir;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// How long to wait for a process that has the database open only to read it.
-const WAIT_FOR_READERS: Duration = Duration::from_secs(5);
-/// The database holds users' environments and commands.
-const OWNER_ONLY: u32 = 0o600;
+/// How long an owner may take to let go of the database, or one that only meant to change a word in it.
+const WAIT_FOR_OWNER: Duration = Duration::from_secs(2);
+/// How long those who read the database may take. Nobody begins to while it has an owner.
+const WAIT_FOR_READERS: Duration = Duration::from_secs(30);
+/// How long SQLite waits by itself before it is asked again.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long to wait before asking again.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Takes the database over, and creates it where there is none.
@@ -31,18 +36,12 @@ impl Store {
     pub async fn own(dir: &StateDir) -> Result<Self, StoreError> {
         let path = dir.database();
         create(dir.path(), &path)?;
-        let mut connection = connect(&path, false).await?;
-        migrate(&mut connection, &path, &MIGRATIONS).await?;
-        let error = |source| classify(&path, source);
-        let row = sqlx::query(
-            "UPDATE owner SET generation = generation + 1 RETURNING generation, store_key",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .map_err(error)?;
-        let generation = row.try_get(0).map_err(error)?;
-        let key = row.try_get(1).map_err(error)?;
-        Ok(Self { connection, path, generation: Some(generation), key })
+        let take = || std::future::ready(Ownership::take(dir));
+        let ownership = unless_in_use(WAIT_FOR_OWNER, take).await?;
+        let (connection, generation, key) =
+            unless_in_use(WAIT_FOR_READERS, || take_over(&path)).await?;
+        let generation = Some(generation);
+        Ok(Self { connection, path, generation, key, ownership: Some(ownership) })
     }
 
     /// Opens a database that nobody owns, to read it.
@@ -54,23 +53,73 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(dir.path().to_path_buf()));
         }
-        let writable = access(dir.path(), AccessFlags::W_OK).is_ok()
-            && access(&path, AccessFlags::W_OK).is_ok();
-        if !writable && has_unread_log(&path) {
-            let reason = "its log holds changes that cannot be read without writing".to_owned();
-            return Err(StoreError::NotWritable { path, reason });
-        }
-        let mut connection = connect(&path, !writable).await?;
-        let found = check_version(&mut connection, &path, &MIGRATIONS).await?;
-        if found < newest(&MIGRATIONS) {
-            if !writable {
-                let reason = "an older torc wrote it, and it must be brought up to date".to_owned();
-                return Err(StoreError::NotWritable { path, reason });
+        let deadline = Instant::now() + WAIT_FOR_READERS;
+        loop {
+            Ownership::check_free(dir)?;
+            match open_to_read(dir.path(), &path).await {
+                // By another who reads.
+                Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+                Ok(connection) => {
+                    let key = String::new();
+                    return Ok(Self { connection, path, generation: None, key, ownership: None });
+                }
             }
-            migrate(&mut connection, &path, &MIGRATIONS).await?;
         }
-        Ok(Self { connection, path, generation: None, key: String::new() })
     }
+}
+
+/// Tries for so long until nobody else has the database.
+pub(crate) async fn unless_in_use<T, F: Future<Output = Result<T, StoreError>>>(
+    patience: Duration,
+    attempt: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt().await {
+            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Brings the database up to date and begins a generation.
+async fn take_over(path: &Path) -> Result<(SqliteConnection, i64, String), StoreError> {
+    let mut connection = connect(path, false).await?;
+    migrate(&mut connection, path, &MIGRATIONS).await?;
+    let error = |source| classify(path, source);
+    let row =
+        sqlx::query("UPDATE owner SET generation = generation + 1 RETURNING generation, store_key")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(error)?;
+    let generation = row.try_get(0).map_err(error)?;
+    let key = row.try_get(1).map_err(error)?;
+    Ok((connection, generation, key))
+}
+
+async fn open_to_read(dir: &Path, path: &Path) -> Result<SqliteConnection, StoreError> {
+    let path_buf = || path.to_path_buf();
+    let writable =
+        access(dir, AccessFlags::W_OK).is_ok() && access(path, AccessFlags::W_OK).is_ok();
+    if !writable && has_unread_log(path) {
+        let reason = "its log holds changes that cannot be read without writing".to_owned();
+        return Err(StoreError::NotWritable { path: path_buf(), reason });
+    }
+    let mut connection = connect(path, !writable).await?;
+    let found = check_version(&mut connection, path, &MIGRATIONS).await?;
+    if found < newest(&MIGRATIONS) {
+        if !writable {
+            let reason = "an older torc wrote it, and it must be brought up to date".to_owned();
+            return Err(StoreError::NotWritable { path: path_buf(), reason });
+        }
+        migrate(&mut connection, path, &MIGRATIONS).await?;
+    }
+    Ok(connection)
 }
 
 /// Whether the write-ahead log beside a database has something in it. SQLite does not look there when
@@ -109,7 +158,7 @@ async fn connect(path: &Path, immutable: bool) -> Result<SqliteConnection, Store
         .create_if_missing(false)
         .read_only(immutable)
         .immutable(immutable)
-        .busy_timeout(WAIT_FOR_READERS)
+        .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging();
     let options = if immutable {
         options
@@ -229,5 +278,29 @@ mod tests {
             matches!(refused, Err(StoreError::Newer { found: 2, known: 1, .. })),
             "{refused:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_owner_waits_for_those_who_read_and_nobody_begins_to_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::at(folder.path()).unwrap();
+        Store::own(&dir).await.unwrap().close().await.unwrap();
+        let reader = Store::read(&dir).await.unwrap();
+        let owning = tokio::spawn({
+            let dir = dir.clone();
+            async move { Store::own(&dir).await }
+        });
+        while Ownership::check_free(&dir).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let refused = Store::read(&dir).await.err();
+        assert!(matches!(refused, Some(StoreError::InUse { .. })), "{refused:?}");
+        assert!(!owning.is_finished());
+        reader.close().await.unwrap();
+        let owner = owning.await.unwrap().unwrap();
+        let refused = Store::own(&dir).await.err();
+        assert!(matches!(refused, Some(StoreError::InUse { .. })), "{refused:?}");
+        owner.close().await.unwrap();
+        Store::read(&dir).await.unwrap();
     }
 }
