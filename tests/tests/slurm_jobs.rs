@@ -152,7 +152,8 @@ jobs: [{name: 'j{i}', command: 'true', resource_requirements: one, parameters: {
     });
     place.place.torc(&["nodes"]).expect(0).says("draining").says(reason);
     place.until("the end of what ran", || {
-        (place.place.json(&["status"])["counts"]["running"] == 0).then_some(())
+        let counts = &place.place.json(&["status"])["counts"];
+        (counts["pending"] == 0 && counts["running"] == 0).then_some(())
     });
     let counts = place.place.json(&["status"])["counts"].clone();
     let (completed, ready) = (number(&counts, "completed"), number(&counts, "ready"));
