@@ -111,6 +111,8 @@ jobs:
     assert_eq!(planned["job_id"], 2);
     assert_eq!(planned["nodes"].as_array().unwrap().len(), 2);
     assert!(planned["at"].as_u64() > status["started_at"].as_u64());
+    assert_eq!(planned["held"][0]["name"], "node1");
+    assert!(planned["held"][1]["since"].as_u64() >= status["started_at"].as_u64());
     let jobs = place.json(&["jobs"]);
     assert_eq!(jobs[1]["waiting"]["cause"], "waits_for_idle_nodes");
     assert_eq!((&jobs[1]["waiting"]["needs"], &jobs[1]["waiting"]["idle"]), (&2.into(), &1.into()));
@@ -121,9 +123,19 @@ jobs:
         .expect(0)
         .says("planned: gang starts by")
         .says("held for it: node1 node2");
+    place.torc(&["explain", "gang"]).expect(0).says("  node1, node2 held for it since ");
+    let nodes = place.json(&["nodes"]);
+    assert_eq!((&nodes[0]["idle"], &nodes[1]["idle"]), (&Value::Null, &"held".into()));
+    assert_eq!(nodes[1]["held_since"], planned["held"][1]["since"]);
+    place.torc(&["nodes"]).expect(0).says("held for a planned start");
     place.torc(&["jobs"]).expect(0).says("2 idle nodes (1 now").says("nodes held for gang");
     place.open_gate("go", 1);
-    run.wait().expect(0);
+    run.wait().expect(0).says("held for a planned start");
+    let status = place.json(&["status"]);
+    let time = |field: &str| status[field].as_u64().expect("a time");
+    let idle = status["idle_cpu_ms"].as_object().expect("by cause").values();
+    let idle: u64 = idle.map(|time| time.as_u64().expect("a time")).sum();
+    assert_eq!(time("held_cpu_ms") + idle, time("available_cpu_ms"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn a_run_whose_jobs_all_complete_exits_with_0_and_sums_up() {
     let ended = place.run(&[]).expect(0);
     ended.says("workflow 1 `three` run 1 completed after").says("jobs:  3 completed");
     ended.says("% of the time of 2 CPUs was given to jobs").does_not_say("failed");
+    ended.says(" % idle: ");
     assert!(ended.stdout.starts_with("workflow 1"), "the summary is a result: {}", ended.stdout);
     assert!(!ended.stderr.contains("completed"), "and not progress: {}", ended.stderr);
     assert_eq!(place.output("wf1_j2_r1_a1.o"), "2\n");

@@ -390,7 +390,7 @@ async fn beginning(
         }
         events.push(engine.next_run(at, reset));
     }
-    events.push(Event::AllocationGranted { at, allocation });
+    events.push(Event::AllocationGranted { at, began_at: None, allocation });
     for event in &events {
         engine.apply(event).map_err(|refused| RunError::Internal(refused.to_string()))?;
     }

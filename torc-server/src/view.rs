@@ -39,8 +39,12 @@ impl View<'_> {
 
     /// Its allocations, from the wish for each to its end.
     pub fn allocations(&self) -> Vec<AllocationReport> {
-        let sight =
-            Sight { observed: self.observed, held_back: self.held_back, planned: self.planned };
+        let sight = Sight {
+            now: self.now,
+            observed: self.observed,
+            held_back: self.held_back,
+            planned: self.planned,
+        };
         self.engine.allocation_reports(sight)
     }
 

@@ -321,6 +321,7 @@ impl CloneTimes for torc_core::wire::WorkflowReport {
         Self {
             wall_ms: other.wall_ms,
             held_cpu_ms: other.held_cpu_ms,
+            idle_cpu_ms: other.idle_cpu_ms,
             available_cpu_ms: other.available_cpu_ms,
             expected_end: other.expected_end,
             ..self

@@ -1,10 +1,15 @@
 //! `torc explain`: why a job or an allocation waits, with what stands in its way, or how it ended.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use torc_core::engine::JobStatus;
 use torc_core::ids::{AllocationId, JobId};
+use torc_core::time::Timestamp;
 use torc_core::traits::{NotNowReason, Waiting};
-use torc_core::wire::{AllocationReport, AllocationStage, JobReport, PlannedReport, RunState};
+use torc_core::wire::{
+    AllocationReport, AllocationStage, HeldNode, JobReport, PlannedReport, RunState,
+};
 use torc_server::access::Access;
 use torc_server::clock::now;
 use torc_server::state_dir::StateDir;
@@ -179,7 +184,10 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
                 format!("in {left}, at {}", local_time(at))
             },
         );
-        outln!("  planned start {at}; {} held for it", list(&planned.nodes));
+        outln!("  planned start {at} on {}", list(&planned.nodes));
+        for (since, nodes) in by_moment(&planned.held) {
+            outln!("  {} held for it since {}", list(&nodes), local_time(since));
+        }
     }
     if explanation.state == RunState::Incomplete {
         outln!("  the run has ended without it; `torc restart` asks for nodes again");
@@ -192,6 +200,15 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
     for place in &explanation.queue {
         outln!("  {}", place.sentence());
     }
+}
+
+/// The nodes that are held, by the moment since when.
+fn by_moment(held: &[HeldNode]) -> BTreeMap<Timestamp, Vec<String>> {
+    let mut moments: BTreeMap<Timestamp, Vec<String>> = BTreeMap::new();
+    for node in held {
+        moments.entry(node.since).or_default().push(node.name.clone());
+    }
+    moments
 }
 
 fn print_attempt(job: &JobReport) {

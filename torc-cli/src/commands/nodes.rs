@@ -54,10 +54,13 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
             format!("{}/{}", bytes(node.memory_used), bytes(node.memory)),
             format!("{}/{}", node.gpus_used, node.gpus),
             jobs(node),
+            node.idle.map_or_else(String::new, |cause| cause.words().to_owned()),
             held(node),
         ]
     });
-    table(&["node", "allocation", "state", "cpus", "memory", "gpus", "jobs", "held for"], rows);
+    let header =
+        ["node", "allocation", "state", "cpus", "memory", "gpus", "jobs", "idle", "held for"];
+    table(&header, rows);
 }
 
 fn state(node: &AllocatedNodeReport) -> String {
@@ -84,8 +87,7 @@ fn jobs(node: &AllocatedNodeReport) -> String {
 
 fn held(node: &AllocatedNodeReport) -> String {
     let Some(job) = &node.held_for else { return String::new() };
-    match node.held_until {
-        Some(until) => format!("{job} until {}", local_time(until)),
-        None => job.clone(),
-    }
+    let since = node.held_since.map(|since| format!(" since {}", local_time(since)));
+    let until = node.held_until.map(|until| format!(" until {}", local_time(until)));
+    format!("{job}{}{}", since.unwrap_or_default(), until.unwrap_or_default())
 }

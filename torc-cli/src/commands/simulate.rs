@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use torc_core::idle::{IdleCause, IdleTime};
 use torc_core::placer::Policy;
 use torc_core::simulation::swf::{self, Trace};
 use torc_core::simulation::{Figures, Machine, Replay, Spread, figures, replay};
@@ -14,7 +13,7 @@ use torc_core::workflow::SortMethod;
 use crate::args::{Format, Packing, SimulateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
-use crate::render::{json, table};
+use crate::render::{idle_causes, json, table};
 
 #[derive(Serialize)]
 struct Report {
@@ -125,7 +124,7 @@ fn print(report: &Report) {
         figures.asked * 100.0,
         figures.held * 100.0
     );
-    outln!("idle:        {}", idle(&figures.idle));
+    outln!("idle:        {}", idle_causes(&figures.idle, figures.idle.sum()));
     outln!(
         "promises:    {} jobs were promised a start, {} of them started later",
         figures.promised,
@@ -144,20 +143,6 @@ fn print(report: &Report) {
         rows.push(row("late by", &figures.lateness_s, seconds));
     }
     table(&["", "mean", "median", "90 %", "99 %", "most"], rows.into_iter());
-}
-
-/// The causes of idle time, those first that there is most of.
-fn idle(idle: &IdleTime) -> String {
-    let all = idle.sum();
-    let mut causes: Vec<(u64, &str)> =
-        IdleCause::ALL.iter().map(|cause| (idle.of(*cause), cause.words())).collect();
-    causes.retain(|(time, _)| *time > 0);
-    causes.sort_unstable_by(|one, other| other.cmp(one));
-    #[expect(clippy::cast_precision_loss, reason = "a percentage")]
-    let percent = |time: u64| time as f64 * 100.0 / all as f64;
-    let words: Vec<String> =
-        causes.iter().map(|(time, cause)| format!("{cause} {:.1} %", percent(*time))).collect();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 fn seconds(seconds: f64) -> String {

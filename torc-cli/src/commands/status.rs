@@ -13,7 +13,7 @@ use crate::args::{Format, StatusArgs};
 use crate::commands::allocations;
 use crate::exit::{Exit, Failure};
 use crate::out::{self, Output, outln};
-use crate::render::{bytes, duration_ms, json, local_time, summary, table};
+use crate::render::{bytes, duration_ms, idle_part, json, local_time, summary, table};
 
 /// How often a watched run is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -65,6 +65,10 @@ fn print(report: &WorkflowReport) {
         outln!("  ended:   {}, after {took}", local_time(ended_at));
     } else if let Some(expected_end) = report.expected_end {
         outln!("  expected end: {}", local_time(expected_end));
+    }
+    if report.available_cpu_ms > 0 {
+        outln!("  cores:   {}", summary::cores(report));
+        outln!("           {}", idle_part(report));
     }
     if !report.running.is_empty() {
         outln!("  running: {}", report.running.join(" "));

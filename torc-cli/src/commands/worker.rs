@@ -33,7 +33,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
     let executor =
         Arc::new(SlurmExecutor::start(config, report).await.map_err(|error| environment(&error))?);
     let nodes = executor.inventory().await.map_err(|error| environment(&error))?;
-    let ends_at = executor.ends_at();
+    let (began_at, ends_at) = (executor.began_at(), executor.ends_at());
     let (asked, wound_up) = (executor.clone(), executor.clone());
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
@@ -48,6 +48,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         allocation,
         handle: AllocationHandle(job_id),
         nodes,
+        began_at,
         ends_at,
         executor: executor.clone(),
         reports,

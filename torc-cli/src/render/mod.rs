@@ -1,10 +1,13 @@
 //! What people see: tables, times, sizes, causes. No decisions, but how to say it.
 
 pub(crate) mod diagnostics;
+mod idle;
 pub(crate) mod progress;
 pub(crate) mod summary;
 
 use std::time::Duration;
+
+pub(crate) use idle::{idle_causes, idle_part};
 
 use crate::out::{self, Output, outln};
 use anstream::ColorChoice;

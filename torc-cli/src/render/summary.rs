@@ -9,7 +9,7 @@ use torc_server::session::RunOutcome;
 
 use crate::exit::Exit;
 use crate::out::outln;
-use crate::render::{cause, duration_ms, jobs};
+use crate::render::{cause, duration_ms, idle_part, jobs};
 
 /// Failed jobs shown in full; the rest is counted.
 const FAILURES_SHOWN: usize = 10;
@@ -37,6 +37,7 @@ pub(crate) fn print(outcome: &RunOutcome) {
     outln!("{}", headline(outcome));
     outln!("  jobs:  {}", counts(report));
     outln!("  cores: {}", cores(report));
+    outln!("         {}", idle_part(report));
     if !outcome.failed.is_empty() {
         outln!("  failed:");
     }
@@ -87,7 +88,7 @@ pub(crate) fn counts(report: &WorkflowReport) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn cores(report: &WorkflowReport) -> String {
+pub(crate) fn cores(report: &WorkflowReport) -> String {
     let percent = |part: u64| part * 100 / report.available_cpu_ms.max(1);
     let of_what = match report.nodes.iter().map(|node| node.cpus).sum::<u32>() {
         // The allocations are over.

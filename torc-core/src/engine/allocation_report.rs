@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::{AllocationId, JobId, NodeId};
 use crate::resources::{NodeInventory, NodeShare};
+use crate::time::Timestamp;
 use crate::traits::{AllocationState, PlannedStart};
 use crate::wire::{AllocatedNodeReport, AllocationReport, AllocationStage, JobOnNode};
 
@@ -12,6 +13,8 @@ use super::{AllocationBook, Engine};
 /// What is known of allocations beside the engine's own books.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
+    /// The moment.
+    pub now: Timestamp,
     /// What the scheduler said last.
     pub observed: &'a BTreeMap<AllocationId, AllocationState>,
     /// Why requests have not been submitted.
@@ -66,7 +69,7 @@ impl Engine {
             cause: book.end.as_ref().map(|end| end.cause),
             nodes: if book.is_live() {
                 let nodes = book.allocation.nodes.iter();
-                nodes.map(|(node, has)| self.node_on_show(*node, has, holders, sight)).collect()
+                nodes.map(|(id, has)| self.node_on_show(*id, has, holders, sight)).collect()
             } else {
                 Vec::new()
             },
@@ -106,9 +109,9 @@ impl Engine {
                 })
                 .collect(),
             held_for: held.map(|planned| job_name(planned.job)),
-            held_until: held
-                .map(|planned| planned.at)
-                .filter(|at| *at != crate::time::Timestamp(u64::MAX)),
+            held_since: self.idleness.hold_of(node).map(|hold| hold.since),
+            idle: self.idleness.cause(node, sight.now),
+            held_until: held.map(|planned| planned.at).filter(|at| *at != Timestamp(u64::MAX)),
         }
     }
 }

@@ -346,6 +346,8 @@ impl Engine {
         book.granted_at = Some(at);
         book.is_reachable = true;
         self.deltas.push(Delta::AllocationAdded(book.effective()));
+        let now = self.last_event_at.max(at);
+        self.idleness.add(now, allocation, self.classes.requests());
         self.note_expiry(id);
         Ok(())
     }
@@ -366,6 +368,7 @@ impl Engine {
         }
         if book.closed_at.is_none() {
             self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at });
+            self.idleness.move_end(self.moment(now), allocation, ends_at);
         }
         self.note_expiry(allocation);
         Ok(())
@@ -373,21 +376,23 @@ impl Engine {
 
     pub(super) fn set_reachable(
         &mut self,
+        at: Timestamp,
         allocation: AllocationId,
         reachable: bool,
     ) -> Result<(), Refused> {
         self.live_book(allocation)?.is_reachable = reachable;
-        self.change_nodes(allocation, |ledger, node| ledger.set_reachable(node, reachable));
+        self.change_nodes(at, allocation, |ledger, node| ledger.set_reachable(node, reachable));
         Ok(())
     }
 
     pub(super) fn set_suspended(
         &mut self,
+        at: Timestamp,
         allocation: AllocationId,
         suspended: bool,
     ) -> Result<(), Refused> {
         self.live_book(allocation)?.is_suspended = suspended;
-        self.change_nodes(allocation, |ledger, node| ledger.set_suspended(node, suspended));
+        self.change_nodes(at, allocation, |ledger, node| ledger.set_suspended(node, suspended));
         self.note_expiry(allocation);
         Ok(())
     }
@@ -395,19 +400,32 @@ impl Engine {
     /// Changes what all nodes of an allocation are good for.
     fn change_nodes(
         &mut self,
+        at: Timestamp,
         allocation: AllocationId,
         change: impl Fn(&mut Ledger, NodeId) -> NodeState,
     ) {
         let Some(book) = self.allocations.get(&allocation) else { return };
-        for &(node, _) in &book.allocation.nodes {
+        let nodes: Vec<NodeId> = book.allocation.nodes.iter().map(|(node, _)| *node).collect();
+        for node in nodes {
             let state = change(&mut self.ledger, node);
-            self.deltas.push(Delta::NodeStateChanged { node, state });
+            self.note_node_state(at, node, state);
         }
     }
 
-    pub(super) fn set_node_state(&mut self, node: NodeId, state: NodeState, reason: &str) {
+    pub(super) fn set_node_state(
+        &mut self,
+        at: Timestamp,
+        node: NodeId,
+        state: NodeState,
+        reason: &str,
+    ) {
         let state = self.ledger.set_state(node, state, reason);
+        self.note_node_state(at, node, state);
+    }
+
+    fn note_node_state(&mut self, at: Timestamp, node: NodeId, state: NodeState) {
         self.deltas.push(Delta::NodeStateChanged { node, state });
+        self.idleness.set_good(self.moment(at), node, state == NodeState::Up);
     }
 
     pub(super) fn expire_allocation(
@@ -438,6 +456,7 @@ impl Engine {
         if book.closed_at.is_none() {
             book.closed_at = Some(at);
             self.deltas.push(Delta::AllocationEndMoved { allocation, ends_at: Some(at) });
+            self.idleness.move_end(self.moment(at), allocation, Some(at));
         }
         self.note_expiry(allocation);
         Ok(())
@@ -451,10 +470,12 @@ impl Engine {
         if self.running_in(allocation).next().is_some() {
             return Err(Refused::WrongAllocation(allocation));
         }
+        let at = end.at;
         let book = self.open_book(allocation)?;
         book.end = Some(end);
         if book.granted_at.is_some() {
             self.ledger.remove(allocation);
+            self.idleness.remove(self.moment(at), allocation);
             self.deltas.push(Delta::AllocationRemoved(allocation));
         }
         self.note_expiry(allocation);

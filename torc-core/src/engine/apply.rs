@@ -67,7 +67,10 @@ impl Engine {
             Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
             Event::RunResumed { at } => self.resume_run(*at)?,
             Event::JobsPutBack { jobs, .. } => self.put_back(jobs)?,
-            Event::AllocationGranted { at, allocation } => self.add_allocation(*at, allocation)?,
+            Event::AllocationGranted { at, began_at, allocation } => {
+                self.add_allocation(*at, allocation)?;
+                self.note_start_up(*at, *began_at, allocation);
+            }
             Event::AllocationExpired { at, allocation } => {
                 effects = self.expire_allocation(*at, *allocation)?;
             }
@@ -85,9 +88,10 @@ impl Engine {
                 let ended = ActionCommand { action: *action, worker: *worker, command: *command };
                 effects = self.end_command(ended, *code)?;
             }
-            Event::NodeStateChanged { node, state, reason, .. } => {
-                self.set_node_state(*node, *state, reason);
+            Event::NodeStateChanged { at, node, state, reason } => {
+                self.set_node_state(*at, *node, *state, reason);
             }
+            Event::NodesHeld { at, held } => self.idleness.hold(self.moment(*at), held),
             Event::LaunchesCleared { jobs, .. } => self.clear(jobs)?,
             Event::Dispatched { job, attempt, at, placement } => {
                 self.check_dispatch(*job, *attempt, placement)?;
@@ -103,10 +107,11 @@ impl Engine {
                 self.account(StepId { workflow, job, run, attempt }, &account)?;
             }
             Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
-            Event::StopRequested { .. } => effects = self.stop()?,
+            Event::StopRequested { at } => effects = self.stop(*at)?,
             Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
         }
-        self.last_event_at = self.last_event_at.max(event.at());
+        self.last_event_at = self.moment(event.at());
+        self.idleness.settle(self.last_event_at, self.classes.requests(), &self.waiting);
         Ok(effects)
     }
 
@@ -123,11 +128,11 @@ impl Engine {
             Event::AllocationEndMoved { at, allocation, ends_at } => {
                 self.move_end(*allocation, *ends_at, *at)
             }
-            Event::AllocationSuspended { allocation, suspended, .. } => {
-                self.set_suspended(*allocation, *suspended)
+            Event::AllocationSuspended { at, allocation, suspended } => {
+                self.set_suspended(*at, *allocation, *suspended)
             }
-            Event::AllocationReachable { allocation, reachable, .. } => {
-                self.set_reachable(*allocation, *reachable)
+            Event::AllocationReachable { at, allocation, reachable } => {
+                self.set_reachable(*at, *allocation, *reachable)
             }
             Event::AllocationLeaving { at, allocation } => self.leave_allocation(*at, *allocation),
             Event::AllocationEnded { at, allocation, cause, reason } => {
@@ -163,6 +168,7 @@ impl Engine {
         self.run_started_at = Some(at);
         self.paused = Duration::ZERO;
         self.run_ended_at = None;
+        self.idleness.begin(self.moment(at));
         self.reset_actions();
         for job in &jobs {
             self.jobs[job.index()].launches = 0;
@@ -238,6 +244,7 @@ impl Engine {
         }
         self.lose_cleared(self.last_event_at);
         self.paused += at.since(self.last_event_at);
+        self.idleness.resume(self.last_event_at, self.moment(at));
         self.phase = Phase::Running;
         self.run_ended_at = None;
         Ok(())
@@ -278,6 +285,7 @@ impl Engine {
         let run = self.run.ok_or_else(|| self.wrong_phase())?;
         self.change(job, Change::Placed)?;
         self.ledger.take(job, placement);
+        self.idleness.take(self.moment(at), placement);
         self.paces[self.classes.of_job(job).0 as usize].note_start();
         let state = &mut self.jobs[job.index()];
         state.launches += 1;
@@ -328,6 +336,7 @@ impl Engine {
         });
         if let Some(placement) = self.running.remove(&job) {
             self.ledger.release(&placement);
+            self.idleness.give_back(self.moment(report.at), &placement);
         }
         let held = report.at.since(self.attempts[index].dispatched_at);
         let is_typical = !report.outcome.came_from_outside();
@@ -364,11 +373,12 @@ impl Engine {
         Ok(effects)
     }
 
-    fn stop(&mut self) -> Result<Vec<Effect>, Refused> {
+    fn stop(&mut self, at: Timestamp) -> Result<Vec<Effect>, Refused> {
         if self.phase != Phase::Running {
             return Err(self.wrong_phase());
         }
         self.phase = Phase::Stopping;
+        self.idleness.stop(self.moment(at));
         self.end_all_clearances();
         Ok(self.running.keys().map(|job| self.signal(*job, StepSignal::Cancel)).collect())
     }
@@ -381,6 +391,7 @@ impl Engine {
         self.phase = Phase::Ended { complete };
         self.end_all_clearances();
         self.run_ended_at = Some(at);
+        self.idleness.end(self.moment(at));
         Ok(())
     }
 
@@ -426,13 +437,15 @@ impl Engine {
         let to = transition(from, change).map_err(|source| Refused::Illegal { job, source })?;
         self.jobs[job.index()].status = to;
         self.counts.shift(from, to);
-        let waiting = &mut self.waiting[self.classes.of_job(job).0 as usize];
+        let class = self.classes.of_job(job);
+        let waiting = &mut self.waiting[class.0 as usize];
         if let Some(count) = waiting.of(from) {
             *count -= 1;
         }
         if let Some(count) = waiting.of(to) {
             *count += 1;
         }
+        self.idleness.note(class, *waiting);
         if from == JobStatus::Ready {
             self.end_clearance(job);
         }
@@ -441,7 +454,6 @@ impl Engine {
         }
         if to == JobStatus::Ready {
             self.rewind_clearances(job);
-            let class = self.classes.of_job(job);
             self.deltas.push(Delta::JobReady(WaitingJob { job, class }));
         }
         Ok(())

@@ -75,10 +75,4 @@ impl Attempt {
             end: None,
         }
     }
-
-    /// Milliseconds of CPUs held until the end, or until `now`.
-    pub fn held_cpu_ms(&self, now: Timestamp) -> u64 {
-        let until = self.end.as_ref().map_or(now, |end| end.at);
-        until.0.saturating_sub(self.dispatched_at.0).saturating_mul(u64::from(self.cpus))
-    }
 }

@@ -1,6 +1,6 @@
 //! What starts now, and whether the run is over.
 
-use crate::ids::{AttemptId, JobId};
+use crate::ids::{AttemptId, JobId, NodeId};
 use crate::time::Timestamp;
 use crate::traits::{Delta, PlannedStart, WaitingJob};
 
@@ -12,6 +12,8 @@ pub struct Dispatch {
     /// One [`Event::Dispatched`] a job that starts, already applied. They are launched once they
     /// are stored.
     pub started: Vec<Event>,
+    /// [`Event::NodesHeld`], already applied, if other nodes are held now than before.
+    pub held: Option<Event>,
     /// The promises that now hold.
     pub planned: Vec<PlannedStart>,
     /// Starts that the placer chose and the ledger refused. Always an error in the placer; the jobs
@@ -57,7 +59,26 @@ impl Engine {
                 }
             }
         }
+        dispatch.held = self.hold(now, &dispatch.planned);
         dispatch
+    }
+
+    /// Takes note of the nodes that promises hold.
+    fn hold(&mut self, at: Timestamp, planned: &[PlannedStart]) -> Option<Event> {
+        let nodes_for = |planned: &PlannedStart| {
+            let class = self.classes.of_job(self.known(planned.job).ok()?);
+            let is_gang = self.classes.request(class).is_gang();
+            let counts = |node: &NodeId| is_gang || self.ledger.has_free_core(*node);
+            let nodes: Vec<NodeId> = planned.nodes.iter().copied().filter(counts).collect();
+            (!nodes.is_empty()).then_some((planned.job, nodes))
+        };
+        let held: Vec<_> = planned.iter().filter_map(nodes_for).collect();
+        if self.idleness.holds(&held) {
+            return None;
+        }
+        let event = Event::NodesHeld { at, held };
+        self.apply(&event).ok()?;
+        Some(event)
     }
 
     /// The placer booked a start that is not made.

@@ -63,6 +63,9 @@ pub enum Event {
     AllocationGranted {
         /// When.
         at: Timestamp,
+        /// When they were granted by the scheduler's word: until `at` they were being made ready.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        began_at: Option<Timestamp>,
         /// The allocation.
         allocation: Allocation,
     },
@@ -156,6 +159,17 @@ pub enum Event {
         /// Why, in words for people; empty where nobody said.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
+    },
+    /// From now on these nodes are held for the planned starts of these jobs, and no others. Nodes
+    /// without a free CPU that a job on one node will share are left out.
+    #[serde(rename = "h")]
+    NodesHeld {
+        /// When.
+        #[serde(rename = "t")]
+        at: Timestamp,
+        /// The nodes by job, in node order.
+        #[serde(rename = "h")]
+        held: Vec<(JobId, Vec<NodeId>)>,
     },
     /// These ready jobs (inclusive ranges of job numbers) may be launched once each without
     /// waiting for their dispatch to be stored: jobs so short that waiting would cost more than
@@ -280,6 +294,7 @@ impl Event {
             | Self::ActionFired { at, .. }
             | Self::ActionCommandEnded { at, .. }
             | Self::NodeStateChanged { at, .. }
+            | Self::NodesHeld { at, .. }
             | Self::LaunchesCleared { at, .. }
             | Self::Dispatched { at, .. }
             | Self::StepStarted { at, .. }

@@ -18,6 +18,7 @@ mod dispatch;
 mod event;
 mod expiries;
 mod graph;
+mod idleness;
 mod launch;
 mod ledger;
 mod recovery;
@@ -73,6 +74,7 @@ pub struct Engine {
     paused: Duration,
     /// The latest time that anything is known of.
     last_event_at: Timestamp,
+    idleness: idleness::Idleness,
     allocations: BTreeMap<AllocationId, AllocationBook>,
     expiries: expiries::Expiries,
     /// The names of all nodes there ever were, at the index of their number.
@@ -178,13 +180,16 @@ impl Engine {
         let mut counts = StatusCounts::default();
         counts.0[JobStatus::Uninitialized as usize] =
             u32::try_from(workflow.jobs.len()).unwrap_or(u32::MAX);
+        let waiting: Vec<WaitingCount> =
+            classes.sizes().map(|blocked| WaitingCount { ready: 0, blocked }).collect();
         Self {
             id,
             dependents: graph::Dependents::of(&workflow.jobs),
             jobs: vec![JobState::default(); workflow.jobs.len()],
             actions: vec![actions::ActionBook::default(); workflow.header.actions.len()],
             workflow,
-            waiting: classes.sizes().map(|blocked| WaitingCount { ready: 0, blocked }).collect(),
+            idleness: idleness::Idleness::new(&waiting),
+            waiting,
             paces: vec![clearance::ClassPace::default(); classes.requests().len()],
             changed_paces: Vec::new(),
             classes,

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{JobId, StepId};
+use crate::ids::{JobId, NodeId, StepId};
 use crate::time::Timestamp;
 use crate::traits::PlannedStart;
-use crate::wire::{AttemptReport, JobReport, NodeReport, PlannedReport, RunState, WorkflowReport};
+use crate::wire::{
+    AttemptReport, HeldNode, JobReport, NodeReport, PlannedReport, RunState, WorkflowReport,
+};
 
 use super::attempts::Attempt;
 use super::launch::stdio_paths;
@@ -23,7 +25,8 @@ impl Engine {
     ) -> WorkflowReport {
         let header = &self.workflow.header;
         let until = self.known_until(now, is_live);
-        let of_run = || self.attempts.iter().filter(|attempt| Some(attempt.run) == self.run);
+        let of_run = self.attempts.iter().filter(|attempt| Some(attempt.run) == self.run);
+        let time = self.idleness.until(until);
         let counts: BTreeMap<JobStatus, u32> =
             JobStatus::ALL.iter().map(|status| (*status, self.counts.of(*status))).collect();
         WorkflowReport {
@@ -36,9 +39,10 @@ impl Engine {
             started_at: self.run_started_at,
             ended_at: self.run_ended_at,
             wall_ms: self.wall_ms(until),
-            held_cpu_ms: of_run().map(|attempt| attempt.held_cpu_ms(until)).sum(),
-            available_cpu_ms: self.available_cpu_ms(until),
-            used_cpu_ms: of_run()
+            held_cpu_ms: time.held,
+            idle_cpu_ms: time.idle,
+            available_cpu_ms: time.sum(),
+            used_cpu_ms: of_run
                 .filter_map(|attempt| attempt.end.as_ref())
                 .map(|end| end.usage.cpu_ms)
                 .sum(),
@@ -70,20 +74,6 @@ impl Engine {
             Phase::Ended { complete: false } => RunState::Incomplete,
             Phase::Ended { complete: true } => RunState::Ended,
         }
-    }
-
-    /// CPU time of the allocations since the current run began.
-    fn available_cpu_ms(&self, until: Timestamp) -> u64 {
-        let run_start = self.run_started_at.unwrap_or(until);
-        let of_book = |book: &super::AllocationBook| {
-            let Some(granted_at) = book.granted_at else { return 0 };
-            let from = granted_at.max(run_start);
-            let to = book.end.as_ref().map_or(until, |end| end.at).min(until);
-            let cpus: u64 =
-                book.allocation.nodes.iter().map(|(_, node)| u64::from(node.cpus())).sum();
-            to.0.saturating_sub(from.0).saturating_mul(cpus)
-        };
-        self.allocations.values().map(of_book).sum()
     }
 
     /// When the remaining jobs will be done, if those of each class take as long as the ended ones
@@ -141,11 +131,16 @@ impl Engine {
     }
 
     fn planned_report(&self, planned: &PlannedStart) -> PlannedReport {
+        let since = |node: &NodeId| {
+            let hold = self.idleness.hold_of(*node).filter(|hold| hold.job == planned.job)?;
+            Some(HeldNode { name: self.node_name(*node).to_owned(), since: hold.since })
+        };
         PlannedReport {
             job_id: planned.job,
             job: self.workflow.jobs[planned.job.index()].name.to_string(),
             at: (planned.at != Timestamp(u64::MAX)).then_some(planned.at),
             nodes: planned.nodes.iter().map(|node| self.node_name(*node).to_owned()).collect(),
+            held: planned.nodes.iter().filter_map(since).collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::idle::{Demand, IdleMeter, IdleTime};
-use crate::ids::{ClassId, JobId, NodeId};
+use crate::ids::{ClassId, JobId};
 use crate::placer::{Policy, WholeNodePlacer, feasibility};
 use crate::resources::{Allocation, NodeShare, Request};
 use crate::time::Timestamp;
@@ -75,7 +75,7 @@ pub fn replay(
         clock.submit_until(now);
         clock.decide(now);
     }
-    let idle = clock.meter.until(last);
+    let idle = clock.meter.until(last).idle;
     Replay { jobs: clock.jobs, decisions: clock.decisions, idle }
 }
 
@@ -208,8 +208,7 @@ impl<'w> Clock<'w> {
                 promised: self.promised.remove(&start.job),
             });
         }
-        let held: Vec<NodeId> = plan.planned.iter().flat_map(|one| one.nodes.clone()).collect();
-        self.meter.hold(now, &held);
+        self.meter.hold(now, plan.planned.iter().flat_map(|one| one.nodes.iter().copied()));
         self.meter.set_demand(now, self.allocation.id, self.demand());
         let is_known = |at: &Timestamp| *at < Timestamp(u64::MAX);
         for planned in plan.planned.iter().filter(|planned| is_known(&planned.at)) {

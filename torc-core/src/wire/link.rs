@@ -36,6 +36,9 @@ pub struct Hello {
     /// The state of those that are not up, by name. All others are.
     #[serde(default)]
     pub node_states: Vec<(Box<str>, NodeState)>,
+    /// When the allocation began, by its scheduler's word.
+    #[serde(default)]
+    pub began_at: Option<Timestamp>,
     /// When the allocation ends.
     pub ends_at: Option<Timestamp>,
     /// The steps that it runs, and since when, as far as their processes run.

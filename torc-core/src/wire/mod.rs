@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::JobStatus;
+use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome, Waiting};
@@ -87,7 +88,10 @@ pub struct WorkflowReport {
     pub wall_ms: u64,
     /// CPU time that jobs of this run held, in CPU-milliseconds.
     pub held_cpu_ms: u64,
-    /// CPU time that there was for this run, in CPU-milliseconds.
+    /// CPU time that nobody held during this run, by cause.
+    #[serde(default)]
+    pub idle_cpu_ms: IdleTime,
+    /// CPU time that there was for this run, in CPU-milliseconds: what was held and what was idle.
     pub available_cpu_ms: u64,
     /// Processor time that jobs of this run really used.
     pub used_cpu_ms: u64,
@@ -209,8 +213,12 @@ pub struct AllocatedNodeReport {
     pub jobs: Vec<JobOnNode>,
     /// The job that it is held for.
     pub held_for: Option<String>,
-    /// Until when.
+    /// Since when.
+    pub held_since: Option<Timestamp>,
+    /// Until when, if that is known.
     pub held_until: Option<Timestamp>,
+    /// Why CPUs of it are idle; `None`: none is.
+    pub idle: Option<IdleCause>,
 }
 
 /// What one job holds on a node.
@@ -260,8 +268,21 @@ pub struct PlannedReport {
     /// When it starts at the latest, if running jobs keep their declared runtimes; `None`: one of
     /// them has not declared any.
     pub at: Option<Timestamp>,
-    /// The names of the nodes held for it.
+    /// The names of the nodes that it is to start on, in node order.
     pub nodes: Vec<String>,
+    /// Those of them that are held for it: all of a job on several nodes, and of one that will share a
+    /// node those with free CPUs.
+    #[serde(default)]
+    pub held: Vec<HeldNode>,
+}
+
+/// A node that is held for a planned start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldNode {
+    /// Its name.
+    pub name: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// One job now.

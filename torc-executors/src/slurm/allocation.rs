@@ -250,6 +250,7 @@ mod tests {
         let check = |state: &str, ends_at: u64, expected| {
             let facts = JobFacts {
                 state: state.to_owned(),
+                began_at: None,
                 ends_at: Some(Timestamp(ends_at)),
                 nodes: Vec::new(),
                 grants: Vec::new(),

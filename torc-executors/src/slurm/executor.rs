@@ -111,6 +111,7 @@ impl From<SlurmStartError> for ExecutorError {
 pub struct SlurmExecutor {
     allocation: SlurmAllocation,
     nodes: Vec<NodeInventory>,
+    began_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
     custody: Arc<Custody>,
     taken: Arc<Taken>,
@@ -187,7 +188,8 @@ impl SlurmExecutor {
         let allocation = SlurmAllocation::of(&config.base_env, config.programs.clone())?;
         let dialect = allocation.dialect().await?;
         let job = allocation.observe().await?;
-        let (nodes, ends_at) = (allocation.inventory(&job).await?, job.ends_at);
+        let nodes = allocation.inventory(&job).await?;
+        let (began_at, ends_at) = (job.began_at, job.ends_at);
         let most_steps = allocation.most_steps().await?;
         let srun = allocation.programs().find("srun")?;
         let program = srun.into_os_string().into_string();
@@ -231,12 +233,17 @@ impl SlurmExecutor {
             // Its end is what tells.
             drop(ending);
         });
-        Ok(Self { allocation, nodes, ends_at, custody, taken, inputs, ended })
+        Ok(Self { allocation, nodes, began_at, ends_at, custody, taken, inputs, ended })
     }
 
     /// The allocation, to ask about.
     pub fn allocation(&self) -> &SlurmAllocation {
         &self.allocation
+    }
+
+    /// When the allocation began, as Slurm counts.
+    pub fn began_at(&self) -> Option<Timestamp> {
+        self.began_at
     }
 
     /// When the allocation was to end at the start of the executor; `None`: it does not end. It may have

@@ -94,6 +94,7 @@ mod tests {
     fn find(grants: &[Grant], nodes: &[NodeFacts], counts: &[(&str, u32)]) -> Vec<String> {
         let job = JobFacts {
             state: "RUNNING".to_owned(),
+            began_at: None,
             ends_at: None,
             nodes: vec!["n1".to_owned(), "n2".to_owned()],
             grants: grants.to_vec(),

@@ -30,6 +30,8 @@ pub enum ShowError {
 pub struct JobFacts {
     /// Its state, in Slurm's words: `RUNNING`.
     pub state: String,
+    /// When it began; the making ready of its nodes is part of it.
+    pub began_at: Option<Timestamp>,
     /// When it ends; `None`: it does not, or that is not said.
     pub ends_at: Option<Timestamp>,
     /// Its nodes, in Slurm's order. A node that failed is not among them.
@@ -95,6 +97,7 @@ pub fn job(text: &str) -> Result<JobFacts, ShowError> {
     let grants = text.lines().map(str::trim_start).filter(|line| line.starts_with("Nodes="));
     Ok(JobFacts {
         state: state.to_owned(),
+        began_at: field(text, "StartTime=", "StartTime").and_then(parse_moment),
         ends_at: field(text, "StartTime=", "EndTime").and_then(parse_moment),
         nodes,
         grants: grants.filter_map(|line| grant(line).transpose()).collect::<Result<_, _>>()?,
@@ -247,6 +250,7 @@ mod tests {
         };
         let expected = JobFacts {
             state: "RUNNING".to_owned(),
+            began_at: Some(Timestamp(1_795_511_229_000)),
             ends_at: Some(Timestamp(1_795_511_829_000)),
             nodes: ["node1", "node2", "node3"].map(str::to_owned).to_vec(),
             grants: vec![
@@ -262,7 +266,8 @@ mod tests {
     fn a_job_that_is_over_has_what_it_has() {
         let text = "   JobState=PENDING Reason=x\n   StartTime=Unknown EndTime=Unknown Deadline=N/A\n   NodeList=(null)\n";
         let facts = job(text).expect("is readable");
-        assert_eq!((facts.ends_at, facts.nodes.len(), facts.grants.len()), (None, 0, 0));
+        assert_eq!((facts.began_at, facts.ends_at), (None, None));
+        assert_eq!((facts.nodes.len(), facts.grants.len()), (0, 0));
         let preempted = "   JobState=RUNNING Reason=None\n   PreemptEligibleTime=5 PreemptTime=77\n   NodeList=n\n";
         assert!(job(preempted).expect("is readable").is_preempted);
         let spared = preempted.replace("=77", "=None");

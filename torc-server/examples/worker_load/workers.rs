@@ -85,6 +85,7 @@ fn parts(
         allocation: AllocationId(number),
         handle: AllocationHandle(number.to_string()),
         nodes: vec![node],
+        began_at: None,
         ends_at,
         executor: steps,
         reports,

@@ -97,7 +97,10 @@ impl Driver {
             }
         }
         match self.engine.grant(allocation, hello.nodes.clone(), hello.ends_at) {
-            Some(allocation) => self.apply(Event::AllocationGranted { at: now, allocation }),
+            Some(allocation) => {
+                let began_at = hello.began_at;
+                self.apply(Event::AllocationGranted { at: now, began_at, allocation });
+            }
             None => {
                 self.apply(Event::AllocationReachable { at: now, allocation, reachable: true });
                 let known = self.engine.allocation_book(allocation);

@@ -347,6 +347,7 @@ impl Driver {
         }
         self.planned = dispatch.planned;
         self.pending.extend(dispatch.started.iter().cloned());
+        self.pending.extend(dispatch.held);
         let (now_launched, held): (Vec<Event>, Vec<Event>) =
             dispatch.started.into_iter().partition(|event| match event {
                 Event::Dispatched { job, attempt, .. } => self.cleared.remove(&(*job, *attempt)),

@@ -141,6 +141,7 @@ fn joins(connection: u64) -> WorkerInput {
         generation: 1,
         nodes: Vec::new(),
         node_states: Vec::new(),
+        began_at: None,
         ends_at: None,
         running: Vec::new(),
         ended: Vec::new(),

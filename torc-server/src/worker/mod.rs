@@ -53,6 +53,8 @@ pub struct WorkerParts {
     pub handle: AllocationHandle,
     /// The nodes.
     pub nodes: Vec<NodeInventory>,
+    /// When the allocation began.
+    pub began_at: Option<Timestamp>,
     /// When the allocation ends.
     pub ends_at: Option<Timestamp>,
     /// What launches steps, and where its reports come from.
@@ -127,6 +129,7 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
             allocation: parts.allocation,
             handle: parts.handle,
             nodes: parts.nodes,
+            began_at: parts.began_at,
         },
         ends_at: parts.ends_at,
         executor: parts.executor,
@@ -148,6 +151,7 @@ struct Me {
     allocation: AllocationId,
     handle: AllocationHandle,
     nodes: Vec<NodeInventory>,
+    began_at: Option<Timestamp>,
 }
 
 struct Worker {
@@ -257,6 +261,7 @@ impl Worker {
             generation: self.books.generation(),
             nodes: self.me.nodes.clone(),
             node_states: self.books.node_states(),
+            began_at: self.me.began_at,
             ends_at: self.ends_at,
             running: self.books.running(),
             ended: self.books.ended().to_vec(),

@@ -249,6 +249,7 @@ async fn a_stale_server_does_not_end_a_worker_that_has_served_a_newer_one() {
         generation: 99,
         nodes: Vec::new(),
         node_states: Vec::new(),
+        began_at: None,
         ends_at: None,
         running: Vec::new(),
         ended: Vec::new(),

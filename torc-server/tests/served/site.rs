@@ -248,6 +248,7 @@ impl Worker {
             allocation: AllocationId(allocation),
             handle: AllocationHandle(handle.to_owned()),
             nodes: vec![node],
+            began_at: None,
             ends_at: None,
             executor: steps.clone(),
             reports,

@@ -62,7 +62,7 @@ impl Run {
         let nodes = vec![node(&format!("n{allocation}"), cpus)];
         let allocation = self.engine.grant(AllocationId(allocation), nodes, Some(ends_at));
         let allocation = allocation.expect("it was asked for");
-        self.apply(Event::AllocationGranted { at: self.now, allocation });
+        self.apply(Event::AllocationGranted { at: self.now, began_at: None, allocation });
     }
 
     pub(super) fn end_allocation(&mut self, allocation: u32, cause: AllocationEnd) {
@@ -89,7 +89,8 @@ impl Run {
 
     fn reason_of_the_first_node(&self) -> Option<String> {
         let (observed, held_back) = (BTreeMap::new(), BTreeMap::new());
-        let sight = Sight { observed: &observed, held_back: &held_back, planned: &[] };
+        let sight =
+            Sight { now: self.now, observed: &observed, held_back: &held_back, planned: &[] };
         self.engine.allocation_reports(sight)[0].nodes[0].reason.clone()
     }
 

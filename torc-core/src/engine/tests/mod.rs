@@ -3,6 +3,7 @@
 mod accounts;
 mod allocations;
 mod faults;
+mod idleness;
 mod properties;
 mod scenarios;
 
@@ -134,7 +135,7 @@ impl Run {
         let mut run = Self { engine, log: Vec::new(), now: Timestamp(1_000) };
         run.start();
         let allocation = run.engine.number_allocation(nodes, Arc::from([]), None);
-        run.apply(Event::AllocationGranted { at: run.now, allocation });
+        run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
         run
     }
 
@@ -193,6 +194,7 @@ impl Run {
         });
         let names = names.collect();
         self.log.extend(dispatch.started);
+        self.log.extend(dispatch.held);
         names
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{Run, job, node, requirements, workflow};
-use crate::engine::{Event, JobStatus};
+use crate::engine::{Attempt, Event, JobStatus};
 use crate::ids::JobId;
 use crate::traits::Outcome;
 use crate::workflow::Workflow;
@@ -137,6 +137,21 @@ fn check(run: &Run) {
     }
 }
 
+/// All CPU time of the run is held or has a cause, and no other time does.
+fn check_time(run: &Run) {
+    let engine = &run.engine;
+    let report = engine.workflow_report(run.now, true, &[]);
+    let until = report.ended_at.unwrap_or(run.now).0;
+    let held_ms = |attempt: &Attempt| {
+        let end = attempt.end.as_ref().map_or(until, |end| end.at.0);
+        (end - attempt.dispatched_at.0) * u64::from(attempt.cpus)
+    };
+    let of_run = engine.attempts().iter().filter(|attempt| Some(attempt.run) == engine.run());
+    assert_eq!(report.held_cpu_ms, of_run.map(held_ms).sum::<u64>());
+    let began = report.started_at.expect("it has begun").0;
+    assert_eq!(report.held_cpu_ms + report.idle_cpu_ms.sum(), 5 * (until - began));
+}
+
 fn check_replay(run: &Run) {
     let (live, again) = (&run.engine, run.replayed());
     assert_eq!(live.attempts(), again.attempts());
@@ -173,6 +188,7 @@ proptest! {
         for step in steps {
             play(&mut run, step);
             check(&run);
+            check_time(&run);
         }
         check_replay(&run);
         check_history(&run);

@@ -191,7 +191,7 @@ fn when_time_is_up_what_runs_is_told_once_and_terminated() {
     let ends_at = Some(run.now + std::time::Duration::from_secs(5));
     let allocation = run.engine.number_allocation(vec![node("n", 1)], [].into(), ends_at);
     let id = allocation.id;
-    run.apply(Event::AllocationGranted { at: run.now, allocation });
+    run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
     assert_eq!(run.dispatch(), ["a"]);
     let later = run.now + std::time::Duration::from_secs(6);
     assert_eq!(run.engine.newly_expired(later).collect::<Vec<_>>(), [id]);
