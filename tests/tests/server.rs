@@ -137,6 +137,8 @@ fn an_explanation_is_of_a_job_or_of_an_allocation() {
     place.torc(&["explain", "a", "--allocation", "1"]).expect(2).says("cannot be used with");
     place.torc(&["explain", "--allocation", "7"]).expect(2).says("there is no allocation 7");
     assert_eq!(place.json(&["explain", "a"])["queue"], serde_json::json!([]));
+    place.torc(&["explain", "--allocation", "1"]).expect(0).says("of this machine is ended since ");
+    place.torc(&["nodes"]).expect(0).says("no nodes now");
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {

@@ -41,6 +41,7 @@ impl View<'_> {
     pub fn allocations(&self) -> Vec<AllocationReport> {
         let sight = Sight {
             now: self.now,
+            is_live: self.is_live,
             observed: self.observed,
             held_back: self.held_back,
             planned: self.planned,

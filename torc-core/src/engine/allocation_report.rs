@@ -15,6 +15,8 @@ use super::{AllocationBook, Engine};
 pub struct Sight<'a> {
     /// The moment.
     pub now: Timestamp,
+    /// Whether a process runs the workflow now.
+    pub is_live: bool,
     /// What the scheduler said last.
     pub observed: &'a BTreeMap<AllocationId, AllocationState>,
     /// Why requests have not been submitted.
@@ -53,21 +55,24 @@ impl Engine {
             .map_or(0, |settings| settings.nodes());
         let granted = u32::try_from(book.allocation.nodes.len()).unwrap_or(u32::MAX);
         let observed = sight.observed.get(&id).cloned();
+        // Nodes that were simply there are those of the process that ran the workflow.
+        let gone_at = (request.is_none() && book.end.is_none() && !sight.is_live)
+            .then(|| self.run_ended_at.unwrap_or(self.last_event_at));
         AllocationReport {
             workflow: self.id,
             id,
             scheduler: book.allocation.scheduler.as_deref().map(str::to_owned),
             handle: book.handle().map(ToString::to_string),
-            stage: stage(book),
+            stage: if gone_at.is_some() { AllocationStage::Ended } else { stage(book) },
             reason: reason(book, observed.as_ref(), sight.held_back.get(&id)),
             observed,
             num_nodes: if book.granted_at.is_some() { granted } else { asked },
             requested_at: request.map(|request| request.at),
             granted_at: book.granted_at,
             ends_at: book.allocation.ends_at,
-            ended_at: book.end.as_ref().map(|end| end.at),
+            ended_at: book.end.as_ref().map(|end| end.at).or(gone_at),
             cause: book.end.as_ref().map(|end| end.cause),
-            nodes: if book.is_live() {
+            nodes: if book.is_live() && gone_at.is_none() {
                 let nodes = book.allocation.nodes.iter();
                 nodes.map(|(id, has)| self.node_on_show(*id, has, holders, sight)).collect()
             } else {

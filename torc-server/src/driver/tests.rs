@@ -57,7 +57,8 @@ impl Scheduler for Silent {
     }
 }
 
-struct NoSources;
+/// No tables beside the spec.
+pub(crate) struct NoSources;
 
 impl Sources for NoSources {
     fn read(&self, _: &str) -> Result<Vec<u8>, String> {

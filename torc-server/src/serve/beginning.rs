@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use torc_core::engine::{Engine, Event, LaunchContext, Phase};
 use torc_core::ids::WorkflowId;
@@ -193,17 +194,18 @@ impl Runs {
         let runs = self.clone();
         tokio::spawn(async move {
             let began = Instant::now();
-            match driver.drive().await {
-                Ok((_, conclusion)) => {
+            let why = match tokio::spawn(driver.drive()).await {
+                Ok(Ok((_, conclusion))) => {
                     tracing::info!(workflow = %id, ?conclusion, "is over");
                     runs.driven().remove(&id);
                     runs.changed.notify_waiters();
+                    return;
                 }
-                Err(error) => {
-                    let failures = if began.elapsed() > LONGEST_PAUSE { 0 } else { failures };
-                    runs.rest(id, failures, error.into());
-                }
-            }
+                Ok(Err(error)) => error.into(),
+                Err(error) => Unresumed::Panicked(error),
+            };
+            let failures = if began.elapsed() > LONGEST_PAUSE { 0 } else { failures };
+            runs.rest(id, failures, why);
         });
     }
 
@@ -243,6 +245,9 @@ enum Unresumed {
     /// Its driver ended.
     #[error(transparent)]
     Driver(#[from] DriveError),
+    /// Its driver broke off.
+    #[error("internal error: {0}")]
+    Panicked(JoinError),
     /// The server has let go of its state directory.
     #[error("the database is closed")]
     NoStore,
@@ -261,6 +266,7 @@ impl Unresumed {
                     | StoreError::UnknownWorkflow { .. }
             ),
             Self::Driver(DriveError::Executor(_) | DriveError::GaveUp(_)) => true,
+            Self::Panicked(error) => error.is_panic(),
             Self::Driver(DriveError::StoreTask) | Self::Senseless(_) | Self::NoStore => false,
         }
     }

@@ -89,8 +89,13 @@ impl Run {
 
     fn reason_of_the_first_node(&self) -> Option<String> {
         let (observed, held_back) = (BTreeMap::new(), BTreeMap::new());
-        let sight =
-            Sight { now: self.now, observed: &observed, held_back: &held_back, planned: &[] };
+        let sight = Sight {
+            now: self.now,
+            is_live: true,
+            observed: &observed,
+            held_back: &held_back,
+            planned: &[],
+        };
         self.engine.allocation_reports(sight)[0].nodes[0].reason.clone()
     }
 
