@@ -123,7 +123,9 @@ jobs:
         .expect(0)
         .says("planned: gang starts by")
         .says("held for it: node1 node2");
-    place.torc(&["explain", "gang"]).expect(0).says("  node1, node2 held for it since ");
+    let gang = place.torc(&["explain", "gang"]).expect(0);
+    gang.says("  node1, node2 held for it since ").says("  planned start in 5");
+    gang.says("  node1 runs holder, expected to end at ");
     let nodes = place.json(&["nodes"]);
     assert_eq!((&nodes[0]["idle"], &nodes[1]["idle"]), (&Value::Null, &"held".into()));
     assert_eq!(nodes[1]["held_since"], planned["held"][1]["since"]);

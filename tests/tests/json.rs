@@ -169,7 +169,7 @@ jobs:
     jobs.as_array().unwrap().iter().for_each(check_job);
     assert_eq!(jobs[2]["depends_on"], serde_json::json!([2]));
     let waiting: BTreeSet<String> =
-        ["waiting", "cause", "needs", "idle", "planned_at"].map(str::to_owned).into();
+        ["waiting", "cause", "needs", "idle", "unusable", "planned_at"].map(str::to_owned).into();
     check_fields(&jobs[1]["waiting"], &waiting);
     let results = place.results();
     check_attempt(&results[0]);

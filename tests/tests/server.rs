@@ -131,8 +131,12 @@ fn settings_say_where_they_come_from() {
 
 #[test]
 fn an_explanation_is_of_a_job_or_of_an_allocation() {
-    let place = Place::with("name: w\njobs: [{name: a, command: 'true'}]");
-    place.run(&[]).expect(0);
+    let jobs = "[{name: a, command: exit 3}, {name: b, command: x, depends_on: [a]}]";
+    let place = Place::with(&format!("name: w\njobs: {jobs}"));
+    place.run(&[]).expect(1);
+    place.torc(&["explain", "a"]).expect(0).says(", code 3").says("  it used 0.");
+    let canceled = place.torc(&["explain", "b"]).expect(0);
+    canceled.says("job `b` is canceled\n  it depends on a, and did not run\n");
     place.torc(&["explain"]).expect(2).says("<JOB>");
     place.torc(&["explain", "a", "--allocation", "1"]).expect(2).says("cannot be used with");
     place.torc(&["explain", "--allocation", "7"]).expect(2).says("there is no allocation 7");

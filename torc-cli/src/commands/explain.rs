@@ -8,7 +8,8 @@ use torc_core::ids::{AllocationId, JobId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{NotNowReason, Waiting};
 use torc_core::wire::{
-    AllocationReport, AllocationStage, HeldNode, JobReport, PlannedReport, RunState,
+    AllocationReport, AllocationStage, AttemptReport, HeldNode, JobOnNode, JobReport,
+    PlannedReport, RunState,
 };
 use torc_server::access::Access;
 use torc_server::clock::now;
@@ -19,7 +20,10 @@ use crate::commands::allocations;
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::queue::{self, Place};
-use crate::render::{cause, duration_ms, json, local_time, waiting};
+use crate::render::{bytes, cause, duration_ms, json, local_time, lost, waiting};
+
+/// Jobs named that run on the nodes of a planned start.
+const IN_THE_WAY_SHOWN: usize = 8;
 
 /// All that an explanation of a job rests on.
 #[derive(Serialize)]
@@ -29,6 +33,8 @@ struct Explanation {
     job: JobReport,
     /// The jobs that it depends on and that have not ended.
     waits_for: Vec<String>,
+    /// Of a job that was canceled: those that it depends on and that did not complete.
+    canceled_for: Vec<String>,
     /// The promise that it has.
     planned: Option<PlannedReport>,
     /// The allocations that are not over.
@@ -73,19 +79,27 @@ async fn explain_job(
     let mut allocations = access.allocations(args.workflow).await?;
     allocations.retain(|allocation| allocation.stage != AllocationStage::Ended);
     let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
-    let has_ended: Vec<bool> = jobs.iter().map(|job| job.status.has_ended()).collect();
+    let statuses: Vec<JobStatus> = jobs.iter().map(|job| job.status).collect();
     let Some(job) = jobs.into_iter().find(|job| job.name == *name) else {
         return Err(Failure::internal(&"a job that is there was not found"));
     };
-    let open = |other: &&JobId| !has_ended.get(other.index()).copied().unwrap_or(true);
-    let waits_for = job.depends_on.iter().filter(open);
+    let dependencies = |wanted: &dyn Fn(JobStatus) -> bool| -> Vec<String> {
+        let status = |other: &&JobId| statuses.get(other.index()).copied().is_some_and(wanted);
+        let found = job.depends_on.iter().filter(status);
+        found.filter_map(|other| names.get(other.index()).cloned()).collect()
+    };
+    let failed = |status: JobStatus| status.has_ended() && status != JobStatus::Completed;
     let queue = match job.status {
         JobStatus::Ready => queue::places(&allocations).await?,
         _ => Vec::new(),
     };
     let explanation = Explanation {
         state: workflow.state,
-        waits_for: waits_for.filter_map(|other| names.get(other.index()).cloned()).collect(),
+        waits_for: dependencies(&|status| !status.has_ended()),
+        canceled_for: match job.status {
+            JobStatus::Canceled => dependencies(&failed),
+            _ => Vec::new(),
+        },
         planned: workflow.planned.into_iter().find(|planned| planned.job_id == job.id),
         job,
         allocations,
@@ -159,6 +173,9 @@ fn print(explanation: &Explanation, names: &[String]) {
             outln!("  it waits for {}", list(&explanation.waits_for));
         }
         JobStatus::Ready => print_ready(explanation, names),
+        JobStatus::Canceled if !explanation.canceled_for.is_empty() => {
+            outln!("  it depends on {}, and did not run", list(&explanation.canceled_for));
+        }
         _ => print_attempt(job),
     }
 }
@@ -166,27 +183,33 @@ fn print(explanation: &Explanation, names: &[String]) {
 fn print_ready(explanation: &Explanation, names: &[String]) {
     let name = |job: JobId| names.get(job.index()).cloned().unwrap_or_else(|| job.to_string());
     match &explanation.job.waiting {
-        Some(Waiting::NotNow(NotNowReason::WaitsForIdleNodes { needs, idle, .. })) => {
+        Some(Waiting::NotNow(NotNowReason::WaitsForIdleNodes {
+            needs, idle, unusable, ..
+        })) => {
             outln!(
                 "  it waits for {} more idle nodes: it needs {needs} at once, {idle} of the best \
-                 allocation are idle",
-                needs.saturating_sub(*idle)
+                 allocation are idle{}",
+                needs.saturating_sub(*idle),
+                lost(*unusable)
             );
         }
         Some(why) => outln!("  it waits for {}", waiting(why, name)),
         None => {}
     }
     if let Some(planned) = &explanation.planned {
-        let at = planned.at.map_or_else(
-            || "once the jobs there have ended, whose runtimes are not known".to_owned(),
-            |at| {
+        let nodes = list(&planned.nodes);
+        match planned.at {
+            Some(at) => {
                 let left = duration_ms(at.0.saturating_sub(now().0));
-                format!("in {left}, at {}", local_time(at))
-            },
-        );
-        outln!("  planned start {at} on {}", list(&planned.nodes));
+                outln!("  planned start in {left}, at {}, on {nodes}", local_time(at));
+            }
+            None => outln!("  planned start on {nodes} once what runs there has ended"),
+        }
         for (since, nodes) in by_moment(&planned.held) {
             outln!("  {} held for it since {}", list(&nodes), local_time(since));
+        }
+        for line in in_the_way(planned, &explanation.allocations).take(IN_THE_WAY_SHOWN) {
+            outln!("  {line}");
         }
     }
     if explanation.state == RunState::Incomplete {
@@ -199,6 +222,30 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
     }
     for place in &explanation.queue {
         outln!("  {}", place.sentence());
+    }
+}
+
+/// What runs on the nodes of a planned start, and how long it is expected to.
+fn in_the_way<'r>(
+    planned: &'r PlannedReport,
+    allocations: &'r [AllocationReport],
+) -> impl Iterator<Item = String> + 'r {
+    let nodes = allocations.iter().flat_map(|allocation| &allocation.nodes);
+    let promised = nodes.filter(|node| planned.nodes.contains(&node.name));
+    promised.flat_map(|node| {
+        node.jobs.iter().map(|held| format!("{} runs {}, {}", node.name, held.job, expected(held)))
+    })
+}
+
+/// When a job that runs is expected to end, by what it declared.
+fn expected(held: &JobOnNode) -> String {
+    match held.expected_end {
+        None => "which declares no runtime".to_owned(),
+        Some(end) if end < now() => {
+            let over = duration_ms(now().0 - end.0);
+            format!("which is {over} over its declared runtime: nobody knows when it ends")
+        }
+        Some(end) => format!("expected to end at {}", local_time(end)),
     }
 }
 
@@ -227,9 +274,23 @@ fn print_attempt(job: &JobReport) {
         local_time(since),
         duration_ms(latest.wall_ms),
     );
+    if let Some(figures) = figures(latest) {
+        outln!("  it used {figures}");
+    }
+    if let Some(state) = &latest.scheduler_state {
+        outln!("  the scheduler's accounting calls it {state}");
+    }
     if let Some(log) = latest.stderr.as_ref().or(latest.stdout.as_ref()) {
         outln!("  output: {log}");
     }
+}
+
+/// What an attempt used, as far as that is known.
+fn figures(attempt: &AttemptReport) -> Option<String> {
+    let cpu = attempt.cpu_ms.map(|used| format!("{} of CPU time", duration_ms(used)));
+    let memory = attempt.peak_memory.map(|peak| format!("{} of memory at most", bytes(peak)));
+    let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 fn list(words: &[String]) -> String {

@@ -3,11 +3,13 @@
 pub(crate) mod diagnostics;
 mod idle;
 pub(crate) mod progress;
+mod reasons;
 pub(crate) mod summary;
 
 use std::time::Duration;
 
 pub(crate) use idle::{idle_causes, idle_part};
+pub(crate) use reasons::{lost, waiting};
 
 use crate::out::{self, Output, outln};
 use anstream::ColorChoice;
@@ -15,9 +17,8 @@ use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Zoned};
 use serde::Serialize;
 use torc_core::engine::JobStatus;
-use torc_core::ids::JobId;
 use torc_core::time::Timestamp;
-use torc_core::traits::{LaunchStage, NotNowReason, Outcome, Waiting};
+use torc_core::traits::{LaunchStage, Outcome};
 
 const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";
@@ -151,35 +152,6 @@ pub(crate) fn cause(outcome: &Outcome) -> String {
         Outcome::Preempted => "its allocation was preempted".to_owned(),
         Outcome::Cancelled => "ended on request".to_owned(),
         Outcome::Lost => "lost: torc ended before its end was recorded".to_owned(),
-    }
-}
-
-/// Why a job waits, in a few words.
-pub(crate) fn waiting(waiting: &Waiting, name: impl Fn(JobId) -> String) -> String {
-    match waiting {
-        Waiting::Never(reason) => format!("never: {reason}"),
-        Waiting::NotNow(reason) => match reason {
-            NotNowReason::NoAllocation => "nodes".to_owned(),
-            NotNowReason::Queued => "its turn".to_owned(),
-            NotNowReason::NotEnoughFree { needs_cpus, free, expected_at, .. } => {
-                let free: Vec<String> = free
-                    .iter()
-                    .map(|node| format!("{} has {} free", node.node, node.cpus))
-                    .collect();
-                let expected = expected_at
-                    .map_or_else(String::new, |at| format!("; expected at {}", local_time(at)));
-                let plural = if *needs_cpus == 1 { "" } else { "s" };
-                format!("{needs_cpus} CPU{plural} ({}{expected})", free.join(", "))
-            }
-            NotNowReason::WaitsForIdleNodes { needs, idle, planned_at } => {
-                let planned = planned_at
-                    .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
-                format!("{needs} idle nodes ({idle} now{planned})")
-            }
-            NotNowReason::HeldForPlannedStart { job, until } => {
-                format!("nodes held for {} until {}", name(*job), local_time(*until))
-            }
-        },
     }
 }
 

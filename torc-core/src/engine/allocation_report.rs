@@ -103,14 +103,18 @@ impl Engine {
             gpus: has.gpu_count(),
             gpus_used: count(self.ledger.gpus_used(node)),
             jobs: here
-                .map(|(job, share)| JobOnNode {
-                    job: job_name(*job),
-                    cpus: count(share.cores.len()),
-                    memory: share.memory,
-                    gpus: count(share.gpus.len()),
-                    since: self
-                        .latest_attempt(*job)
-                        .map_or_else(Default::default, |attempt| attempt.dispatched_at),
+                .map(|(job, share)| {
+                    let latest = self.latest_attempt(*job);
+                    let since = latest.map_or_else(Default::default, |one| one.dispatched_at);
+                    let runtime = self.classes.request(self.classes.of_job(*job)).runtime;
+                    JobOnNode {
+                        job: job_name(*job),
+                        cpus: count(share.cores.len()),
+                        memory: share.memory,
+                        gpus: count(share.gpus.len()),
+                        since,
+                        expected_end: runtime.map(|runtime| since + runtime),
+                    }
                 })
                 .collect(),
             held_for: held.map(|planned| job_name(planned.job)),

@@ -75,6 +75,7 @@ impl WholeNodePlacer {
             needs_memory: needs.memory,
             needs_gpus: needs.gpus,
             free: nearest.into_iter().filter_map(|slot| self.node_free(slot)).collect(),
+            unusable: ask.sites(&self.fleet).map(|(_, site)| self.unusable(ask, site)).sum(),
             expected_at,
         }
     }
@@ -85,11 +86,24 @@ impl WholeNodePlacer {
             let fitting = site.idle.iter().filter(|(total, _)| fits(**total));
             fitting.map(|(_, [open, held])| open.len() + held.len()).sum::<u32>()
         };
+        // Of equals, the one that has the most nodes that could come back.
+        let sites = ask.sites(&self.fleet).map(|(_, site)| (idle(site), self.unusable(ask, site)));
+        let (idle, unusable) = sites.max().unwrap_or_default();
         NotNowReason::WaitsForIdleNodes {
             needs: ask.request.nodes,
-            idle: ask.sites(&self.fleet).map(|(_, site)| idle(site)).max().unwrap_or(0),
+            idle,
+            unusable,
             planned_at: promised.and_then(|promise| promise.forecast.at),
         }
+    }
+
+    /// Nodes of an allocation that would have room if they were idle, and take nothing new.
+    fn unusable(&self, ask: Ask<'_>, site: &Site) -> u32 {
+        let nodes = site.slots().map(|slot| self.fleet.node(slot));
+        let fitting = nodes.filter(|node| {
+            !node.is_usable() && node.total.covers(Amounts::needed(ask.request, node.total))
+        });
+        u32::try_from(fitting.count()).unwrap_or(u32::MAX)
     }
 
     fn node_free(&self, slot: u32) -> Option<NodeFree> {

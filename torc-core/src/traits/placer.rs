@@ -169,6 +169,10 @@ pub enum NotNowReason {
         needs_gpus: u32,
         /// What the nodes have free: at most a few, those closest to fitting first.
         free: Vec<NodeFree>,
+        /// Nodes that would have room for it and take nothing new: they failed, are drained, or cannot
+        /// be talked to.
+        #[serde(default)]
+        unusable: u32,
         /// When enough is expected to be free.
         expected_at: Option<Timestamp>,
     },
@@ -178,6 +182,10 @@ pub enum NotNowReason {
         needs: u32,
         /// Idle nodes that fit, in the best allocation.
         idle: u32,
+        /// Nodes of that allocation that would fit and take nothing new: they failed, are drained, or
+        /// cannot be talked to.
+        #[serde(default)]
+        unusable: u32,
         /// The promise, when it has one.
         planned_at: Option<Timestamp>,
     },

@@ -234,6 +234,10 @@ pub struct JobOnNode {
     pub gpus: u32,
     /// Since when.
     pub since: Timestamp,
+    /// When it ends if it keeps its declared runtime; `None`: it has declared none. A moment that has
+    /// passed says that it runs over.
+    #[serde(default)]
+    pub expected_end: Option<Timestamp>,
 }
 
 /// A workflow to be stored and run by the server.

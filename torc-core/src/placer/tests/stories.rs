@@ -64,6 +64,7 @@ fn three_nodes_of_8_cpus_and_jobs_of_5() {
                     gpus: 0
                 })
                 .collect(),
+            unusable: 0,
             expected_at: None,
         }
     );
@@ -272,7 +273,8 @@ fn a_gang_is_promised_a_start_and_small_jobs_fill_the_gap() {
     let held = NotNowReason::HeldForPlannedStart { job: wide, until: at(1600) };
     assert_eq!(model.why_not_now(too_long), held);
     assert_eq!(model.why_not_now(endless), held);
-    let waits = NotNowReason::WaitsForIdleNodes { needs: 2, idle: 0, planned_at: Some(at(1600)) };
+    let planned_at = Some(at(1600));
+    let waits = NotNowReason::WaitsForIdleNodes { needs: 2, idle: 0, unusable: 0, planned_at };
     assert_eq!(model.why_not_now(wide), waits);
     model.now = at(1100);
     model.end(long);
@@ -328,7 +330,7 @@ fn nodes_are_held_without_a_time_while_ends_are_unknown() {
     assert_eq!(model.planned, Some(PlannedStart { job: wide, at: NO_END, nodes }));
     assert_eq!(
         model.why_not_now(wide),
-        NotNowReason::WaitsForIdleNodes { needs: 2, idle: 0, planned_at: None }
+        NotNowReason::WaitsForIdleNodes { needs: 2, idle: 0, unusable: 0, planned_at: None }
     );
     model.end(first);
     let later = model.submit(&lasting(301, request(8)));
@@ -455,4 +457,22 @@ fn a_job_that_changed_its_class_waits_once() {
     model.end(first);
     assert_eq!(model.plan(), [job]);
     assert_eq!(model.plan(), []);
+}
+
+#[test]
+fn nodes_that_take_nothing_new_are_counted_where_they_are_missed() {
+    let mut model = nodes_of_8(4);
+    model.set_state(NodeId(1), NodeState::Draining);
+    model.set_state(NodeId(2), NodeState::Down);
+    let wide = model.submit(&gang(3));
+    model.plan();
+    let waits =
+        NotNowReason::WaitsForIdleNodes { needs: 3, idle: 2, unusable: 2, planned_at: None };
+    assert_eq!(model.why_not_now(wide), waits);
+    let alone = model.submit_many(3, &request(8));
+    assert_eq!(model.plan(), alone[..2]);
+    let NotNowReason::NotEnoughFree { unusable, .. } = model.why_not_now(alone[2]) else {
+        panic!("both usable nodes are taken");
+    };
+    assert_eq!(unusable, 2);
 }
