@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace, nodes, outcome, text};
+use torc_tests::{Cluster, ClusterPlace, nodes, number, outcome, text};
 
 fn held(allocations: u32, nodes: u32, jobs: &str) -> String {
     format!(
@@ -248,9 +248,12 @@ fn explanations_name_what_stands_in_the_way() {
     wide.says("allocation 1").says("is active");
     place.place.torc(&["explain", "last"]).expect(0).says("it waits for wide");
     let nodes = place.place.torc(&["nodes"]).expect(0);
-    nodes.says("wide until").says("8/8");
+    nodes.says("wide since ").says(" until ").says("8/8").says("nothing fits");
     place.place.torc(&["allocations"]).expect(0).says("active").says("node1 ");
     place.place.write("go", "");
     waiting.wait().expect(0);
+    let idle = &place.place.json(&["status"])["idle_cpu_ms"];
+    assert!(number(idle, "nothing_fits") > 0, "node4 alone was no use to the wide one: {idle}");
+    assert!(number(idle, "starting_up") > 0, "the worker had to begin: {idle}");
     place.place.torc(&["explain", "wide"]).expect(0).says("is completed");
 }

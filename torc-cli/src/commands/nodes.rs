@@ -1,6 +1,8 @@
 //! `torc nodes`: what runs on each node with how many CPUs, memory and GPUs, and what is held for which
 //! job until when.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use torc_core::traits::NodeState;
 use torc_core::wire::{AllocatedNodeReport, AllocationReport};
@@ -49,7 +51,7 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
         vec![
             node.name.clone(),
             allocation.to_string(),
-            state(node),
+            state(node.state).to_owned(),
             format!("{}/{}", node.cpus_used, node.cpus),
             format!("{}/{}", bytes(node.memory_used), bytes(node.memory)),
             format!("{}/{}", node.gpus_used, node.gpus),
@@ -61,15 +63,30 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
     let header =
         ["node", "allocation", "state", "cpus", "memory", "gpus", "jobs", "idle", "held for"];
     table(&header, rows);
+    for ((state, reason), names) in reasons(nodes) {
+        outln!("{state}: {}: {reason}", names.join(" "));
+    }
 }
 
-fn state(node: &AllocatedNodeReport) -> String {
-    let word = match node.state {
+fn state(state: NodeState) -> &'static str {
+    match state {
         NodeState::Up => "up",
         NodeState::Draining => "draining",
         NodeState::Down => "down",
-    };
-    node.reason.as_ref().map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"))
+    }
+}
+
+/// Why nodes take nothing new, and which.
+fn reasons<'n>(
+    nodes: &'n [NodeOfAllocation<'_>],
+) -> BTreeMap<(&'static str, &'n str), Vec<&'n str>> {
+    let mut found: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for NodeOfAllocation { node, .. } in nodes {
+        if let Some(reason) = &node.reason {
+            found.entry((state(node.state), reason.as_str())).or_default().push(&node.name);
+        }
+    }
+    found
 }
 
 fn jobs(node: &AllocatedNodeReport) -> String {
