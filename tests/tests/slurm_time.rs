@@ -66,7 +66,7 @@ fn a_moved_end_is_seen() {
 fn at_the_end_of_an_allocation_what_runs_is_asked_and_then_killed() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&alone(
-        "trap \"date +%s%3N > asked\" TERM; while :; do date +%s%3N > alive; sleep 0.1; done",
+        "trap \"date +%s%3N > asked\" TERM; while :; do date +%s%3N > now && mv now alive; sleep 0.1; done",
     ));
     let submitted = place.start_and_wait();
     place.until_running(1);
