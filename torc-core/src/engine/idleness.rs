@@ -51,6 +51,8 @@ struct Pool {
     ready: BTreeMap<Duration, u32>,
     /// Classes with jobs that may become ready.
     blocked: u32,
+    /// What the meter was told of them all; `None`: not of every one.
+    told: Option<Demand>,
 }
 
 /// A node that is held for a planned start.
@@ -126,8 +128,11 @@ impl Idleness {
     }
 
     fn tell_demand(&mut self, now: Timestamp) {
-        for pool in &self.pools {
+        for pool in &mut self.pools {
             let demand = if self.is_stopping { Demand::Over } else { pool.demand() };
+            if pool.told.replace(demand) == Some(demand) {
+                continue;
+            }
             for allocation in &pool.allocations {
                 self.meter.set_demand(now, *allocation, demand);
             }
@@ -142,7 +147,10 @@ impl Idleness {
             pool.scheduler == allocation.scheduler && pool.labels == allocation.labels
         };
         match self.pools.iter_mut().find(is_same) {
-            Some(pool) => pool.allocations.push(allocation.id),
+            Some(pool) => {
+                pool.allocations.push(allocation.id);
+                pool.told = None;
+            }
             None => self.pools.push(self.pool_of(allocation, requests)),
         }
         self.tell_demand(now);
@@ -155,6 +163,7 @@ impl Idleness {
             allocations: vec![allocation.id],
             ready: BTreeMap::new(),
             blocked: 0,
+            told: None,
         };
         for (request, stage) in requests.iter().zip(&self.classes) {
             if pool.serves(request) {
