@@ -1,0 +1,132 @@
+//! Why a job waits, in words with numbers.
+
+use torc_core::ids::JobId;
+use torc_core::time::Timestamp;
+use torc_core::traits::{NodeFree, NotNowReason, Waiting};
+
+use super::{bytes, local_time};
+
+/// Why a job waits, in a few words.
+pub(crate) fn waiting(waiting: &Waiting, name: impl Fn(JobId) -> String) -> String {
+    match waiting {
+        Waiting::Never(reason) => format!("never: {reason}"),
+        Waiting::NotNow(reason) => match reason {
+            NotNowReason::NoAllocation => "nodes".to_owned(),
+            NotNowReason::Queued => "its turn".to_owned(),
+            NotNowReason::NotEnoughFree {
+                needs_cpus,
+                needs_memory,
+                needs_gpus,
+                free,
+                unusable,
+                expected_at,
+            } => {
+                let needs = Amount { cpus: *needs_cpus, memory: *needs_memory, gpus: *needs_gpus };
+                room(needs, free, *unusable, *expected_at)
+            }
+            NotNowReason::WaitsForIdleNodes { needs, idle, unusable, planned_at } => {
+                let planned = planned_at
+                    .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
+                format!("{needs} idle nodes ({idle} now{}{planned})", lost(*unusable))
+            }
+            NotNowReason::HeldForPlannedStart { job, until } => {
+                let until = match *until {
+                    Timestamp(u64::MAX) => "it starts".to_owned(),
+                    until => local_time(until),
+                };
+                format!("nodes held for {} until {until}", name(*job))
+            }
+        },
+    }
+}
+
+/// What a job needs on a node.
+#[derive(Clone, Copy)]
+struct Amount {
+    cpus: u32,
+    memory: u64,
+    gpus: u32,
+}
+
+/// "5 CPUs (node1 has 3 CPUs free, node2 has 2 CPUs free)": of each node what it lacks, and of the needs
+/// what some node lacks.
+fn room(needs: Amount, free: &[NodeFree], unusable: u32, at: Option<Timestamp>) -> String {
+    let lacks_cpus = |node: &NodeFree| node.cpus < needs.cpus;
+    let lacks_memory = |node: &NodeFree| node.memory < needs.memory;
+    let lacks_gpus = |node: &NodeFree| node.gpus < needs.gpus;
+    let mut wanted = Vec::new();
+    if free.iter().any(lacks_cpus) || free.is_empty() {
+        wanted.push(plural(needs.cpus, "CPU"));
+    }
+    if free.iter().any(lacks_memory) {
+        wanted.push(format!("{} of memory", bytes(needs.memory)));
+    }
+    if free.iter().any(lacks_gpus) {
+        wanted.push(plural(needs.gpus, "GPU"));
+    }
+    let mut places: Vec<String> = Vec::new();
+    for node in free {
+        let mut has = Vec::new();
+        if lacks_cpus(node) {
+            has.push(plural(node.cpus, "CPU"));
+        }
+        if lacks_memory(node) {
+            has.push(format!("{} of memory", bytes(node.memory)));
+        }
+        if lacks_gpus(node) {
+            has.push(plural(node.gpus, "GPU"));
+        }
+        places.push(format!("{} has {} free", node.node, has.join(" and ")));
+    }
+    if free.is_empty() {
+        places.push("no node takes new work".to_owned());
+    }
+    let expected = at.map_or_else(String::new, |at| format!("; expected at {}", local_time(at)));
+    format!("{} ({}{}{expected})", wanted.join(" and "), places.join(", "), lost(unusable))
+}
+
+/// Nodes that would be of use if they took anything.
+pub(crate) fn lost(unusable: u32) -> String {
+    match unusable {
+        0 => String::new(),
+        1 => "; 1 more has failed or takes nothing new".to_owned(),
+        more => format!("; {more} more have failed or take nothing new"),
+    }
+}
+
+fn plural(count: u32, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, cpus: u32, gib: u64, gpus: u32) -> NodeFree {
+        NodeFree { node: name.into(), cpus, memory: gib << 30, gpus }
+    }
+
+    #[test]
+    fn what_a_node_lacks_is_what_is_named() {
+        let needs = Amount { cpus: 5, memory: 4 << 30, gpus: 1 };
+        let check = |free: &[NodeFree], unusable, expected: &str| {
+            assert_eq!(room(needs, free, unusable, None), expected);
+        };
+        check(
+            &[node("a", 3, 8, 1), node("b", 1, 4, 2)],
+            0,
+            "5 CPUs (a has 3 CPUs free, b has 1 CPU free)",
+        );
+        check(
+            &[node("a", 8, 2, 1)],
+            1,
+            "4.0 GiB of memory (a has 2.0 GiB of memory free; 1 more has failed or takes nothing new)",
+        );
+        check(
+            &[node("a", 8, 2, 0), node("b", 4, 8, 1)],
+            0,
+            "5 CPUs and 4.0 GiB of memory and 1 GPU (a has 2.0 GiB of memory and 0 GPUs free, b has 4 CPUs free)",
+        );
+        check(&[], 2, "5 CPUs (no node takes new work; 2 more have failed or take nothing new)");
+    }
+}
