@@ -19,7 +19,8 @@ use crate::resources::{NodeShare, Placement, START_UP_GRACE};
 use crate::time::Timestamp;
 use crate::traits::{Plan, Start};
 
-/// Jobs for which a start is foreseen in vain, before a pass does without a promise.
+/// Jobs for which a start is foreseen in vain, before a pass does without a promise. The next pass goes on
+/// where this one gave up, so that every job has its turn.
 pub(super) const VAIN_FORECASTS: u32 = 16;
 
 struct Pass {
@@ -33,6 +34,8 @@ struct Pass {
     /// The last class for which a start was foreseen in vain.
     vain: Option<Key>,
     vain_count: u32,
+    /// Classes before the first that was looked at for a promise are still to be looked at.
+    has_skipped: bool,
     openings: Openings,
     /// Starts until the openings are worth another look.
     openings_last: usize,
@@ -90,14 +93,16 @@ impl Openings {
 /// Decides.
 pub(super) fn plan(placer: &mut WholeNodePlacer, now: Timestamp, limit: usize) -> Plan {
     placer.note_time(now);
+    let vain = placer.gave_up_at.take();
     let mut pass = Pass {
         now,
         limit,
         starts: Vec::new(),
         cursor: None,
         in_force: false,
-        vain: None,
+        vain,
         vain_count: 0,
+        has_skipped: vain.is_some(),
         openings: Openings::default(),
         openings_last: 0,
     };
@@ -112,6 +117,7 @@ pub(super) fn plan(placer: &mut WholeNodePlacer, now: Timestamp, limit: usize) -
     if !pass.is_full() {
         placer.touched = super::whole_node::Touched::default();
     }
+    placer.gave_up_at = pass.vain.filter(|_| pass.vain_count >= VAIN_FORECASTS);
     if placer.promise.as_ref().is_some_and(|promise| promise.is_stale) {
         placer.renew_promise(now);
     }
@@ -160,12 +166,20 @@ impl WholeNodePlacer {
     }
 
     /// The first class that is to be promised a start: one before `next` is known to be blocked.
-    fn first_blocked(&self, pass: &Pass, part: Part, next: Option<Key>) -> Option<Key> {
+    fn first_blocked(&self, pass: &mut Pass, part: Part, next: Option<Key>) -> Option<Key> {
         if pass.in_force || pass.vain_count >= VAIN_FORECASTS {
             return None;
         }
-        let first = self.queue.next(pass.vain, &|least: &Least| least.promisable)?;
-        (part.contains(&first) && next.is_none_or(|next| first < next)).then_some(first)
+        let after = |vain: Option<Key>| {
+            let first = self.queue.next(vain, &|least: &Least| least.promisable);
+            first.filter(|key| part.contains(key))
+        };
+        let mut first = after(pass.vain);
+        if first.is_none() && std::mem::take(&mut pass.has_skipped) {
+            pass.vain = None;
+            first = after(None);
+        }
+        first.filter(|first| next.is_none_or(|next| *first < next))
     }
 
     /// Starts the job that the promise is for, or renews the promise and brings it into force.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::fleet::{Fleet, NEVER};
 use super::pass;
 use super::promise::{Forecast, Promise};
-use super::queue::Queue;
+use super::queue::{Key, Queue};
 use super::search::Ask;
 use crate::ids::{ClassId, JobId, NodeId};
 use crate::resources::{Allocation, Request};
@@ -43,6 +43,8 @@ pub struct WholeNodePlacer {
     pub(super) queue: Queue,
     pub(super) fleet: Fleet,
     pub(super) promise: Option<Promise>,
+    /// The last class for which a start was foreseen in vain, where a pass gave up to look for more.
+    pub(super) gave_up_at: Option<Key>,
     pub(super) touched: Touched,
 }
 
@@ -71,6 +73,7 @@ impl WholeNodePlacer {
             queue: Queue::new(sort),
             fleet: Fleet::default(),
             promise: None,
+            gave_up_at: None,
             touched: Touched::default(),
         }
     }

@@ -476,3 +476,24 @@ fn nodes_that_take_nothing_new_are_counted_where_they_are_missed() {
     };
     assert_eq!(unusable, 2);
 }
+
+#[test]
+fn a_job_behind_many_that_no_walltime_admits_is_promised_a_start() {
+    let mut model = in_order();
+    model.allocate(&[(8, 16, 0), (8, 16, 0)], Some(at(3000)));
+    let running = model.submit(&lasting(1500, request(8)));
+    assert_eq!(model.plan(), [running]);
+    // Each of another class. When the second node is free, too, they would outlast the allocation.
+    for longer in 0..40 {
+        model.submit(&lasting(1000 + longer, gang(2)));
+    }
+    let behind = model.submit(&lasting(60, gang(2)));
+    model.submit_many(3, &lasting(100, request(8)));
+    let mut decisions = 0;
+    while model.planned.is_none() {
+        decisions += 1;
+        assert!(decisions <= 3, "16 of 40 are looked at each time");
+        model.plan();
+    }
+    assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(behind));
+}
