@@ -205,6 +205,41 @@ fn problems_of_a_spec_have_exactly_the_documented_fields() {
 }
 
 #[test]
+fn a_forecast_has_exactly_the_documented_fields() {
+    let place = Place::with(
+        r#"
+name: w
+slurm_schedulers: [{name: s, account: a, walltime: "01:00:00"}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s}]
+resource_requirements: [{name: wide, num_nodes: 2}]
+jobs:
+  - {name: a, command: x}
+  - {name: b, command: x, resource_requirements: wide}
+  - {name: c, command: x, depends_on: [b]}"#,
+    );
+    let found = place.torc(&["plan", "w.yaml", "--format", "json"]).expect(4).json();
+    check_fields(&found, &fields("Forecast"));
+    let inside = |field: &str| -> BTreeSet<String> {
+        let text = std::fs::read_to_string(checkout().join("docs/json.md")).expect("it is there");
+        let section = text.split("## Forecast").nth(1).expect("it is documented");
+        let row = section.lines().find(|line| line.starts_with(&format!("| `{field}` |")));
+        let names = row.expect("it has a row").split('`').skip(3).step_by(2);
+        names.map(str::to_owned).collect()
+    };
+    check_fields(&found["node"], &inside("node"));
+    check_fields(&found["critical_path"], &inside("critical_path"));
+    check_fields(&found["stages"][0], &inside("stages"));
+    check_fields(&found["allocations"][0], &inside("allocations"));
+    let idle = "starting_up draining held no_ready_job tail walltime nothing_fits";
+    check_fields(&found["idle_cpu_ms"], &idle.split(' ').map(str::to_owned).collect());
+    let never = found["never"].as_array().expect("a list");
+    never.iter().for_each(|group| check_fields(group, &fields("Jobs that do not run")));
+    let causes: Vec<_> = never.iter().map(|group| &group["reason"]["cause"]).collect();
+    assert_eq!(causes, ["nodes", "waits_for"]);
+    check_fields(&never[1]["reason"], &["cause", "job"].map(str::to_owned).into());
+}
+
+#[test]
 fn errors_are_json_too() {
     let place = Place::with("name: w\njobs: [{name: a, command: x, labels: [l]}]");
     place.run(&["--label", "l"]).expect(1);

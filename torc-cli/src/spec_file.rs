@@ -9,7 +9,9 @@ use torc_core::plan::Plan;
 use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, Sources, load};
 use torc_core::workflow::Workflow;
 
+use crate::args;
 use crate::exit::{Exit, Failure};
+use crate::render::{diagnostics, json};
 
 /// A spec that was read, or the problems that it has.
 pub(crate) struct SpecFile {
@@ -65,6 +67,20 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
         };
     let path = (!is_stdin).then_some(absolute);
     Ok(SpecFile { source, path, workflow, problems, slurm_defaults, bytes, folders })
+}
+
+/// The workflow of a spec, after its problems were shown.
+///
+/// # Errors
+/// When it has none: the spec is invalid.
+pub(crate) fn valid(spec: &SpecFile, format: args::Format) -> Result<&Arc<Workflow>, Failure> {
+    diagnostics::print(&spec.source, &spec.problems);
+    spec.workflow.as_ref().ok_or_else(|| {
+        if format == args::Format::Json {
+            json(&diagnostics::listing(&spec.source, &spec.problems));
+        }
+        Failure::silent(Exit::SpecInvalid)
+    })
 }
 
 /// The text of a spec with what its plan adds.

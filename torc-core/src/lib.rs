@@ -7,6 +7,7 @@
 
 pub mod diagnostics;
 pub mod engine;
+pub mod forecast;
 pub mod governor;
 pub mod idle;
 pub mod ids;

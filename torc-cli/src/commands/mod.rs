@@ -8,6 +8,7 @@ mod explain;
 mod jobs;
 mod logs;
 mod nodes;
+mod plan;
 mod restart;
 mod results;
 mod run;
@@ -54,6 +55,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Serve(serve) => serve::execute(serve, dir).await,
         Command::Worker(worker) => worker::execute(worker, dir).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
+        Command::Plan(plan) => plan::execute(plan, args.format),
         Command::Simulate(simulate) => simulate::execute(simulate, args.format),
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args, &dir),

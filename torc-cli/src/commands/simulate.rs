@@ -13,7 +13,7 @@ use torc_core::workflow::SortMethod;
 use crate::args::{Format, Packing, SimulateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
-use crate::render::{idle_causes, json, table};
+use crate::render::{clock, idle_causes, json, table};
 
 #[derive(Serialize)]
 struct Report {
@@ -146,10 +146,5 @@ fn print(report: &Report) {
 }
 
 fn seconds(seconds: f64) -> String {
-    let rounded = Duration::try_from_secs_f64(seconds.round()).unwrap_or_default().as_secs();
-    let (hours, minutes, seconds) = (rounded / 3600, rounded / 60 % 60, rounded % 60);
-    match hours / 24 {
-        0 => format!("{hours:02}:{minutes:02}:{seconds:02}"),
-        days => format!("{days}-{:02}:{minutes:02}:{seconds:02}", hours % 24),
-    }
+    clock(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }

@@ -28,12 +28,12 @@ pub(crate) async fn execute(
 
 fn script(args: &SlurmScriptArgs, dir: &StateDir, format: Format) -> Result<Exit, Failure> {
     let spec = spec_file::read(&args.spec)?;
-    scripts::print(valid(&spec, format)?, dir, format)
+    scripts::print(spec_file::valid(&spec, format)?, dir, format)
 }
 
 async fn generate(args: &SlurmGenerateArgs, format: Format) -> Result<Exit, Failure> {
     let spec = spec_file::read(&args.spec)?;
-    let workflow = valid(&spec, format)?;
+    let workflow = spec_file::valid(&spec, format)?;
     let plan = plan(workflow, &spec, &args.plan).await?;
     if format == Format::Json {
         json(&plan);
@@ -47,17 +47,6 @@ async fn generate(args: &SlurmGenerateArgs, format: Format) -> Result<Exit, Fail
     }
     pass_on(completed.text.as_bytes());
     Ok(Exit::Success)
-}
-
-/// The workflow of a spec, after its problems were shown.
-fn valid(spec: &SpecFile, format: Format) -> Result<&Workflow, Failure> {
-    diagnostics::print(&spec.source, &spec.problems);
-    spec.workflow.as_deref().ok_or_else(|| {
-        if format == Format::Json {
-            json(&diagnostics::listing(&spec.source, &spec.problems));
-        }
-        Failure::silent(Exit::SpecInvalid)
-    })
 }
 
 /// The workflow with allocations planned for it, if it asks for none and an account is named. What

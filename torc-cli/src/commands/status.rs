@@ -68,7 +68,7 @@ fn print(report: &WorkflowReport) {
     }
     if report.available_cpu_ms > 0 {
         outln!("  cores:   {}", summary::cores(report));
-        outln!("           {}", idle_part(report));
+        outln!("           {}", idle_part(&report.idle_cpu_ms, report.available_cpu_ms));
     }
     if !report.running.is_empty() {
         outln!("  running: {}", report.running.join(" "));

@@ -6,6 +6,7 @@ use torc_core::workflow::Workflow;
 use crate::args::{Format, ValidateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
+use crate::render::counted;
 use crate::render::diagnostics::{self, ProblemReport};
 use crate::spec_file;
 
@@ -66,13 +67,5 @@ impl Size {
             user_data: header.user_data.len(),
             gangs: workflow.jobs.iter().filter(|job| is_gang(job.requirements)).count(),
         }
-    }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (count, Some(stem)) => format!("{count} {stem}ies"),
-        (count, None) => format!("{count} {noun}s"),
     }
 }

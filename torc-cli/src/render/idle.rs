@@ -1,7 +1,6 @@
 //! Idle time in words.
 
 use torc_core::idle::{IdleCause, IdleTime};
-use torc_core::wire::WorkflowReport;
 
 /// The causes of idle time as parts of `all`, in CPU-milliseconds, those first that there is most of.
 pub(crate) fn idle_causes(idle: &IdleTime, all: u64) -> String {
@@ -15,17 +14,18 @@ pub(crate) fn idle_causes(idle: &IdleTime, all: u64) -> String {
     if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
-/// What became of the CPU time of a run: "12.5 % idle: tail 12.5 %".
-pub(crate) fn idle_part(report: &WorkflowReport) -> String {
-    let (idle, all) = (report.idle_cpu_ms.sum(), report.available_cpu_ms);
+/// What was idle of all CPU time, in CPU-milliseconds: "12.5 % idle: tail 12.5 %".
+pub(crate) fn idle_part(causes: &IdleTime, all: u64) -> String {
+    let idle = causes.sum();
     if idle.saturating_mul(2_000) < all {
         return "nothing was idle".to_owned();
     }
-    format!("{} idle: {}", percent(idle, all), idle_causes(&report.idle_cpu_ms, all))
+    format!("{} idle: {}", percent(idle, all), idle_causes(causes, all))
 }
 
+/// A part of the whole: "12.5 %".
 #[expect(clippy::cast_precision_loss, reason = "shown to one decimal")]
-fn percent(part: u64, all: u64) -> String {
+pub(crate) fn percent(part: u64, all: u64) -> String {
     format!("{:.1} %", part as f64 * 100.0 / all.max(1) as f64)
 }
 

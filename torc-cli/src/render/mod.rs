@@ -8,7 +8,7 @@ pub(crate) mod summary;
 
 use std::time::Duration;
 
-pub(crate) use idle::{idle_causes, idle_part};
+pub(crate) use idle::{idle_causes, idle_part, percent};
 pub(crate) use reasons::{lost, waiting};
 
 use crate::out::{self, Output, outln};
@@ -72,6 +72,25 @@ pub(crate) fn status_cell(status: JobStatus) -> String {
 /// "1 job", "2 jobs".
 pub(crate) fn jobs(count: u32) -> String {
     if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
+}
+
+/// "1 job", "2 jobs", "2 dependencies".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (count, Some(stem)) => format!("{count} {stem}ies"),
+        (count, None) => format!("{count} {noun}s"),
+    }
+}
+
+/// Hours, minutes and seconds, and days where there are any: 01:30:00, 2-00:00:00. Rounded to seconds.
+pub(crate) fn clock(time: Duration) -> String {
+    let rounded = time.saturating_add(Duration::from_millis(500)).as_secs();
+    let (hours, minutes, seconds) = (rounded / 3600, rounded / 60 % 60, rounded % 60);
+    match hours / 24 {
+        0 => format!("{hours:02}:{minutes:02}:{seconds:02}"),
+        days => format!("{days}-{:02}:{minutes:02}:{seconds:02}", hours % 24),
+    }
 }
 
 /// Milliseconds for people: 0.34 s, 12.3 s, 4 min 05 s, 2 h 03 min.

@@ -37,7 +37,7 @@ pub(crate) fn print(outcome: &RunOutcome) {
     outln!("{}", headline(outcome));
     outln!("  jobs:  {}", counts(report));
     outln!("  cores: {}", cores(report));
-    outln!("         {}", idle_part(report));
+    outln!("         {}", idle_part(&report.idle_cpu_ms, report.available_cpu_ms));
     if !outcome.failed.is_empty() {
         outln!("  failed:");
     }

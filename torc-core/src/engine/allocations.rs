@@ -5,6 +5,7 @@
 //! granted one. An allocation's number is given once, with the wish or with the grant, and never
 //! again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
@@ -262,19 +263,27 @@ impl Engine {
         let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
             return Future::Never;
         };
-        let whole = book.effective();
-        let mut good = whole.clone();
-        good.nodes.retain(|(node, _)| self.ledger.is_good(*node));
-        let may_start = |allocation: Allocation| {
-            let allocations = [allocation];
+        // Asked of every idle allocation whenever something happens, so nothing is copied unless it
+        // has to be.
+        let whole = match book.closed_at {
+            None => Cow::Borrowed(&book.allocation),
+            Some(_) => Cow::Owned(book.effective()),
+        };
+        let is_good = |(node, _): &(NodeId, NodeInventory)| self.ledger.is_good(*node);
+        let mut good = Cow::Borrowed(&*whole);
+        if !whole.nodes.iter().all(is_good) {
+            good.to_mut().nodes.retain(is_good);
+        }
+        let may_start = |allocation: &Allocation| {
+            let allocations = std::slice::from_ref(allocation);
             let waiting = self.classes.requests().iter().zip(&self.waiting);
             waiting
                 .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
-                .any(|(request, _)| crate::placer::feasibility(request, &allocations, now).is_ok())
+                .any(|(request, _)| crate::placer::feasibility(request, allocations, now).is_ok())
         };
-        if may_start(good) {
+        if may_start(&good) {
             Future::Open
-        } else if may_start(whole) {
+        } else if may_start(&whole) {
             Future::IfNodesRecover
         } else {
             Future::Never

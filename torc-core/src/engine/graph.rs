@@ -5,14 +5,14 @@ use crate::workflow::Job;
 
 /// The dependents of every job, in one flat list.
 #[derive(Debug)]
-pub(super) struct Dependents {
+pub(crate) struct Dependents {
     /// The dependents of job J are `flat[starts[J - 1]..starts[J]]`.
     starts: Vec<u32>,
     flat: Vec<JobId>,
 }
 
 impl Dependents {
-    pub(super) fn of(jobs: &[Job]) -> Self {
+    pub(crate) fn of(jobs: &[Job]) -> Self {
         let mut starts = vec![0u32; jobs.len() + 1];
         for dependency in jobs.iter().flat_map(|job| &job.depends_on) {
             starts[dependency.index() + 1] += 1;
@@ -33,7 +33,7 @@ impl Dependents {
     }
 
     /// The jobs that name this one as a dependency, ascending.
-    pub(super) fn get(&self, job: JobId) -> &[JobId] {
+    pub(crate) fn get(&self, job: JobId) -> &[JobId] {
         let index = job.index();
         &self.flat[self.starts[index] as usize..self.starts[index + 1] as usize]
     }

@@ -39,6 +39,7 @@ pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
 pub use dispatch::{Conclusion, Dispatch};
 pub use event::{ActionCommand, Effect, Event};
+pub(crate) use graph::Dependents;
 pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use status::{Change, IllegalChange, JobStatus, transition};
@@ -54,7 +55,7 @@ use crate::workflow::Workflow;
 pub struct Engine {
     id: WorkflowId,
     workflow: Arc<Workflow>,
-    dependents: graph::Dependents,
+    dependents: Dependents,
     classes: classes::Classes,
     /// At the index of the class's number.
     paces: Vec<clearance::ClassPace>,
@@ -184,7 +185,7 @@ impl Engine {
             classes.sizes().map(|blocked| WaitingCount { ready: 0, blocked }).collect();
         Self {
             id,
-            dependents: graph::Dependents::of(&workflow.jobs),
+            dependents: Dependents::of(&workflow.jobs),
             jobs: vec![JobState::default(); workflow.jobs.len()],
             actions: vec![actions::ActionBook::default(); workflow.header.actions.len()],
             workflow,
@@ -315,6 +316,11 @@ impl Engine {
         let book = self.allocations.get(&allocation).filter(|book| book.is_live());
         let nodes = book.into_iter().flat_map(|book| &book.allocation.nodes);
         nodes.filter_map(|(id, node)| Some((*id, &*node.name, self.ledger.state(*id)?)))
+    }
+
+    /// What a job asks for.
+    pub fn request_of(&self, job: JobId) -> &Request {
+        self.classes.request(self.classes.of_job(job))
     }
 
     /// The classes of jobs that are alike for placement, each with the first of its jobs that have

@@ -43,6 +43,7 @@ pub use model::{
     Layout, NeverJobs, PartitionShape, Plan, PlanError, PlanOptions, Stage, Strategy, Totals,
 };
 pub use totals::totals;
+pub use work::ASSUMED_RUNTIME;
 
 use self::planner::Planner;
 use crate::workflow::{ActionKind, Workflow};

@@ -12,7 +12,7 @@ use crate::workflow::{Job, Workflow};
 
 /// What a job without a declared runtime counts for in the simulation: the runtime of requirements
 /// that state none.
-pub(super) const ASSUMED_RUNTIME: Duration = Duration::from_secs(3600);
+pub const ASSUMED_RUNTIME: Duration = Duration::from_secs(3600);
 
 /// What is known of the jobs of a stage in sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
