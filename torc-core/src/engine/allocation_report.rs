@@ -89,7 +89,9 @@ impl Engine {
         sight: Sight<'_>,
     ) -> AllocatedNodeReport {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let held = sight.planned.iter().find(|planned| planned.nodes.contains(&node));
+        let hold = self.idleness.hold_of(node);
+        let planned = |job: JobId| sight.planned.iter().find(|planned| planned.job == job);
+        let held = hold.and_then(|hold| planned(hold.job));
         let here = holders.get(&node).into_iter().flatten();
         let job_name = |job: JobId| self.workflow.jobs[job.index()].name.to_string();
         AllocatedNodeReport {
@@ -118,7 +120,7 @@ impl Engine {
                 })
                 .collect(),
             held_for: held.map(|planned| job_name(planned.job)),
-            held_since: self.idleness.hold_of(node).map(|hold| hold.since),
+            held_since: hold.map(|hold| hold.since),
             idle: self.idleness.cause(node, sight.now),
             held_until: held.map(|planned| planned.at).filter(|at| *at != Timestamp(u64::MAX)),
         }

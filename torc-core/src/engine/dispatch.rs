@@ -59,20 +59,12 @@ impl Engine {
                 }
             }
         }
-        dispatch.held = self.hold(now, &dispatch.planned);
+        dispatch.held = self.hold(now, plan.held);
         dispatch
     }
 
-    /// Takes note of the nodes that promises hold.
-    fn hold(&mut self, at: Timestamp, planned: &[PlannedStart]) -> Option<Event> {
-        let nodes_for = |planned: &PlannedStart| {
-            let class = self.classes.of_job(self.known(planned.job).ok()?);
-            let is_gang = self.classes.request(class).is_gang();
-            let counts = |node: &NodeId| is_gang || self.ledger.has_free_core(*node);
-            let nodes: Vec<NodeId> = planned.nodes.iter().copied().filter(counts).collect();
-            (!nodes.is_empty()).then_some((planned.job, nodes))
-        };
-        let held: Vec<_> = planned.iter().filter_map(nodes_for).collect();
+    /// Takes note of the nodes that promises keep from others.
+    fn hold(&mut self, at: Timestamp, held: Vec<(JobId, Vec<NodeId>)>) -> Option<Event> {
         if self.idleness.holds(&held) {
             return None;
         }

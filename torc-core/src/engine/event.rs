@@ -160,8 +160,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
     },
-    /// From now on these nodes are held for the planned starts of these jobs, and no others. Nodes
-    /// without a free CPU that a job on one node will share are left out.
+    /// From now on these nodes are kept from others for the planned starts of these jobs, and no others.
     #[serde(rename = "h")]
     NodesHeld {
         /// When.

@@ -158,11 +158,6 @@ impl Ledger {
             .map_or(0, |account| account.core_owner.iter().filter(|owner| owner.is_some()).count())
     }
 
-    /// Whether a CPU of a node is free.
-    pub(super) fn has_free_core(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|account| account.core_owner.contains(&None))
-    }
-
     /// Memory in use on a node.
     pub(super) fn memory_used(&self, node: NodeId) -> u64 {
         self.nodes

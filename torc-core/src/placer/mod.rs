@@ -61,6 +61,7 @@ mod explain;
 mod feasibility;
 mod filing;
 mod fleet;
+mod holding;
 mod idmap;
 mod index;
 mod node;

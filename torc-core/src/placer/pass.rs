@@ -121,7 +121,11 @@ pub(super) fn plan(placer: &mut WholeNodePlacer, now: Timestamp, limit: usize) -
     if placer.promise.as_ref().is_some_and(|promise| promise.is_stale) {
         placer.renew_promise(now);
     }
-    Plan { starts: pass.starts, planned: placer.planned_start().into_iter().collect() }
+    Plan {
+        starts: pass.starts,
+        planned: placer.planned_start().into_iter().collect(),
+        held: placer.held(now).into_iter().collect(),
+    }
 }
 
 impl Pass {

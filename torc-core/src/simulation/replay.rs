@@ -208,7 +208,7 @@ impl<'w> Clock<'w> {
                 promised: self.promised.remove(&start.job),
             });
         }
-        self.meter.hold(now, plan.planned.iter().flat_map(|one| one.nodes.iter().copied()));
+        self.meter.hold(now, plan.held.iter().flat_map(|(_, nodes)| nodes.iter().copied()));
         self.meter.set_demand(now, self.allocation.id, self.demand());
         let is_known = |at: &Timestamp| *at < Timestamp(u64::MAX);
         for planned in plan.planned.iter().filter(|planned| is_known(&planned.at)) {

@@ -121,6 +121,9 @@ pub struct Plan {
     pub starts: Vec<Start>,
     /// The promises that now hold.
     pub planned: Vec<PlannedStart>,
+    /// The nodes that are kept from others for them, by job and in node order. Of a job on one node only
+    /// if another that could start there is kept from it.
+    pub held: Vec<(JobId, Vec<NodeId>)>,
 }
 
 /// One job to start now.
@@ -139,7 +142,7 @@ pub struct PlannedStart {
     pub job: JobId,
     /// When at the latest, if running jobs keep their declared runtimes.
     pub at: Timestamp,
-    /// The nodes held for it.
+    /// The nodes that it is to start on, in node order.
     pub nodes: Vec<NodeId>,
 }
 

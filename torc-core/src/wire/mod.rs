@@ -274,8 +274,8 @@ pub struct PlannedReport {
     pub at: Option<Timestamp>,
     /// The names of the nodes that it is to start on, in node order.
     pub nodes: Vec<String>,
-    /// Those of them that are held for it: all of a job on several nodes, and of one that will share a
-    /// node those with free CPUs.
+    /// Those of them that are held for it: all of a job on several nodes; that of a job on one node if
+    /// another that could start there is kept from it.
     #[serde(default)]
     pub held: Vec<HeldNode>,
 }

@@ -12,12 +12,12 @@ use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Waiting};
 use crate::workflow::{Action, ActionKind, SchedulerSettings, Trigger, Workflow};
 
-fn scheduler(name: &str, nodes: u32) -> SchedulerSettings {
+pub(super) fn scheduler(name: &str, nodes: u32) -> SchedulerSettings {
     let settings = json!({"account": "a", "nodes": nodes, "walltime": "01:00:00"});
     SchedulerSettings { name: name.into(), kind: "slurm".to_owned(), settings }
 }
 
-fn nodes_on(trigger: Trigger, scheduler: u32, num_allocations: u32) -> Action {
+pub(super) fn nodes_on(trigger: Trigger, scheduler: u32, num_allocations: u32) -> Action {
     let kind = ActionKind::ScheduleNodes {
         scheduler,
         num_allocations,
@@ -33,7 +33,7 @@ fn commands_on(trigger: Trigger, commands: &[&str]) -> Action {
 }
 
 /// A workflow with a scheduler `cpu` of one node.
-fn with_actions(jobs: &[(&str, &[&str])], actions: Vec<Action>) -> Workflow {
+pub(super) fn with_actions(jobs: &[(&str, &[&str])], actions: Vec<Action>) -> Workflow {
     let mut workflow = workflow(jobs);
     workflow.header.schedulers = vec![scheduler("cpu", 1)];
     workflow.header.actions = actions;

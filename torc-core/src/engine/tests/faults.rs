@@ -14,7 +14,7 @@ impl Placer for Stubborn {
     fn apply(&mut self, _: &[Delta]) {}
 
     fn plan(&mut self, _: Timestamp, _: usize) -> Plan {
-        Plan { starts: self.0.clone(), planned: Vec::new() }
+        Plan { starts: self.0.clone(), ..Plan::default() }
     }
 
     fn explain(&self, _: JobId, _: Timestamp) -> Option<Waiting> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::allocations::one_at_the_start;
+use super::allocations::{nodes_on, one_at_the_start, scheduler, with_actions};
 use super::{Run, job, node, requirements, workflow};
 use crate::engine::Event;
 use crate::idle::IdleCause;
 use crate::ids::{AllocationId, NodeId};
-use crate::traits::NodeState;
+use crate::traits::{AllocationEnd, NodeState};
+use crate::workflow::Trigger;
 
 impl Run {
     fn pass(&mut self, seconds: u64) {
@@ -73,7 +74,7 @@ fn the_time_of_an_allocation_has_its_causes_from_its_beginning_to_its_end() {
     run.apply(Event::RunEnded { at: run.now, complete: true });
     run.pass(1000);
     assert_eq!(run.time(), expected, "what comes after the run is not its time");
-    run.end_allocation(1, crate::traits::AllocationEnd::Completed);
+    run.end_allocation(1, AllocationEnd::Completed);
     assert_eq!(run.time(), expected);
 }
 
@@ -121,4 +122,116 @@ fn a_run_that_nobody_drives_gives_nothing_away() {
     run.apply(Event::StopRequested { at: run.now });
     run.pass(1);
     assert_eq!(run.time(), "held 111, draining 200, no ready job 20, tail 2");
+}
+
+/// Two schedulers of one node each, and jobs with the index of the scheduler that they are pinned to and
+/// the CPUs that they want.
+fn pinned(jobs: &[(&str, u32, u32)]) -> Run {
+    let actions =
+        vec![nodes_on(Trigger::OnWorkflowStart, 0, 2), nodes_on(Trigger::OnWorkflowStart, 1, 1)];
+    let mut made = with_actions(&[], actions);
+    made.header.schedulers.push(scheduler("gpu", 1));
+    made.header.requirements = vec![requirements(1, 1), requirements(2, 1), requirements(3, 1)];
+    for (name, scheduler, cpus) in jobs {
+        let mut one = job(name, BTreeSet::new());
+        one.scheduler = Some(*scheduler);
+        one.requirements = cpus - 1;
+        made.jobs.push(one);
+    }
+    let mut run = Run::begin_without_nodes(made);
+    run.act();
+    for allocation in 1..=3 {
+        run.submit(allocation);
+    }
+    run
+}
+
+#[test]
+fn each_allocation_is_idle_for_the_jobs_that_may_run_there() {
+    let mut run = pinned(&[("a", 0, 2), ("b", 0, 2), ("c", 1, 1)]);
+    run.grant(1, 3);
+    run.dispatch();
+    run.pass(10);
+    assert_eq!(run.time(), "held 20, nothing fits 10", "b needs two CPUs");
+    run.grant(3, 3);
+    run.dispatch();
+    run.pass(10);
+    assert_eq!(run.time(), "held 50, tail 20, nothing fits 20", "on the other nothing waits");
+    run.grant(2, 3);
+    run.dispatch();
+    run.pass(10);
+    let expected = "held 100, tail 60, nothing fits 20";
+    assert_eq!(run.time(), expected, "b runs on the second of its scheduler");
+    run.exit("c", 0);
+    run.end_allocation(3, AllocationEnd::Completed);
+    run.pass(10);
+    let expected = "held 145, tail 84, nothing fits 20";
+    assert_eq!(run.time(), expected, "an allocation that has ended has no time");
+}
+
+#[test]
+fn what_could_not_end_in_time_is_not_started_and_said_so() {
+    let mut run = pinned(&[("a", 0, 3), ("b", 0, 3)]);
+    run.grant(1, 3);
+    assert_eq!(run.dispatch(), ["a"]);
+    run.pass(10);
+    run.exit("a", 0);
+    let allocation = AllocationId(1);
+    // Two minutes of grace, and a runtime of one: it may start until just before the end.
+    let ends_at = Some(run.now);
+    run.apply(Event::AllocationEndMoved { at: run.now, allocation, ends_at });
+    assert_eq!(run.dispatch(), [""; 0]);
+    run.pass(10);
+    assert_eq!(run.time(), "held 33, walltime too short 30");
+    let cause = |run: &Run| run.engine.idleness.cause(NodeId(0), run.now);
+    assert_eq!(cause(&run), Some(IdleCause::Walltime));
+    run.apply(Event::AllocationLeaving { at: run.now, allocation });
+    run.pass(10);
+    assert_eq!(run.time(), "held 33, walltime too short 60");
+}
+
+#[test]
+fn a_run_counts_its_own_time() {
+    let mut run = Run::begin(workflow(&[("a", &[])]), vec![node("n1", 2)]);
+    run.dispatch();
+    run.pass(9);
+    run.exit("a", 1);
+    assert_eq!(run.time(), "held 10, tail 10");
+    run.apply(Event::RunEnded { at: run.now, complete: true });
+    run.pass(50);
+    run.start();
+    assert_eq!(run.time(), "held 0");
+    run.pass(10);
+    assert_eq!(run.time(), "held 0, nothing fits 20", "it is ready, and nobody has decided");
+    run.apply(Event::StopRequested { at: run.now });
+    run.pass(10);
+    assert_eq!(run.time(), "held 0, tail 20, nothing fits 20");
+    run.apply(Event::RunResumed { at: run.now });
+    run.pass(10);
+    let expected = "held 0, draining 20, nothing fits 40";
+    assert_eq!(run.time(), expected, "it was not known that it had stopped, but for how long");
+}
+
+#[test]
+fn a_node_that_is_held_for_another_job_is_held_anew() {
+    let mut run =
+        Run::begin(workflow(&[("a", &[]), ("b", &[])]), vec![node("n1", 2), node("n2", 2)]);
+    let [a, b] = ["a", "b"].map(|name| run.job(name));
+    let hold = |run: &mut Run, job, nodes: &[u32]| {
+        let held = vec![(job, nodes.iter().copied().map(NodeId).collect())];
+        assert!(!run.engine.idleness.holds(&held));
+        run.apply(Event::NodesHeld { at: run.now, held: held.clone() });
+        assert!(run.engine.idleness.holds(&held));
+    };
+    let since = |run: &Run, node| run.engine.idleness.hold_of(NodeId(node)).map(|hold| hold.since);
+    let first = run.now;
+    hold(&mut run, a, &[0]);
+    run.pass(5);
+    hold(&mut run, a, &[0, 1]);
+    assert_eq!([0, 1].map(|node| since(&run, node)), [Some(first), Some(run.now)]);
+    run.pass(5);
+    hold(&mut run, b, &[0, 1]);
+    assert_eq!([0, 1].map(|node| since(&run, node)), [Some(run.now); 2]);
+    hold(&mut run, b, &[1]);
+    assert_eq!(since(&run, 0), None);
 }

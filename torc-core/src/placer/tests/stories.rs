@@ -497,3 +497,25 @@ fn a_job_behind_many_that_no_walltime_admits_is_promised_a_start() {
     }
     assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(behind));
 }
+
+#[test]
+fn a_node_is_held_for_a_job_on_one_node_only_if_another_is_kept_from_it() {
+    let mut model = nodes_of_8(1);
+    let running = model.submit(&lasting(100, request(6)));
+    let promised = model.submit(&lasting(100, request(7)));
+    assert_eq!(model.plan(), [running]);
+    assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(promised));
+    let held = |model: &Model| model.placer.held(model.now);
+    assert_eq!(held(&model), None, "nobody else waits: what is free is a remainder");
+    model.submit(&lasting(500, request(3)));
+    let memory = MemoryRequest::Bytes(9 * GIB);
+    model.submit(&Request { memory, ..lasting(500, request(2)) });
+    assert_eq!(model.plan(), []);
+    assert_eq!(held(&model), None, "nobody else would have room");
+    let kept_out = model.submit(&lasting(500, request(2)));
+    assert_eq!(model.plan(), []);
+    assert_eq!(held(&model), Some((promised, vec![NodeId(0)])));
+    model.withdraw(kept_out);
+    assert_eq!(model.plan(), []);
+    assert_eq!(held(&model), None);
+}
