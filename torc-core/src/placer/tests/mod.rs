@@ -1,6 +1,11 @@
-//! Tests of the placer: stories, a random walk under an independent checker, and simulated streams.
+//! Tests of the placer: stories, a random walk under an independent checker, simulated streams, and
+//! small cases beside a placer that decides by trying everything.
 
+mod agreement;
+mod cases;
 mod model;
 mod random;
+mod reference;
+mod room;
 mod stories;
 mod streams;

@@ -343,6 +343,24 @@ fn nodes_are_held_without_a_time_while_ends_are_unknown() {
 }
 
 #[test]
+fn beside_a_job_that_waits_without_a_time_nobody_takes_what_it_needs() {
+    let mut model = nodes_of_8(1);
+    let taking = |cpus, gib| Request { memory: MemoryRequest::Bytes(gib * GIB), ..request(cpus) };
+    let first = model.submit(&taking(1, 10));
+    let promised = model.submit(&taking(2, 8));
+    let memory = model.submit(&taking(1, 1));
+    let spared = model.submit(&taking(5, 0));
+    let cpu = model.submit(&taking(1, 0));
+    assert_eq!(model.plan(), [first, spared], "2 of 7 CPUs are needed, and all of the memory");
+    let nodes = vec![NodeId(0)];
+    assert_eq!(model.planned, Some(PlannedStart { job: promised, at: NO_END, nodes }));
+    let held = NotNowReason::HeldForPlannedStart { job: promised, until: NO_END };
+    assert_eq!([memory, cpu].map(|job| model.why_not_now(job)), [held.clone(), held]);
+    model.end(first);
+    assert_eq!(model.plan(), [promised, memory]);
+}
+
+#[test]
 fn nodes_held_without_a_time_are_kept() {
     let mut model = nodes_of_8(4);
     let quarter = |model: &mut Model, count| model.submit_many(count, &request(2));
