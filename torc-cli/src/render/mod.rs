@@ -170,7 +170,7 @@ pub(crate) fn cause(outcome: &Outcome) -> String {
         Outcome::NodeFailed => "its node failed".to_owned(),
         Outcome::Preempted => "its allocation was preempted".to_owned(),
         Outcome::Cancelled => "ended on request".to_owned(),
-        Outcome::Lost => "lost: torc ended before its end was recorded".to_owned(),
+        Outcome::Lost => "lost: torc or its allocation ended before its end was known".to_owned(),
     }
 }
 

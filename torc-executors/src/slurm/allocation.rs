@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
@@ -17,6 +18,11 @@ use super::outcome::Standing;
 use super::show::{self, JobFacts, NodeFacts, ShowError};
 use super::states::{self, JobWords};
 use super::{hostlist, version};
+
+/// How long to wait before the same is asked again. When Slurm takes an allocation away it asks all that runs
+/// in the batch step to end: the question why steps were asked, too.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// MaxStepCount where a site does not set it (slurm.conf(5)).
 const DEFAULT_MOST_STEPS: u32 = 40_000;
@@ -169,17 +175,27 @@ impl SlurmAllocation {
         Ok(show::most_steps(&config).unwrap_or(DEFAULT_MOST_STEPS))
     }
 
-    /// Where it stands at `now`, and the nodes that it still has; `None` for those when that is not known.
+    /// Where it stands at `now`, and the nodes that it still has; `None` for those when that is not known,
+    /// or it ends: then one after the other leaves it that is good.
     pub(super) async fn standing(&self, now: Timestamp) -> (Standing, Option<Vec<String>>) {
-        match self.observe().await {
-            Ok(facts) => (standing(&facts, now), Some(facts.nodes)),
-            Err(AllocationError::Command(error)) if is_unknown_job(&error) => {
-                (Standing::Ended, None)
-            }
-            Err(error) => {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let error = match self.observe().await {
+                Ok(facts) => {
+                    let standing = standing(&facts, now);
+                    let members = (standing == Standing::Lives).then_some(facts.nodes);
+                    return (standing, members);
+                }
+                Err(AllocationError::Command(error)) if is_unknown_job(&error) => {
+                    return (Standing::Ended, None);
+                }
+                Err(error) => error,
+            };
+            let Some(pause) = pauses.next() else {
                 tracing::warn!(%error, "it is not known where the allocation stands");
-                (Standing::Lives, None)
-            }
+                return (Standing::Lives, None);
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -188,7 +204,8 @@ fn is_unknown_job(error: &CommandError) -> bool {
     error.stderr().is_some_and(|words| words.contains("Invalid job id"))
 }
 
-fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
+/// Where an allocation stood that was observed at `now`.
+pub(super) fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
     if facts.is_preempted {
         return Standing::Preempted;
     }

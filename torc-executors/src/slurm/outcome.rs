@@ -82,7 +82,8 @@ fn from_outside(facts: &Facts<'_>, status: Option<ExitStatus>) -> Option<Outcome
     }
     match facts.standing {
         Standing::Preempted => return Some(Outcome::Preempted),
-        Standing::Ended => return Some(Outcome::Cancelled),
+        // As the server calls it where the worker has no time to tell.
+        Standing::Ended => return Some(Outcome::Lost),
         Standing::TimedOut => {
             return Some(Outcome::TimedOut { code: status.and_then(|status| status.code()) });
         }
@@ -284,8 +285,8 @@ mod tests {
             case.standing = standing;
             case.check(expected);
         };
-        check(Standing::Ended, 143, &ended("000f"), &Outcome::Cancelled);
-        check(Standing::Ended, 1, "", &Outcome::Cancelled);
+        check(Standing::Ended, 143, &ended("000f"), &Outcome::Lost);
+        check(Standing::Ended, 1, "", &Outcome::Lost);
         check(Standing::Preempted, 143, &ended("000f"), &Outcome::Preempted);
         check(Standing::TimedOut, 143, &ended("000f"), &Outcome::TimedOut { code: None });
         check(Standing::TimedOut, 7, &ended("0700"), &Outcome::TimedOut { code: Some(7) });

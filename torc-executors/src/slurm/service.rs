@@ -14,12 +14,13 @@ use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{LaunchStage, Outcome, Step, StepEvent, StepEvents, StepSignal, Usage};
 
-use super::allocation::{AllocationError, SlurmAllocation};
+use super::allocation::{self, AllocationError, SlurmAllocation};
 use super::books::{Books, Effect, Now};
 use super::command::CommandError;
 use super::conclude::{Concluded, Inquiry, conclude};
 use super::executor::Taken;
 use super::nodes::{Change, Nodes};
+use super::outcome::Standing;
 use super::show::{JobFacts, NodeFacts};
 use super::terms::{self, Terms};
 use super::{hostlist, steps};
@@ -335,8 +336,9 @@ impl Service {
     }
 
     fn see(&mut self, job: &JobFacts, nodes: &[NodeFacts], time: Instant) {
-        // One that is over has no nodes; that is the scheduler's to tell.
-        if !job.nodes.is_empty() {
+        // One that is over has no nodes, and from one that ends they go one after the other; that is the
+        // scheduler's to tell.
+        if !job.nodes.is_empty() && allocation::standing(job, now()) == Standing::Lives {
             let changes = self.nodes.observe(&job.nodes, nodes, time);
             self.tell(changes);
         }

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("the_last_steps_are_given_up_gracefully", the_last_steps_are_given_up_gracefully),
     ("a_node_that_cannot_be_reached_is_told_first", a_node_that_cannot_be_reached),
     ("a_preempted_allocation_is_no_failure", a_preempted_allocation_is_no_failure),
+    ("an_allocation_that_ends_loses_no_nodes", an_allocation_that_ends_loses_no_nodes),
     ("an_extended_allocation_extends_its_steps", an_extended_allocation),
 ];
 
@@ -51,6 +52,7 @@ exit $code
 
 const SCONTROL: &str = r#"#!/bin/bash
 echo "$*" >>"$FAKE/asked"
+[ -e "$FAKE/deadly" ] && rm "$FAKE/deadly" && kill -TERM $$
 case "$1 $2" in
 "show job") cat "$FAKE/job" ;;
 "show node") cat "$FAKE/nodes" ;;
@@ -262,6 +264,23 @@ fn a_preempted_allocation_is_no_failure() {
         fake.write("job", &job.replace("PreemptTime=None", "PreemptTime=2000"));
         assert_eq!(site.outcome(site.step(1, "exit 4")).await, Outcome::Preempted);
         assert_eq!(site.outcome(site.step(2, "exit 0")).await, Outcome::Exited { code: 0 });
+        // Slurm asks whoever asks to end, too.
+        fake.write("deadly", "");
+        assert_eq!(site.outcome(site.step(3, "exit 143")).await, Outcome::Preempted);
+        assert!(!fake.path("deadly").exists(), "a question was ended");
+    });
+}
+
+fn an_allocation_that_ends_loses_no_nodes() {
+    run(async {
+        let fake = Fake::new();
+        let mut site = fake.site().await;
+        let job = std::fs::read_to_string(fake.path("job")).expect("is there");
+        let ending = job.replace("=RUNNING", "=COMPLETING").replace("=n[1-2]\n", "=n2\n");
+        assert!(ending.contains("   NodeList=n2\n"));
+        fake.write("job", &ending);
+        assert_eq!(site.outcome(site.step(1, "exit 143")).await, Outcome::Lost);
+        assert_eq!(site.changes, []);
     });
 }
 
