@@ -202,10 +202,7 @@ fn the_end_of_the_allocation() {
         ends.sort_by_key(|(job, _)| *job);
         assert_eq!(ends[0], (1, Outcome::Lost));
         assert_eq!(ends[1], (2, Outcome::Lost));
-        assert!(
-            matches!(ends[2], (3, Outcome::Exited { code: 0 } | Outcome::Lost)),
-            "{ends:?}"
-        );
+        assert!(matches!(ends[2], (3, Outcome::Exited { code: 0 } | Outcome::Lost)), "{ends:?}");
         assert!(site.changes.iter().all(|(_, state, _)| *state != NodeState::Up));
     });
 }
