@@ -20,6 +20,10 @@ const ACTION: &[&str] = &[
     "persistent",
 ];
 
+/// The most allocations that one action may ask for: as many jobs as Slurm has at all, where a site does not
+/// say otherwise (slurm.conf(5), MaxJobCount).
+const MOST_ALLOCATIONS: i64 = 10_000;
+
 /// The moment of an action, its jobs not yet known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -119,7 +123,9 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
     let commands = commands(fields);
     let scheduler = fields.text("scheduler", "cpu_nodes");
     let scheduler_type = fields.text("scheduler_type", "slurm");
-    let num_allocations = fields.count("num_allocations", 1).unwrap_or(1);
+    let num_allocations = fields.whole("num_allocations", 1..=MOST_ALLOCATIONS);
+    let num_allocations = num_allocations.and_then(|found| u32::try_from(found.value).ok());
+    let num_allocations = num_allocations.unwrap_or(1);
     let per_node = fields.flag("start_one_worker_per_node").filter(|flag| flag.value);
     let limit_span = fields.node_span("max_parallel_jobs");
     let max_parallel_jobs = fields.count("max_parallel_jobs", 1);

@@ -233,6 +233,11 @@ fn actions_are_complete() {
     let start = "trigger_type: on_workflow_start";
     check(&format!("{start}, action_type: schedule_nodes, scheduler: s"), "");
     check(&format!("{start}, action_type: schedule_nodes"), "missing-field trigger_type");
+    let many = |count: &str| {
+        format!("{start}, action_type: schedule_nodes, scheduler: s, num_allocations: {count}")
+    };
+    check(&many("10000"), "");
+    check(&many("10001"), "out-of-range 10001");
     check(&format!("{start}, action_type: schedule_nodes, scheduler: x"), "unknown-scheduler x");
     check(
         &format!("{start}, action_type: schedule_nodes, scheduler: s, scheduler_type: local"),
