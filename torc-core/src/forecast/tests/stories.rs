@@ -258,7 +258,9 @@ fn commands_take_no_time_and_steps_are_limited_where_torc_runs_them() {
 
 #[test]
 fn too_many_nodes_are_refused_before_they_are_made() {
-    let spec = STAGES.replace("num_allocations: 2", "num_allocations: 4000000000");
+    let spec = STAGES
+        .replace("num_allocations: 2", "num_allocations: 10000")
+        .replace("nodes: 1, walltime", "nodes: 400000, walltime");
     let assumed = Assumptions {
         node: super::NODE,
         nodes: None,
