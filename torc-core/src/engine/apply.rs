@@ -212,27 +212,30 @@ impl Engine {
     /// whose dependency ended badly without being reset are canceled.
     fn settle_reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
         let workflow = self.workflow.clone();
-        for job in jobs {
-            if self.status(*job) != JobStatus::Blocked {
+        let depends_on = |job: JobId| workflow.jobs[job.index()].depends_on.iter().copied();
+        let is_blocked = |engine: &Self, job| engine.status(job) == JobStatus::Blocked;
+        // All are counted before any is settled: what is canceled is counted off at those after it.
+        for &job in jobs {
+            if !is_blocked(self, job) {
                 continue;
             }
-            let definition = &workflow.jobs[job.index()];
-            let waits_for = definition
-                .depends_on
-                .iter()
-                .filter(|dependency| !self.status(**dependency).has_ended())
-                .count();
-            let fails = definition.cancel_on_blocking_job_failure
-                && definition.depends_on.iter().any(|dependency| {
-                    let status = self.status(*dependency);
+            let open = depends_on(job).filter(|other| !self.status(*other).has_ended()).count();
+            self.jobs[job.index()].waits_for = u32::try_from(open).unwrap_or(u32::MAX);
+        }
+        for &job in jobs {
+            if !is_blocked(self, job) {
+                continue;
+            }
+            let fails = workflow.jobs[job.index()].cancel_on_blocking_job_failure
+                && depends_on(job).any(|other| {
+                    let status = self.status(other);
                     status.has_ended() && status != JobStatus::Completed
                 });
-            self.jobs[job.index()].waits_for = u32::try_from(waits_for).unwrap_or(u32::MAX);
             if fails {
-                self.change(*job, Change::Canceled)?;
-                self.settle_dependents(*job)?;
-            } else if waits_for == 0 {
-                self.change(*job, Change::Unblocked)?;
+                self.change(job, Change::Canceled)?;
+                self.settle_dependents(job)?;
+            } else if self.jobs[job.index()].waits_for == 0 {
+                self.change(job, Change::Unblocked)?;
             }
         }
         Ok(())
