@@ -355,8 +355,7 @@ impl Engine {
         book.granted_at = Some(at);
         book.is_reachable = true;
         self.deltas.push(Delta::AllocationAdded(book.effective()));
-        let now = self.last_event_at.max(at);
-        self.idleness.add(now, allocation, self.classes.requests());
+        self.idleness.add(self.moment(at), allocation, self.classes.requests());
         self.note_expiry(id);
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! The only place with SQL. One process owns it at a time: the lease is the lock of `ownership` and
 //! SQLite's own exclusive lock, both held from opening to closing and given back by the kernel when the
-//! process dies, plus a generation that every append checks. With exclusive locking SQLite needs no shared memory, which
+//! process dies, plus a generation that every append checks. With exclusive locking SQLite needs no
+//! shared memory, which
 //! network file systems lack (<https://www.sqlite.org/wal.html#noshm>). An append that returned is
 //! durable: write-ahead log, synchronous = FULL.
 
