@@ -213,12 +213,8 @@ pub(super) fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
     let is_over = facts.ends_at.is_some_and(|end| end <= now);
     match states::read(&words) {
         AllocationState::Ended { cause: AllocationEnd::Preempted, .. } => Standing::Preempted,
-        AllocationState::Ended { cause: AllocationEnd::TimedOut, .. } => Standing::TimedOut,
-        AllocationState::Ended { .. } => Standing::Ended,
-        // A job that was cancelled ends when it was cancelled, so the time tells nothing then; but while
-        // it is completing, its state does not tell either.
-        _ if is_over && facts.state != "COMPLETING" => Standing::TimedOut,
-        AllocationState::Completing => Standing::Ended,
+        AllocationState::Ended { .. } | AllocationState::Completing => Standing::Ended,
+        _ if is_over => Standing::Ended,
         _ => Standing::Lives,
     }
 }
@@ -278,14 +274,14 @@ mod tests {
             assert_eq!(standing(&taken, Timestamp(100)), Standing::Preempted);
         };
         check("RUNNING", 200, Standing::Lives);
-        check("RUNNING", 100, Standing::TimedOut);
+        check("RUNNING", 100, Standing::Ended);
         check("SUSPENDED", 200, Standing::Lives);
         check("SOMETHING_NEW", 200, Standing::Lives);
         check("COMPLETING", 90, Standing::Ended);
         check("CANCELLED", 90, Standing::Ended);
         check("FAILED", 90, Standing::Ended);
         check("NODE_FAIL", 90, Standing::Ended);
-        check("TIMEOUT", 90, Standing::TimedOut);
+        check("TIMEOUT", 90, Standing::Ended);
         check("PREEMPTED", 90, Standing::Preempted);
     }
 }

@@ -18,11 +18,10 @@ use crate::keeper::ending::{self, Reason};
 pub(super) enum Standing {
     /// It goes on, or nothing is known to the contrary.
     Lives,
-    /// Its time is up.
-    TimedOut,
     /// Slurm takes it away for something else.
     Preempted,
-    /// It is over or ending, for another reason.
+    /// It is over or ending, for another reason; also because its time is up: what runs that long has been
+    /// asked to end before, so Slurm only ends what torc could not.
     Ended,
 }
 
@@ -84,9 +83,6 @@ fn from_outside(facts: &Facts<'_>, status: Option<ExitStatus>) -> Option<Outcome
         Standing::Preempted => return Some(Outcome::Preempted),
         // As the server calls it where the worker has no time to tell.
         Standing::Ended => return Some(Outcome::Lost),
-        Standing::TimedOut => {
-            return Some(Outcome::TimedOut { code: status.and_then(|status| status.code()) });
-        }
         Standing::Lives => {}
     }
     if facts.has_outlived_limit {
@@ -288,8 +284,6 @@ mod tests {
         check(Standing::Ended, 143, &ended("000f"), &Outcome::Lost);
         check(Standing::Ended, 1, "", &Outcome::Lost);
         check(Standing::Preempted, 143, &ended("000f"), &Outcome::Preempted);
-        check(Standing::TimedOut, 143, &ended("000f"), &Outcome::TimedOut { code: None });
-        check(Standing::TimedOut, 7, &ended("0700"), &Outcome::TimedOut { code: Some(7) });
         check(Standing::Ended, 0, &ended("0000"), &Outcome::Exited { code: 0 });
     }
 
