@@ -2,6 +2,7 @@
 //! and chooses the exit code.
 
 mod args;
+mod assumed;
 mod commands;
 mod exit;
 mod finding;

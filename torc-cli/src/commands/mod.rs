@@ -56,7 +56,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Worker(worker) => worker::execute(worker, dir).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Plan(plan) => plan::execute(plan, args.format),
-        Command::Simulate(simulate) => simulate::execute(simulate, args.format),
+        Command::Simulate(simulate) => simulate::execute(simulate, &dir, args.format).await,
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args, &dir),
     }

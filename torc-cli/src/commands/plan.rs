@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use torc_core::forecast::{
-    Assumptions, Forecast, ForecastError, NeverRan, asks_for_nodes, forecast,
-};
+use torc_core::forecast::{Assumptions, Forecast, asks_for_nodes, forecast};
 use torc_core::plan::ASSUMED_RUNTIME;
-use torc_core::traits::NodeShape;
 use torc_core::workflow::Workflow;
-use torc_executors::host;
 
 use crate::args::{ForecastArgs, Format};
+use crate::assumed::{self, Node};
 use crate::exit::{Exit, Failure};
 use crate::out::{errln, outln};
-use crate::render::{bytes, clock, counted, idle_part, json, percent, table};
+use crate::render::{clock, counted, hours, idle_part, json, percent, table};
 use crate::spec_file;
 
 /// Lines of a table; the rest is counted.
@@ -32,27 +29,15 @@ struct Report<'r> {
     forecast: &'r Forecast,
 }
 
-/// What each node has.
-#[derive(Serialize)]
-struct Node {
-    cpus: u32,
-    memory: u64,
-    gpus: u32,
-}
-
 pub(crate) fn execute(args: &ForecastArgs, format: Format) -> Result<Exit, Failure> {
     let spec = spec_file::read(&args.spec)?;
     let workflow = spec_file::valid(&spec, format)?;
-    let assumed = assumptions(args, workflow)?;
-    let found = forecast(workflow, &assumed).map_err(|error| match error {
-        ForecastError::TooLarge { .. } => Failure::new(Exit::Usage, error),
-        ForecastError::Refused(_) => Failure::internal(&error),
-    })?;
-    let NodeShape { cpus, memory, gpus, .. } = assumed.node;
+    let assumptions = assumptions(args, workflow)?;
+    let found = forecast(workflow, &assumptions).map_err(assumed::no_forecast)?;
     let report = Report {
         name: &workflow.header.name,
-        node: Node { cpus, memory, gpus },
-        nodes: assumed.nodes,
+        node: Node::of(&assumptions.node),
+        nodes: assumptions.nodes,
         forecast: &found,
     };
     match format {
@@ -62,26 +47,14 @@ pub(crate) fn execute(args: &ForecastArgs, format: Format) -> Result<Exit, Failu
     match (found.never.is_empty(), format) {
         (true, _) => Ok(Exit::Success),
         (false, Format::Json) => Err(Failure::silent(Exit::NeverRuns)),
-        (false, Format::Table) => Err(refusal(&found, args)),
+        (false, Format::Table) => Err(assumed::never_runs(&found, &args.node)),
     }
 }
 
-/// What the options say, and what this machine has where they are silent.
 fn assumptions(args: &ForecastArgs, workflow: &Workflow) -> Result<Assumptions, Failure> {
-    let mut node = NodeShape { cpus: 0, threads_per_core: 1, memory: 0, gpus: 0, count: 1 };
-    if !args.are_nodes_described() {
-        let here = host::inventory().map_err(|error| Failure::new(Exit::Environment, error))?;
-        (node.cpus, node.memory, node.gpus) = (here.cpus(), here.memory, here.gpu_count());
-    }
-    let node = NodeShape {
-        cpus: args.cpus_per_node.unwrap_or(node.cpus),
-        memory: args.memory_per_node.unwrap_or(node.memory),
-        gpus: args.gpus_per_node.unwrap_or(node.gpus),
-        ..node
-    };
     let nodes = args.nodes.or((!asks_for_nodes(workflow)).then_some(1));
     let default_runtime = args.default_runtime.unwrap_or(ASSUMED_RUNTIME);
-    Ok(Assumptions { node, nodes, default_runtime })
+    Ok(Assumptions { nodes, ..Assumptions::of(assumed::node(&args.node)?, default_runtime) })
 }
 
 fn print(report: &Report<'_>, workflow: &Workflow) {
@@ -93,8 +66,7 @@ fn print(report: &Report<'_>, workflow: &Workflow) {
         Some(nodes) => format!("{nodes} nodes that are there from the beginning, each with "),
         None => "nodes as its actions ask for them, each with ".to_owned(),
     };
-    let (cpus, gpus) = (counted(node.cpus as usize, "CPU"), counted(node.gpus as usize, "GPU"));
-    outln!("on {nodes}{cpus}, {} and {gpus}", bytes(node.memory));
+    outln!("on {nodes}{}", node.words());
     print_allocations(forecast);
     print_figures(forecast);
     print_notes(forecast, workflow);
@@ -161,13 +133,7 @@ fn print_figures(forecast: &Forecast) {
 
 /// What is to be known about the figures.
 fn print_notes(forecast: &Forecast, workflow: &Workflow) {
-    if forecast.unknown_runtimes > 0 {
-        errln!(
-            "note: no runtime is declared by {}; {} is assumed (--default-runtime)",
-            counted(forecast.unknown_runtimes, "job"),
-            clock(forecast.default_runtime)
-        );
-    }
+    assumed::note_unknown_runtimes(forecast);
     if forecast.overrunning > 0 {
         errln!(
             "note: too near to the end of an allocation for all of the runtime: {}. Torc asks what runs \
@@ -187,30 +153,4 @@ fn print_notes(forecast: &Forecast, workflow: &Workflow) {
              `torc slurm generate` plans allocations"
         );
     }
-}
-
-/// Milliseconds as hours.
-fn hours(ms: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown to two decimals")]
-    let hours = ms as f64 / 3_600_000.0;
-    format!("{hours:.2}")
-}
-
-fn refusal(found: &Forecast, args: &ForecastArgs) -> Failure {
-    let line = |group: &NeverRan| {
-        let NeverRan { jobs, example, reason } = group;
-        match jobs {
-            1 => format!("\n  `{example}`: {reason}"),
-            jobs => format!("\n  `{example}` and {} like it: {reason}", jobs - 1),
-        }
-    };
-    let lines: String = found.never.iter().map(line).collect();
-    let jobs = counted(found.jobs - found.completed, "job");
-    let help = if args.are_nodes_described() {
-        ""
-    } else {
-        "\nwhat nodes have is taken from this machine where --cpus-per-node, --memory-per-node-gb and \
-         --gpus-per-node do not say it"
-    };
-    Failure::new(Exit::NeverRuns, format!("{jobs} would never run there:{lines}{help}"))
 }

@@ -93,6 +93,13 @@ pub(crate) fn clock(time: Duration) -> String {
     }
 }
 
+/// Milliseconds as hours: 12.50.
+pub(crate) fn hours(ms: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown to two decimals")]
+    let hours = ms as f64 / 3_600_000.0;
+    format!("{hours:.2}")
+}
+
 /// Milliseconds for people: 0.34 s, 12.3 s, 4 min 05 s, 2 h 03 min.
 pub(crate) fn duration_ms(ms: u64) -> String {
     let seconds = ms / 1000;

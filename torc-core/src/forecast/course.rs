@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::model::Assumptions;
 use super::offers::Offers;
 use crate::engine::{ActionCommand, Effect, Engine, Event, Future, Refused};
 use crate::ids::{AllocationId, AttemptId, JobId, WorkflowId};
-use crate::placer::{Policy, WholeNodePlacer};
+use crate::placer::WholeNodePlacer;
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, Outcome, Usage};
 use crate::workflow::Workflow;
@@ -28,6 +29,8 @@ pub(super) struct Finish {
     pub(super) overrunning: usize,
     /// Allocations that were asked for and did not get nodes.
     pub(super) ungranted: usize,
+    /// Allocations that still waited in the queue when nothing was left to run.
+    pub(super) canceled: usize,
     /// Jobs that ran, by allocation.
     pub(super) jobs_in: BTreeMap<AllocationId, u32>,
 }
@@ -36,17 +39,27 @@ pub(super) struct Finish {
 pub(super) struct Course<'f> {
     engine: Engine,
     offers: &'f Offers,
-    default_runtime: Duration,
+    assumed: &'f Assumptions,
     now: Timestamp,
     last_end: Timestamp,
     /// What runs, by its end.
     due: BinaryHeap<Reverse<(Timestamp, JobId, AttemptId)>>,
-    /// Allocations that were asked for and have no nodes yet, in the order of their numbers.
+    /// Allocations that were asked for and are not submitted yet, in the order of their numbers.
     wishes: Vec<AllocationId>,
+    /// Allocations that wait for their nodes, in the order of submission.
+    queue: Vec<Pending>,
     /// Allocations that were asked for and have nodes.
     leases: BTreeMap<AllocationId, Lease>,
     jobs_in: BTreeMap<AllocationId, u32>,
     overrunning: usize,
+}
+
+/// An allocation that waits in the queue.
+struct Pending {
+    id: AllocationId,
+    scheduler: u32,
+    nodes: u32,
+    granted_at: Timestamp,
 }
 
 /// An allocation that will be given back.
@@ -63,17 +76,18 @@ impl<'f> Course<'f> {
     pub(super) fn new(
         workflow: &Arc<Workflow>,
         offers: &'f Offers,
-        default_runtime: Duration,
+        assumed: &'f Assumptions,
     ) -> Self {
-        let placer = WholeNodePlacer::new(workflow.header.sort_method, Policy::Pack);
+        let placer = WholeNodePlacer::new(workflow.header.sort_method, assumed.policy);
         Self {
             engine: Engine::new(WorkflowId(1), workflow.clone(), Box::new(placer)),
             offers,
-            default_runtime,
+            assumed,
             now: Timestamp::default(),
             last_end: Timestamp::default(),
             due: BinaryHeap::new(),
             wishes: Vec::new(),
+            queue: Vec::new(),
             leases: BTreeMap::new(),
             jobs_in: BTreeMap::new(),
             overrunning: 0,
@@ -103,6 +117,7 @@ impl<'f> Course<'f> {
             last_end: self.last_end,
             overrunning: self.overrunning,
             ungranted: self.wishes.len(),
+            canceled: self.queue.len(),
             jobs_in: self.jobs_in,
         })
     }
@@ -122,7 +137,11 @@ impl<'f> Course<'f> {
         let patience = self.patience();
         let given_back =
             self.leases.values().filter_map(|lease| Some(lease.useless_since? + patience));
-        let next = due.into_iter().chain(self.engine.next_expiry()).chain(given_back).min()?;
+        // What waits for nodes that nobody needs any more is canceled.
+        let waiting: &[Pending] = if self.have_all_ended() { &[] } else { &self.queue };
+        let granted = waiting.iter().map(|pending| pending.granted_at);
+        let next = due.into_iter().chain(self.engine.next_expiry()).chain(given_back);
+        let next = next.chain(granted).min()?;
         Some(self.end_of_futures(next))
     }
 
@@ -177,11 +196,12 @@ impl<'f> Course<'f> {
     fn settle(&mut self) -> Result<(), Refused> {
         loop {
             let has_acted = self.act()?;
+            let has_submitted = self.submit()?;
             let has_granted = self.grant()?;
             self.expire()?;
             self.start()?;
             let has_given_back = self.give_back()?;
-            if !has_acted && !has_granted && !has_given_back {
+            if !has_acted && !has_submitted && !has_granted && !has_given_back {
                 return Ok(());
             }
         }
@@ -209,8 +229,8 @@ impl<'f> Course<'f> {
         Ok(!events.is_empty())
     }
 
-    /// Gives nodes to the allocations that a job which is ready could use.
-    fn grant(&mut self) -> Result<bool, Refused> {
+    /// Submits the allocations that a job which is ready could use.
+    fn submit(&mut self) -> Result<bool, Refused> {
         if self.wishes.is_empty() {
             return Ok(false);
         }
@@ -223,33 +243,57 @@ impl<'f> Course<'f> {
         if !is_of_use.contains(&true) {
             return Ok(false);
         }
-        let mut has_granted = false;
+        let mut has_submitted = false;
         for allocation in std::mem::take(&mut self.wishes) {
             let book = self.engine.allocation_book(allocation);
             let scheduler = book.and_then(|book| book.request.as_ref()).map(|of| of.scheduler);
             let Some(scheduler) = scheduler else { continue };
             if is_of_use[scheduler as usize] && !self.has_to_queue(scheduler) {
-                self.grant_one(allocation, scheduler)?;
-                has_granted = true;
+                self.submit_one(allocation, scheduler)?;
+                has_submitted = true;
             } else {
                 self.wishes.push(allocation);
             }
         }
-        Ok(has_granted)
+        Ok(has_submitted)
     }
 
     /// Whether the one before has to end first.
     fn has_to_queue(&self, scheduler: u32) -> bool {
         self.offers.schedulers[scheduler as usize].is_serialized
-            && self.leases.values().any(|lease| lease.scheduler == scheduler)
+            && (self.leases.values().any(|lease| lease.scheduler == scheduler)
+                || self.queue.iter().any(|pending| pending.scheduler == scheduler))
+    }
+
+    fn submit_one(&mut self, id: AllocationId, scheduler: u32) -> Result<(), Refused> {
+        let at = self.now;
+        let handle = AllocationHandle(id.to_string());
+        self.engine.apply(&Event::AllocationSubmitted { at, allocation: id, handle })?;
+        let nodes = self.offers.schedulers[scheduler as usize].num_nodes();
+        let ahead = self.queue.iter().fold(nodes, |sum, of| sum.saturating_add(of.nodes));
+        let granted_at = at + self.assumed.queue_wait.of(ahead);
+        self.queue.push(Pending { id, scheduler, nodes, granted_at });
+        Ok(())
+    }
+
+    /// Gives nodes to those whose turn has come.
+    fn grant(&mut self) -> Result<bool, Refused> {
+        if self.have_all_ended() {
+            return Ok(false);
+        }
+        let now = self.now;
+        let due: Vec<Pending> =
+            self.queue.extract_if(.., |pending| pending.granted_at <= now).collect();
+        for pending in &due {
+            self.grant_one(pending.id, pending.scheduler)?;
+        }
+        Ok(!due.is_empty())
     }
 
     fn grant_one(&mut self, id: AllocationId, scheduler: u32) -> Result<(), Refused> {
         let at = self.now;
         let offer = &self.offers.schedulers[scheduler as usize];
         let ends_at = at + offer.walltime;
-        let handle = AllocationHandle(id.to_string());
-        self.engine.apply(&Event::AllocationSubmitted { at, allocation: id, handle })?;
         let granted = self.engine.grant(id, offer.nodes(), Some(ends_at));
         let allocation = granted.ok_or(Refused::WrongAllocation(id))?;
         self.engine.apply(&Event::AllocationGranted { at, began_at: None, allocation })?;
@@ -286,7 +330,7 @@ impl<'f> Course<'f> {
     }
 
     fn begin(&mut self, job: JobId, attempt: AttemptId, allocation: AllocationId) {
-        let runtime = self.engine.request_of(job).runtime.unwrap_or(self.default_runtime);
+        let runtime = self.assumed.runtime(job, self.engine.request_of(job).runtime);
         let mut end = self.now + runtime;
         if let Some(book) = self.engine.allocation_book(allocation) {
             let stop_at = self.engine.stop_at(book);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::model::{CriticalPath, Level};
 use crate::engine::Dependents;
 use crate::ids::JobId;
-use crate::workflow::{Job, Requirements};
+use crate::workflow::{Job, Workflow};
 
 /// Where a job stands in the graph.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,20 +21,18 @@ struct Place {
     after: Option<JobId>,
 }
 
-/// The levels and the longest chain. `needs`: what a job asks for, and how long it takes.
-pub(super) fn shape<'w>(
-    jobs: &'w [Job],
-    needs: impl Fn(&'w Job) -> (&'w Requirements, Duration),
-) -> (Vec<Level>, CriticalPath) {
-    let places = places(jobs, |job| needs(job).1);
+/// The levels and the longest chain. `runtimes`: how long each job takes.
+pub(super) fn shape(workflow: &Workflow, runtimes: &[Duration]) -> (Vec<Level>, CriticalPath) {
+    let jobs = &workflow.jobs;
+    let places = places(jobs, runtimes);
     let depth = places.iter().map(|place| place.level + 1).max().unwrap_or(0);
     let mut levels = vec![Level::default(); depth];
-    for (job, place) in jobs.iter().zip(&places) {
-        let (needs, runtime) = needs(job);
+    for ((job, place), runtime) in jobs.iter().zip(&places).zip(runtimes) {
+        let needs = &workflow.header.requirements[job.requirements as usize];
         let level = &mut levels[place.level];
         level.jobs += 1;
         level.widest = level.widest.max(needs.nodes);
-        level.longest = level.longest.max(runtime);
+        level.longest = level.longest.max(*runtime);
         let cpus = u64::from(needs.cpus).saturating_mul(needs.nodes.into());
         let runtime = u64::try_from(runtime.as_millis()).unwrap_or(u64::MAX);
         level.cpu_ms = level.cpu_ms.saturating_add(cpus.saturating_mul(runtime));
@@ -61,7 +59,7 @@ fn longest_chain(jobs: &[Job], places: &[Place]) -> CriticalPath {
 }
 
 /// By job. The graph has no cycle: a workflow is checked.
-fn places<'w>(jobs: &'w [Job], runtime: impl Fn(&'w Job) -> Duration) -> Vec<Place> {
+fn places(jobs: &[Job], runtimes: &[Duration]) -> Vec<Place> {
     let dependents = Dependents::of(jobs);
     let mut waits: Vec<usize> = jobs.iter().map(|job| job.depends_on.len()).collect();
     let mut places = vec![Place::default(); jobs.len()];
@@ -75,7 +73,7 @@ fn places<'w>(jobs: &'w [Job], runtime: impl Fn(&'w Job) -> Duration) -> Vec<Pla
                 (place.after, place.ends) = (Some(*before), found.ends);
             }
         }
-        places[index].ends = places[index].ends.saturating_add(runtime(&jobs[index]));
+        places[index].ends = places[index].ends.saturating_add(runtimes[index]);
         for dependent in dependents.get(JobId::from_index(index)) {
             waits[dependent.index()] -= 1;
             if waits[dependent.index()] == 0 {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::queue::QueueWait;
 use crate::engine::Refused;
 use crate::idle::IdleTime;
-use crate::ids::AllocationId;
+use crate::ids::{AllocationId, JobId};
+use crate::placer::Policy;
 use crate::time::millis;
 use crate::traits::{NeverReason, NodeShape};
 
@@ -22,8 +24,39 @@ pub struct Assumptions {
     /// So many nodes are there from the beginning to the end, for jobs of any scheduler and without
     /// labels, and nothing is asked for. `None`: nodes come as the actions ask for them.
     pub nodes: Option<u32>,
-    /// The runtime of a job that declares none.
+    /// The runtime of a job that declares none, and of which none is known.
     pub default_runtime: Duration,
+    /// By job, how long it is known to run. Nobody but the clock is told: the placer knows what is
+    /// declared, as in a run. Shorter than the jobs, or empty: nothing is known of the rest.
+    pub known_runtimes: Vec<Option<Duration>>,
+    /// How long allocations wait for their nodes.
+    pub queue_wait: QueueWait,
+    /// How single-node jobs are put onto nodes.
+    pub policy: Policy,
+}
+
+impl Assumptions {
+    /// Nodes like this, as the actions ask for them, that nobody waits for; jobs run as long as they
+    /// declare, or as this.
+    pub fn of(node: NodeShape, default_runtime: Duration) -> Self {
+        Self {
+            node,
+            nodes: None,
+            default_runtime,
+            known_runtimes: Vec::new(),
+            queue_wait: QueueWait::default(),
+            policy: Policy::Pack,
+        }
+    }
+
+    /// How long a job runs that declares this.
+    pub(super) fn runtime(&self, job: JobId, declared: Option<Duration>) -> Duration {
+        self.known_runtime(job).or(declared).unwrap_or(self.default_runtime)
+    }
+
+    pub(super) fn known_runtime(&self, job: JobId) -> Option<Duration> {
+        self.known_runtimes.get(job.index()).copied().flatten()
+    }
 }
 
 /// How a workflow would go.
@@ -36,7 +69,7 @@ pub struct Forecast {
     /// Jobs that did not, those together that did not for the same reason; in the order of their
     /// first jobs.
     pub never: Vec<NeverRan>,
-    /// Jobs that declare no runtime.
+    /// Jobs that declare no runtime, and of which none is known.
     pub unknown_runtimes: usize,
     /// What was assumed for them.
     #[serde(rename = "default_runtime_ms", with = "millis")]
@@ -55,6 +88,8 @@ pub struct Forecast {
     pub allocations: Vec<Span>,
     /// Allocations that were asked for, and that no job could have used when there still was one.
     pub ungranted: usize,
+    /// Allocations that were still in the queue when nothing was left to run.
+    pub canceled: usize,
     /// Milliseconds for which allocations had their nodes, summed over the nodes.
     pub node_ms: u64,
     /// Milliseconds for which jobs held CPUs, summed over the CPUs.

@@ -13,7 +13,7 @@ use crate::resources::{Allocation, NodeInventory, Request};
 use crate::spec::SlurmSettings;
 use crate::time::Timestamp;
 use crate::traits::NodeShape;
-use crate::workflow::{ActionKind, SchedulerSettings, Workflow};
+use crate::workflow::{ActionKind, SchedulerSettings, Trigger, Workflow};
 
 /// All of them.
 pub(super) struct Offers {
@@ -39,22 +39,36 @@ pub(super) struct Offer {
     probe: Allocation,
 }
 
+/// By scheduler: the allocations that its actions ask for, if each fires once.
+fn allocations_asked_for(workflow: &Workflow) -> Vec<u64> {
+    let mut asked = vec![0_u64; workflow.header.schedulers.len()];
+    for action in &workflow.header.actions {
+        if let ActionKind::ScheduleNodes { scheduler, num_allocations, .. } = action.kind {
+            let asked = &mut asked[scheduler as usize];
+            *asked = match action.trigger {
+                // One that takes the place of another.
+                Trigger::OnWorkerComplete => (*asked).max(1),
+                _ => asked.saturating_add(num_allocations.into()),
+            };
+        }
+    }
+    asked
+}
+
+/// The nodes that the actions of a workflow ask for, if each fires once; those that take the place of
+/// others do not count.
+pub fn nodes_asked_for(workflow: &Workflow) -> u64 {
+    let schedulers = workflow.header.schedulers.iter().zip(allocations_asked_for(workflow));
+    schedulers.fold(0, |sum, (settings, asked)| {
+        sum.saturating_add(asked.saturating_mul(settings.nodes().into()))
+    })
+}
+
 impl Offers {
     pub(super) fn of(workflow: &Workflow, assumed: &Assumptions) -> Self {
         let header = &workflow.header;
-        let mut asked = vec![0_u64; header.schedulers.len()];
-        for action in &header.actions {
-            if let ActionKind::ScheduleNodes { scheduler, num_allocations, .. } = action.kind {
-                let asked = &mut asked[scheduler as usize];
-                *asked = asked.saturating_add(num_allocations.into());
-            }
-        }
-        let nodes = match assumed.nodes {
-            Some(nodes) => nodes.into(),
-            None => header.schedulers.iter().zip(&asked).fold(0_u64, |sum, (settings, asked)| {
-                sum.saturating_add(asked.saturating_mul(settings.nodes().into()))
-            }),
-        };
+        let asked = allocations_asked_for(workflow);
+        let nodes = assumed.nodes.map_or_else(|| nodes_asked_for(workflow), u64::from);
         let mut offers =
             Self { there: None, schedulers: Vec::new(), cpus_per_node: assumed.node.cpus, nodes };
         // What is too large is not made.
@@ -109,6 +123,11 @@ impl Offer {
     /// Whether a job with this request could run in an allocation of it.
     pub(super) fn fits(&self, request: &Request) -> bool {
         feasibility(request, std::slice::from_ref(&self.probe), Timestamp::default()).is_ok()
+    }
+
+    /// How many nodes an allocation of it has.
+    pub(super) fn num_nodes(&self) -> u32 {
+        u32::try_from(self.probe.nodes.len()).unwrap_or(u32::MAX)
     }
 
     /// The nodes of an allocation of it.

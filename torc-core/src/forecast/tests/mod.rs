@@ -1,5 +1,7 @@
 //! Forecasts that can be worked out by hand.
 
+mod compare;
+mod queue;
 mod stories;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use crate::workflow::Workflow;
 const NODE: NodeShape =
     NodeShape { cpus: 4, threads_per_core: 1, memory: 8 << 30, gpus: 0, count: 1 };
 
-fn workflow(spec: &str) -> Arc<Workflow> {
+pub(super) fn workflow(spec: &str) -> Arc<Workflow> {
     let context = Context { user: None, sources: &NoFiles };
     match load(spec.as_bytes(), Some(Format::Yaml), &context) {
         Ok(loaded) => Arc::new(loaded.workflow),
@@ -25,16 +27,27 @@ fn workflow(spec: &str) -> Arc<Workflow> {
 /// On nodes of 4 CPUs and 8 GiB; jobs without a runtime take ten minutes. `nodes`: those that are
 /// there; `None`: as the actions ask.
 fn forecast_of(spec: &str, nodes: Option<u32>) -> Forecast {
-    let default_runtime = Duration::from_secs(600);
-    let assumed = Assumptions { node: NODE, nodes, default_runtime };
-    let found = forecast(&workflow(spec), &assumed).expect("there is a forecast");
-    assert_eq!(found, forecast(&workflow(spec), &assumed).expect("again"), "it is the same again");
+    forecast_with(spec, &Assumptions { nodes, ..assumed() })
+}
+
+fn assumed() -> Assumptions {
+    Assumptions::of(NODE, Duration::from_secs(600))
+}
+
+fn forecast_with(spec: &str, assumed: &Assumptions) -> Forecast {
+    let found = forecast(&workflow(spec), assumed).expect("there is a forecast");
+    assert_eq!(found, forecast(&workflow(spec), assumed).expect("again"), "it is the same again");
+    check_sums(&found);
+    found
+}
+
+/// Nothing is missing in what is said about time and jobs.
+fn check_sums(found: &Forecast) {
     let idle = found.idle_cpu_ms.sum();
     assert_eq!(found.held_cpu_ms + idle, found.available_cpu_ms, "every CPU has its cause");
     assert_eq!(found.node_ms * u64::from(NODE.cpus), found.available_cpu_ms, "no time is missing");
     let never: usize = found.never.iter().map(|group| group.jobs).sum();
     assert_eq!(found.completed + never, found.jobs, "every job is accounted for");
-    found
 }
 
 /// What is said about time, in minutes: the makespan, node-minutes, CPU-minutes held and idle.

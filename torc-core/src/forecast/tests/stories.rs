@@ -1,7 +1,7 @@
 //! Small workflows.
 
-use super::{chain, forecast_of, idle, levels, minutes, never, spans, workflow};
-use crate::forecast::{Assumptions, ForecastError, WhyNever, forecast};
+use super::{assumed, chain, forecast_of, idle, levels, minutes, never, spans, workflow};
+use crate::forecast::{ForecastError, WhyNever, forecast};
 use crate::traits::NeverReason;
 
 #[test]
@@ -261,11 +261,6 @@ fn too_many_nodes_are_refused_before_they_are_made() {
     let spec = STAGES
         .replace("num_allocations: 2", "num_allocations: 10000")
         .replace("nodes: 1, walltime", "nodes: 400000, walltime");
-    let assumed = Assumptions {
-        node: super::NODE,
-        nodes: None,
-        default_runtime: std::time::Duration::from_secs(600),
-    };
-    let refused = forecast(&workflow(&spec), &assumed).expect_err("too many");
+    let refused = forecast(&workflow(&spec), &assumed()).expect_err("too many");
     assert_eq!(refused, ForecastError::TooLarge { cpus: 4 * 4_000_000_002, most: 1 << 22 });
 }

@@ -1,16 +1,15 @@
-//! `torc simulate`: a log of a real machine, replayed on nodes that need not exist.
+//! A log of a real machine, replayed on nodes that need not exist.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use torc_core::placer::Policy;
 use torc_core::simulation::swf::{self, Trace};
 use torc_core::simulation::{Figures, Machine, Replay, Spread, figures, replay};
 use torc_core::workflow::SortMethod;
 
-use crate::args::{Format, Packing, SimulateArgs};
+use crate::args::{Format, SimulateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::render::{clock, idle_causes, json, table};
@@ -25,16 +24,12 @@ struct Report {
     figures: Figures,
 }
 
-pub(crate) fn execute(args: &SimulateArgs, format: Format) -> Result<Exit, Failure> {
-    let trace = read(&args.swf)?;
+pub(super) fn execute(args: &SimulateArgs, path: &Path, format: Format) -> Result<Exit, Failure> {
+    let trace = read(path)?;
     let machine = machine(args, &trace)?;
     let workload = machine.workload(&trace, args.perfect_estimates);
     let allocation = machine.allocation();
-    let policy = match args.policy {
-        Packing::Pack => Policy::Pack,
-        Packing::Spread => Policy::Spread,
-    };
-    let replay = replay(&workload, &allocation, SortMethod::None, policy);
+    let replay = replay(&workload, &allocation, SortMethod::None, args.policy.policy());
     let processors = trace.jobs.iter().map(|job| u64::from(job.processors));
     let figures = figures(&replay, &workload, &allocation, processors);
     if let Some(path) = &args.csv {
@@ -70,13 +65,13 @@ fn machine(args: &SimulateArgs, trace: &Trace) -> Result<Machine, Failure> {
         (Some(processors), Some(nodes)) if processors % nodes == 0 => Some(processors / nodes),
         _ => None,
     };
-    let cores = args.cores_per_node.or(cores_of_log).ok_or_else(|| {
+    let cores = args.node.cpus_per_node.or(cores_of_log).ok_or_else(|| {
         usage(
             "how many cores has a node? The log does not say (no comments `MaxNodes` and `MaxProcs`); \
-             name them with --cores-per-node",
+             name them with --cpus-per-node",
         )
     })?;
-    Ok(Machine { nodes, cores, memory: args.memory_per_node })
+    Ok(Machine { nodes, cores, memory: args.node.memory_per_node })
 }
 
 /// A line a job, in the order of submission. Times are seconds from the beginning of the log.

@@ -1,11 +1,15 @@
 //! The command line.
 
+mod forecast;
+
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Args as ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
+
+pub(crate) use self::forecast::{ForecastArgs, NodeArgs, SimulateArgs};
 
 /// Runs workflows of many command-line jobs on one machine or many nodes.
 #[derive(Debug, Parser)]
@@ -124,7 +128,7 @@ pub(crate) enum Command {
     Slurm(SlurmCommand),
     /// Forecast how a workflow would go on the nodes that it declares, without starting anything
     Plan(ForecastArgs),
-    /// Replay a log of a real machine on nodes that need not exist
+    /// Compare one large allocation with many small ones for a workflow, or replay the log of a machine
     Simulate(SimulateArgs),
     /// Check whether workflows can be submitted from here, and what is missing
     Doctor(DoctorArgs),
@@ -347,73 +351,6 @@ pub(crate) struct ExplainArgs {
     /// The workflow's number [default: the one that runs, else the latest]
     #[arg(long, value_name = "WORKFLOW", value_parser = workflow_id)]
     pub(crate) workflow: Option<WorkflowId>,
-}
-
-#[derive(Debug, ArgGroup)]
-pub(crate) struct ForecastArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
-    #[arg(value_name = "SPEC")]
-    pub(crate) spec: PathBuf,
-    /// N nodes that are there from the beginning, for all jobs [default: the allocations that the
-    /// spec's actions ask for, or one node if they ask for none]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) nodes: Option<u32>,
-    /// CPUs of each node [default: those of this machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    pub(crate) cpus_per_node: Option<u32>,
-    /// Memory of each node, in GiB [default: that of this machine]
-    #[arg(long = "memory-per-node-gb", value_name = "GIB", value_parser = gibibytes)]
-    pub(crate) memory_per_node: Option<u64>,
-    /// GPUs of each node [default: those of this machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_024))]
-    pub(crate) gpus_per_node: Option<u32>,
-    /// How long a job runs that declares no runtime: 90s, 10m, 1h30m, 01:30:00 or PT1H30M [default:
-    /// 1h]
-    #[arg(long, value_name = "TIME", value_parser = crate::render::parse_duration)]
-    pub(crate) default_runtime: Option<std::time::Duration>,
-}
-
-impl ForecastArgs {
-    /// Whether they say all that a node has.
-    pub(crate) fn are_nodes_described(&self) -> bool {
-        self.cpus_per_node.is_some()
-            && self.memory_per_node.is_some()
-            && self.gpus_per_node.is_some()
-    }
-}
-
-#[derive(Debug, ArgGroup)]
-pub(crate) struct SimulateArgs {
-    /// The log, in the Standard Workload Format
-    #[arg(long, value_name = "FILE")]
-    pub(crate) swf: PathBuf,
-    /// Nodes [default: what the log says of its machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) nodes: Option<u32>,
-    /// Cores of each node [default: what the log says of its machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    pub(crate) cores_per_node: Option<u32>,
-    /// Memory of each node, in GiB [default: memory is not looked at]
-    #[arg(long = "memory-per-node-gb", value_name = "GIB", value_parser = gibibytes)]
-    pub(crate) memory_per_node: Option<u64>,
-    /// How jobs on one node are put onto nodes
-    #[arg(long, value_enum, default_value_t = Packing::Pack)]
-    pub(crate) policy: Packing,
-    /// Every job declares exactly the runtime that it had, instead of what it asked for
-    #[arg(long)]
-    pub(crate) perfect_estimates: bool,
-    /// Write the schedule to this file, a line a job
-    #[arg(long, value_name = "FILE")]
-    pub(crate) csv: Option<PathBuf>,
-}
-
-/// How jobs on one node are put onto nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Packing {
-    /// Where the least is left over, to keep nodes whole.
-    Pack,
-    /// Where the most is free.
-    Spread,
 }
 
 #[derive(Debug, ArgGroup)]
