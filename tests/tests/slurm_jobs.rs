@@ -178,6 +178,32 @@ jobs:
     assert_eq!(at_once(&place), (8, 1), "8 cores of two threads each");
 }
 
+#[test]
+fn ranks_that_share_no_core_fit_a_node_or_are_refused() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    // srun would wait for ever for cores that a node does not have.
+    let wide = |cpus: u32, ranks: u32| {
+        spec(
+            2,
+            &format!(
+                "resource_requirements: [{{name: r, num_cpus: {cpus}, ntasks_per_node: {ranks}, \
+num_nodes: 2, memory: 10m, runtime: PT1M}}]
+jobs: [{{name: j, command: 'echo $SLURM_PROCID of $SLURM_NTASKS', resource_requirements: r}}]"
+            ),
+        )
+        .replacen("nodes: 2,", "nodes: 2, partition: threads,", 1)
+    };
+    let refused = cluster.place(&wide(15, 5)).submit_and_wait().expect(4);
+    refused.says("needs 20 CPUs per node for 5 ranks in whole cores, 4 each");
+    let place = cluster.place(&wide(12, 4));
+    place.submit_and_wait().expect(0).says("1 completed");
+    let mut ranks: Vec<String> =
+        place.place.output("wf1_j1_r1_a1.o").lines().map(str::to_owned).collect();
+    ranks.sort();
+    let expected: Vec<String> = (0..8).map(|rank| format!("{rank} of 8")).collect();
+    assert_eq!(ranks, expected);
+}
+
 /// Variables that srun takes for options.
 const POISON: [(&str, &str); 4] = [
     ("SLURM_MEM_PER_CPU", "1"),

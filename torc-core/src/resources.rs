@@ -76,6 +76,12 @@ impl Request {
         scheduler_is_right && labels_are_right
     }
 
+    /// CPUs that the job counts for on a node with cores of so many CPUs: each rank gets whole ones.
+    pub fn cpus_on(&self, threads_per_core: u32) -> u32 {
+        let ranks = if self.is_gang() { self.ntasks_per_node.max(1) } else { 1 };
+        whole_cores(self.cpus.div_ceil(ranks), threads_per_core).saturating_mul(ranks)
+    }
+
     /// Bytes that the job counts for on a node of this size.
     pub fn memory_on(&self, node_cpus: u32, node_memory: u64) -> u64 {
         match self.memory {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::ids::{AllocationId, JobId, NodeId};
-use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request, whole_cores};
+use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request};
 use crate::traits::NodeState;
 
 /// Why a start that a placer chose is refused. Always an error in the placer.
@@ -217,13 +217,13 @@ impl Ledger {
             return Err(PlacementFault::Oversubscribed(node));
         }
         let inventory = &account.inventory;
+        let cpus = request.cpus_on(inventory.threads_per_core) as usize;
         let enough = if request.is_gang() {
             share.cores.len() == inventory.cores.len() && share.gpus.len() == inventory.gpus.len()
         } else {
-            let cpus = whole_cores(request.cpus, inventory.threads_per_core);
-            share.gpus.len() == request.gpus as usize && share.cores.len() == cpus as usize
+            share.gpus.len() == request.gpus as usize && share.cores.len() == cpus
         };
-        let fits = share.cores.len() >= request.cpus as usize
+        let fits = share.cores.len() >= cpus
             && share.gpus.len() >= request.gpus as usize
             && share.memory >= request.memory_on(inventory.cpus(), inventory.memory);
         if enough && fits { Ok(()) } else { Err(PlacementFault::TooLittle(node)) }

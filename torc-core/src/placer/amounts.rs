@@ -4,7 +4,7 @@
 //! long enough, else the lowest free ids. Does not know: jobs or nodes. Invariant: an id is handed
 //! out only while it is free.
 
-use crate::resources::{NodeInventory, Request, whole_cores};
+use crate::resources::{NodeInventory, Request};
 
 /// GPUs, CPUs and bytes of memory. The derived order (GPUs, then CPUs, then memory) is the order in
 /// which waste hurts, and so the order of best fit.
@@ -43,7 +43,7 @@ impl Amounts {
     pub(super) fn needed(request: &Request, total: Self) -> Self {
         Self {
             gpus: request.gpus,
-            cpus: whole_cores(request.cpus, total.grain),
+            cpus: request.cpus_on(total.grain),
             memory: request.memory_on(total.cpus, total.memory),
             grain: 0,
         }

@@ -45,11 +45,10 @@ pub(super) fn judge<'a>(
     let counts: Vec<_> = matching.iter().map(|allocation| fitting(allocation)).collect();
     let largest = counts.iter().copied().max().unwrap_or(0);
     if largest == 0 {
-        let most = matching
-            .iter()
-            .flat_map(|allocation| totals(allocation))
-            .fold(Amounts::default(), Amounts::most);
-        return Err(lacking(request, most));
+        let all = || matching.iter().flat_map(|allocation| totals(allocation));
+        let most = all().fold(Amounts::default(), Amounts::most);
+        let least_grain = all().map(|total| total.grain).min().unwrap_or(1);
+        return Err(lacking(request, most, least_grain));
     }
     if largest < request.nodes as usize {
         let largest = u32::try_from(largest).unwrap_or(u32::MAX);
@@ -68,7 +67,7 @@ fn totals(allocation: &Allocation) -> impl Iterator<Item = Amounts> {
 }
 
 /// The first resource of which no node has enough.
-fn lacking(request: &Request, most: Amounts) -> NeverReason {
+fn lacking(request: &Request, most: Amounts, least_grain: u32) -> NeverReason {
     if request.cpus > most.cpus {
         return NeverReason::Cpus { needs: request.cpus, largest: most.cpus };
     }
@@ -79,6 +78,11 @@ fn lacking(request: &Request, most: Amounts) -> NeverReason {
     }
     if request.gpus > most.gpus {
         return NeverReason::Gpus { needs: request.gpus, largest: most.gpus };
+    }
+    let needs = request.cpus_on(least_grain);
+    if needs > most.cpus {
+        let ranks = request.ntasks_per_node.max(1);
+        return NeverReason::Ranks { ranks, each: needs / ranks, needs, largest: most.cpus };
     }
     NeverReason::Together
 }

@@ -229,6 +229,17 @@ pub enum NeverReason {
         /// The most that a node has.
         largest: u32,
     },
+    /// More CPUs than any node has, since each rank gets whole cores.
+    Ranks {
+        /// Ranks on each node.
+        ranks: u32,
+        /// CPUs that each of them gets.
+        each: u32,
+        /// CPUs of all of them.
+        needs: u32,
+        /// The most that a node has.
+        largest: u32,
+    },
     /// More memory than any node has.
     Memory {
         /// Bytes wanted on each node.
@@ -272,6 +283,11 @@ impl fmt::Display for NeverReason {
             Self::Cpus { needs, largest } => {
                 write!(f, "needs {needs} CPUs per node; the largest node has {largest}")
             }
+            Self::Ranks { ranks, each, needs, largest } => write!(
+                f,
+                "needs {needs} CPUs per node for {ranks} ranks in whole cores, {each} each; the largest \
+                 node has {largest}"
+            ),
             #[expect(clippy::cast_precision_loss, reason = "shown to one decimal")]
             Self::Memory { needs, largest } => write!(
                 f,

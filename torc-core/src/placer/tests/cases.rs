@@ -95,6 +95,8 @@ fn requests() -> impl Strategy<Value = Request> {
             memory,
             gpus,
             nodes,
+            // Of 3 CPUs each where cores have two: two ranks take four of these.
+            ntasks_per_node: if kind >= 8 && cpus % 2 == 0 { 2 } else { 1 },
             runtime: runtime.map(Duration::from_secs),
             ..request(cpus)
         },

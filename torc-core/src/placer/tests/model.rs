@@ -492,7 +492,8 @@ impl Model {
 
 fn need(request: &Request, inventory: &NodeInventory) -> Free {
     let memory = request.memory_on(inventory.cpus(), inventory.memory);
-    let cores = request.cpus.div_ceil(inventory.threads_per_core);
+    let ranks = if request.nodes > 1 { request.ntasks_per_node } else { 1 };
+    let cores = (request.cpus / ranks).div_ceil(inventory.threads_per_core) * ranks;
     [u64::from(request.gpus), u64::from(cores * inventory.threads_per_core), memory]
 }
 

@@ -153,7 +153,8 @@ pub(super) fn need(request: &Request, inventory: &NodeInventory) -> Amounts {
         }
     };
     let threads = inventory.threads_per_core;
-    let cpus = request.cpus.div_ceil(threads) * threads;
+    let ranks = if request.nodes > 1 { request.ntasks_per_node } else { 1 };
+    let cpus = (request.cpus / ranks).div_ceil(threads) * threads * ranks;
     [u64::from(request.gpus), u64::from(cpus), memory]
 }
 

@@ -46,6 +46,32 @@ fn where_only_whole_cores_are_given_single_cpus_are_rounded_up() {
 }
 
 #[test]
+fn where_only_whole_cores_are_given_each_rank_gets_its_own() {
+    let mut model = in_order();
+    model.threads_per_core = 2;
+    model.allocate(&[(16, 16, 0), (16, 16, 0)], None);
+    let ranks = |cpus: u32, ranks: u32| Request {
+        cpus,
+        ntasks_per_node: ranks,
+        memory: MemoryRequest::Bytes(GIB),
+        ..gang(2)
+    };
+    let odd = model.submit(&ranks(15, 5));
+    let never = NeverReason::Ranks { ranks: 5, each: 4, needs: 20, largest: 16 };
+    assert_eq!(model.plan(), []);
+    assert_eq!(model.why(odd), Waiting::Never(never));
+    let fits = [ranks(15, 1), ranks(16, 8), ranks(12, 4), ranks(14, 2)];
+    for request in fits {
+        let job = model.submit(&request);
+        assert_eq!(model.plan(), [job], "{request:?}");
+        model.end(job);
+    }
+    // On one node there is one rank.
+    let single = model.submit(&Request { nodes: 1, ..ranks(15, 5) });
+    assert_eq!(model.plan(), [single]);
+}
+
+#[test]
 fn three_nodes_of_8_cpus_and_jobs_of_5() {
     let mut model = nodes_of_8(3);
     let jobs = model.submit_many(4, &request(5));
