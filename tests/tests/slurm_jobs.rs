@@ -163,6 +163,28 @@ jobs: [{name: 'j{i}', command: 'true', resource_requirements: one, parameters: {
 }
 
 #[test]
+fn more_steps_than_may_run_at_once_in_an_allocation_go_to_another() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let spec = spec(
+        1,
+        "resource_requirements: [{name: one, num_cpus: 1, memory: 10m, runtime: PT1M}]
+jobs:
+- {name: 'j{i}', command: 'until test -e go; do sleep 0.1; done', resource_requirements: one, \
+parameters: {i: '1:5'}}",
+    );
+    let spec = spec
+        .replace("scheduler: cpu}", "scheduler: cpu, num_allocations: 2}")
+        .replace("execution_config: {", "execution_config: {max_parallel_steps: 2, ");
+    let place = cluster.place(&spec);
+    let waiting = place.start_and_wait();
+    place.until_running(4);
+    place.place.torc(&["explain", "j5"]).expect(0).says("max_parallel_steps").says("next expected");
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("5 completed");
+    assert_eq!(at_once(&place), (2, 2));
+}
+
+#[test]
 fn threads_of_a_core_are_given_together() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(

@@ -82,6 +82,12 @@ impl Header {
             ExecutionMode::Direct => false,
         }
     }
+
+    /// Steps at once in one allocation, at most; `None`: as many as fit.
+    pub fn most_steps(&self) -> Option<u32> {
+        let usual = self.is_slurm_mode().then_some(USUAL_PARALLEL_STEPS);
+        self.execution.max_parallel_steps.or(usual)
+    }
 }
 
 /// The order among jobs of the same priority.
@@ -337,6 +343,9 @@ pub struct ExecutionConfig {
     /// Steps at once in one allocation.
     pub max_parallel_steps: Option<u32>,
 }
+
+/// Steps at once in one allocation of Slurm's where the spec does not say: sites limit the rate of srun.
+pub const USUAL_PARALLEL_STEPS: u32 = 100;
 
 impl ExecutionConfig {
     /// The signal that asks a job to end, by number, and the time between it and SIGKILL; in an

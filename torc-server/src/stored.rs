@@ -47,5 +47,5 @@ impl StoredView {
 
 /// The placer that serves a workflow.
 pub(crate) fn placer_for(workflow: &Workflow) -> Box<dyn Placer> {
-    Box::new(WholeNodePlacer::new(workflow.header.sort_method, Policy::Pack))
+    Box::new(WholeNodePlacer::of(&workflow.header, Policy::Pack))
 }

@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Args as ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
+use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
 pub(crate) use self::forecast::{ForecastArgs, NodeArgs, SimulateArgs};
 
@@ -396,7 +397,11 @@ pub(crate) struct WorkerArgs {
     #[arg(long)]
     pub(crate) allocation: u32,
     /// Steps at once, at most
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        default_value_t = USUAL_PARALLEL_STEPS,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) max_parallel_steps: u32,
     /// Seconds before the end of the allocation at which Slurm itself ends a step
     #[arg(long, default_value_t = 60)]

@@ -29,6 +29,15 @@ pub(crate) fn waiting(waiting: &Waiting, name: impl Fn(JobId) -> String) -> Stri
                     .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
                 format!("{needs} idle nodes ({idle} now{}{planned})", lost(*unusable))
             }
+            NotNowReason::TooManySteps { most, expected_at } => {
+                let next = expected_at.map_or_else(String::new, |at| {
+                    format!("; next expected at {}", local_time(at))
+                });
+                format!(
+                    "the end of another job: {most} run in its allocation, as many as may \
+                     (max_parallel_steps){next}"
+                )
+            }
             NotNowReason::HeldForPlannedStart { job, until } => {
                 let until = match *until {
                     Timestamp(u64::MAX) => "it starts".to_owned(),

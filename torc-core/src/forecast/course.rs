@@ -78,7 +78,7 @@ impl<'f> Course<'f> {
         offers: &'f Offers,
         assumed: &'f Assumptions,
     ) -> Self {
-        let placer = WholeNodePlacer::new(workflow.header.sort_method, assumed.policy);
+        let placer = WholeNodePlacer::of(&workflow.header, assumed.policy);
         Self {
             engine: Engine::new(WorkflowId(1), workflow.clone(), Box::new(placer)),
             offers,
@@ -311,8 +311,7 @@ impl<'f> Course<'f> {
     }
 
     fn start(&mut self) -> Result<(), Refused> {
-        // In allocations their workers keep to it, whatever the engine starts; what waits there holds its
-        // nodes as if it ran.
+        // In allocations the placer keeps to it.
         let most = self.engine.workflow().header.execution.max_parallel_steps;
         let most = most.filter(|_| self.offers.there.is_some());
         let limit = most

@@ -6,8 +6,8 @@
 
 use super::amounts::Amounts;
 use super::feasibility;
-use super::fleet::Site;
-use super::promise::{Promise, earliest_room};
+use super::fleet::{NEVER, Site};
+use super::promise::{Promise, earliest_room, opens_at};
 use super::search::{self, Ask};
 use super::whole_node::{Class, WholeNodePlacer};
 use crate::ids::JobId;
@@ -30,6 +30,13 @@ impl WholeNodePlacer {
         let ask = self.ask(class, now);
         let promised = self.promise.as_ref().filter(|promise| promise.job == job);
         if !self.fits(ask) {
+            if let Some(opens_at) = self.closed_sites_with_room(ask) {
+                let expected_at = promised.and_then(|promise| promise.forecast.at);
+                return NotNowReason::TooManySteps {
+                    most: self.fleet.most_steps(),
+                    expected_at: expected_at.or(Some(opens_at).filter(|at| *at != NEVER)),
+                };
+            }
             return if class.request.is_gang() {
                 self.lack_of_idle_nodes(ask, promised)
             } else {
@@ -58,6 +65,21 @@ impl WholeNodePlacer {
         } else {
             search::single(&self.fleet, ask).is_some()
         }
+    }
+
+    /// When the first of the sites takes another step that would have room for the job; `None`: none
+    /// would.
+    fn closed_sites_with_room(&self, ask: Ask<'_>) -> Option<Timestamp> {
+        let has_room = |site: &Site| {
+            let nodes = site.slots().map(|slot| self.fleet.node(slot));
+            let free = nodes.filter(|node| {
+                let is_open = node.is_usable() && (node.is_idle() || !ask.request.is_gang());
+                is_open && node.free.covers(Amounts::needed(ask.request, node.total))
+            });
+            free.count() >= ask.request.nodes.max(1) as usize
+        };
+        let closed = ask.sites(&self.fleet).filter(|(_, site)| site.is_closed && has_room(site));
+        closed.map(|(_, site)| opens_at(&self.fleet, site, ask.now)).min()
     }
 
     fn lack_of_room(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {

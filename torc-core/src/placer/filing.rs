@@ -1,8 +1,9 @@
 //! Which indexes a node is filed in.
 //!
 //! Owns: the moves between indexes when a node changes. Does not know: why it changed. Invariant: a
-//! usable node is in the index of its group by what it has free, is counted by what it has, and is
-//! in the idle runs of its site exactly when nothing runs on it; any other node is in none of them.
+//! usable node is counted by what it has; if its site is not closed, it is in the index of its group
+//! by what it has free, and in the idle runs of its site exactly when nothing runs on it; any other
+//! node is in none of them.
 
 use super::amounts::Amounts;
 use super::fleet::{Fleet, Site};
@@ -19,14 +20,12 @@ pub(super) enum Filing {
 impl Fleet {
     /// Changes a node, filing it anew.
     pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Node)) {
-        let node = &self.nodes[slot as usize];
-        let before = (node.is_usable(), node.is_idle(), node.held);
+        let before = self.standing(slot);
         if before.0 {
             self.file_free(slot, Filing::Out);
         }
         change(&mut self.nodes[slot as usize]);
-        let node = &self.nodes[slot as usize];
-        let after = (node.is_usable(), node.is_idle(), node.held);
+        let after = self.standing(slot);
         if after.0 {
             self.file_free(slot, Filing::In);
         }
@@ -37,6 +36,27 @@ impl Fleet {
                 file_idle(site, (position, total), before, Filing::Out);
                 file_idle(site, (position, total), after, Filing::In);
             }
+        }
+    }
+
+    /// Whether a node may be given work now, is idle, and is held.
+    fn standing(&self, slot: u32) -> (bool, bool, bool) {
+        let node = &self.nodes[slot as usize];
+        let is_open = self.site(node.site).is_some_and(|site| !site.is_closed);
+        (is_open && node.is_usable(), node.is_idle(), node.held)
+    }
+
+    /// Closes a site, or opens it.
+    pub(super) fn set_closed(&mut self, index: u32, is_closed: bool) {
+        let Some(Some(site)) = self.sites.get_mut(index as usize) else { return };
+        site.is_closed = false;
+        let slots = site.slots();
+        let filing = if is_closed { Filing::Out } else { Filing::In };
+        for slot in slots {
+            self.file_open(slot, filing);
+        }
+        if let Some(Some(site)) = self.sites.get_mut(index as usize) {
+            site.is_closed = is_closed;
         }
     }
 
@@ -103,13 +123,18 @@ impl Fleet {
 
     /// Files a node everywhere, or takes it out everywhere.
     fn file_node(&mut self, slot: u32, filing: Filing) {
-        if !self.node(slot).is_usable() {
+        self.file_shape(slot, filing);
+        self.file_open(slot, filing);
+    }
+
+    /// Files a node where it is found for new work, or takes it out.
+    fn file_open(&mut self, slot: u32, filing: Filing) {
+        let standing = self.standing(slot);
+        if !standing.0 {
             return;
         }
         self.file_free(slot, filing);
-        self.file_shape(slot, filing);
         let node = &self.nodes[slot as usize];
-        let standing = (true, node.is_idle(), node.held);
         if let Some(Some(site)) = self.sites.get_mut(node.site as usize) {
             file_idle(site, (node.position, node.total), standing, filing);
         }

@@ -5,6 +5,9 @@
 //! only filed apart). Invariant (P1): on every node, what is free and what its steps hold add up to
 //! what it has, id by id.
 //!
+//! An allocation in which as many steps run as may is *closed*: its nodes are in no index until one of them
+//! ends.
+//!
 //! Allocations that jobs cannot tell apart are filed together: a *pool* is all allocations of one
 //! scheduler and one set of labels, a *group* those of a pool that end at the same time. A slot is a
 //! node's place in these books; slots are not used again, so that the late end of a step on a node
@@ -40,6 +43,10 @@ pub(super) struct Site {
     pub(super) idle: BTreeMap<Amounts, [Runs; 2]>,
     /// How many they are.
     pub(super) idle_count: [u32; 2],
+    /// Steps that run in it.
+    steps: u32,
+    /// As many run as may.
+    pub(super) is_closed: bool,
 }
 
 impl Site {
@@ -106,8 +113,10 @@ impl Slots {
 }
 
 /// The books.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fleet {
+    /// The most steps at once in an allocation of a scheduler.
+    most_steps: u32,
     pub(super) nodes: Vec<Node>,
     pub(super) sites: Vec<Option<Site>>,
     pub(super) pools: Vec<Pool>,
@@ -119,6 +128,23 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
+    pub(super) fn new(most_steps: u32) -> Self {
+        Self {
+            most_steps,
+            nodes: Vec::new(),
+            sites: Vec::new(),
+            pools: Vec::new(),
+            site_of: BTreeMap::new(),
+            slot_of: IdMap::default(),
+            runs: IdMap::default(),
+            ends: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn most_steps(&self) -> u32 {
+        self.most_steps
+    }
+
     pub(super) fn node(&self, slot: u32) -> &Node {
         &self.nodes[slot as usize]
     }
@@ -196,6 +222,8 @@ impl Fleet {
             shapes: BTreeMap::new(),
             idle: BTreeMap::new(),
             idle_count: [0; 2],
+            steps: 0,
+            is_closed: false,
         }));
         self.link_site(site);
         Some(site)
@@ -267,15 +295,36 @@ impl Fleet {
                 Slots::Many(slots.into())
             }
         };
+        if let Some(site) = self.site_of_run(slots.as_slice()) {
+            self.count_step(site, 1);
+        }
         self.runs.insert(job, Run { ends, slots });
         if ends != NEVER {
             self.ends.insert((ends, job), freed);
         }
     }
 
-    /// Frees what the job holds, and calls `freed` with each of its nodes that is still there.
-    pub(super) fn release(&mut self, job: JobId, mut freed: impl FnMut(&Self, u32)) {
-        let Some(run) = self.runs.remove(&job) else { return };
+    fn site_of_run(&self, slots: &[u32]) -> Option<u32> {
+        slots.first().map(|&slot| self.node(slot).site)
+    }
+
+    /// Counts a step that began or ended, and closes or opens its site; whether it is open only now.
+    fn count_step(&mut self, index: u32, change: i32) -> bool {
+        let most = self.most_steps;
+        let Some(Some(site)) = self.sites.get_mut(index as usize) else { return false };
+        site.steps = site.steps.saturating_add_signed(change);
+        let is_full = site.steps >= most && site.allocation.scheduler.is_some();
+        if is_full == site.is_closed {
+            return false;
+        }
+        self.set_closed(index, is_full);
+        !is_full
+    }
+
+    /// Frees what the job holds, and calls `freed` with each of its nodes that is still there. The
+    /// site that is open only now.
+    pub(super) fn release(&mut self, job: JobId, mut freed: impl FnMut(&Self, u32)) -> Option<u32> {
+        let run = self.runs.remove(&job)?;
         self.ends.remove(&(run.ends, job));
         for &slot in run.slots.as_slice() {
             if self.node(slot).is_gone {
@@ -284,6 +333,8 @@ impl Fleet {
             self.change(slot, |node| node.give_back(job));
             freed(self, slot);
         }
+        let site = self.site_of_run(run.slots.as_slice())?;
+        self.count_step(site, -1).then_some(site)
     }
 
     /// The ends before `now` did not happen: those steps overran, and their ends are unknown from

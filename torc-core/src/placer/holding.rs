@@ -52,6 +52,7 @@ impl WholeNodePlacer {
         let Some(site) = self.fleet.site(node.site) else { return false };
         let ends_at = site.allocation.ends_at.unwrap_or(NEVER);
         !class.request.is_gang()
+            && !site.is_closed
             && class.pools.contains(&site.pool)
             && earliest_end(&class.request, now) <= ends_at
             && node.free.covers(Amounts::needed(&class.request, node.total))

@@ -9,7 +9,7 @@
 //! classes of a higher priority are looked at before its job is.
 
 use super::amounts::Amounts;
-use super::fleet::NEVER;
+use super::fleet::{NEVER, Site};
 use super::promise::{Promise, Prospect, prospect};
 use super::queue::{Key, Least};
 use super::search;
@@ -137,9 +137,12 @@ impl Pass {
 impl WholeNodePlacer {
     fn note_time(&mut self, now: Timestamp) {
         let Self { fleet, promise, .. } = self;
+        // A promise in a closed site counts on the end of any step there.
+        let site = promise.as_ref().and_then(|promise| fleet.site(promise.forecast.site));
+        let opening = site.filter(|site| site.is_closed).map(Site::slots).unwrap_or_default();
         fleet.note_time(now, |slot| {
             if let Some(promise) = promise
-                && promise.forecast.slots.contains(&slot)
+                && (promise.forecast.slots.contains(&slot) || opening.contains(&slot))
             {
                 promise.is_stale = true;
             }

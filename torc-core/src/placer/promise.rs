@@ -5,6 +5,8 @@
 //! at the time of a forecast, all of its steps that have a known end having ended, the job fits on
 //! the nodes of the forecast and its allocation still admits it.
 
+use std::collections::BTreeSet;
+
 use super::amounts::Amounts;
 use super::fleet::{Fleet, Freed, NEVER, Site};
 use super::idmap::IdMap;
@@ -100,6 +102,8 @@ pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>, most: usize) -> Option<
     let pools = ask.pools.iter().filter_map(|&pool| fleet.pools.get(pool as usize));
     let last = pools.filter_map(|pool| pool.groups.keys().next_back()).max().copied()?;
     let mut free: IdMap<u32, Amounts> = IdMap::default();
+    // Closed sites in which a step has ended by then: they are open, on all of their nodes.
+    let mut opened = BTreeSet::new();
     for (end, job, freed) in fleet.ends_from(ask.now).take(most) {
         let enough = earliest_end(ask.request, end);
         if enough > last {
@@ -119,6 +123,11 @@ pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>, most: usize) -> Option<
                 slots.find(|&slot| has_room(slot, fleet.node(slot).total))
             }
         };
+        let found = found.or_else(|| {
+            let site = fleet.site(fleet.node(*fleet.slots_of(job).first()?).site)?;
+            let opens = site.is_closed && opened.insert(site.first);
+            site.slots().filter(|_| opens).find(|&slot| has_room(slot, Amounts::default()))
+        });
         if let Some(slot) = found {
             return Some((end, slot));
         }
@@ -146,14 +155,21 @@ fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
 fn nearest(fleet: &Fleet, ask: Ask<'_>, will_do: impl Fn(&Node) -> bool) -> Option<u32> {
     let need = |total| Amounts::needed(ask.request, total);
     let bare = Amounts { memory: 0, ..need(Amounts::default()) };
-    ask.groups(fleet)
-        .flat_map(|group| &group.free)
-        .filter_map(|index| {
-            index.nearest(bare, |(_, _, slot)| {
-                let node = fleet.node(*slot);
-                will_do(node) && node.total.covers(need(node.total))
-            })
-        })
+    let is_good = |slot: u32| {
+        let node = fleet.node(slot);
+        will_do(node) && node.total.covers(need(node.total))
+    };
+    let open = ask.groups(fleet).flat_map(|group| &group.free);
+    let open = open.filter_map(|index| index.nearest(bare, |(_, _, slot)| is_good(*slot)));
+    let closed = ask.sites(fleet).filter(|(_, site)| site.is_closed);
+    let closed = closed
+        .flat_map(|(_, site)| site.slots())
+        .filter(|&slot| fleet.node(slot).is_usable() && is_good(slot));
+    let closed = closed.map(|slot| {
+        let node = fleet.node(slot);
+        (bare.minus(node.free), (node.free, node.id, slot))
+    });
+    open.chain(closed)
         .min_by_key(|(missing, (_, id, _))| (*missing, *id))
         .map(|(_, (_, _, slot))| slot)
 }
@@ -187,6 +203,7 @@ fn gang_at(fleet: &Fleet, ask: Ask<'_>, index: u32, site: &Site) -> Option<Forec
         return None;
     }
     let (_, &mut (at, ..), _) = nodes.select_nth_unstable(count - 1);
+    let at = at.max(opens_at(fleet, site, ask.now));
     let ends = site.allocation.ends_at.unwrap_or(NEVER);
     if at == NEVER {
         nodes.truncate(count);
@@ -199,6 +216,15 @@ fn gang_at(fleet: &Fleet, ask: Ask<'_>, index: u32, site: &Site) -> Option<Forec
     nodes.sort_unstable_by_key(|(_, _, total, slot)| (*total, *slot));
     nodes.truncate(count);
     Some(Forecast { site: index, slots: in_order(nodes), at: Some(at), until: at })
+}
+
+/// When one step fewer runs in a site: `now` unless it is closed.
+pub(super) fn opens_at(fleet: &Fleet, site: &Site, now: Timestamp) -> Timestamp {
+    if !site.is_closed {
+        return now;
+    }
+    let steps = site.slots().flat_map(|slot| &fleet.node(slot).steps);
+    steps.map(|step| step.ends).min().unwrap_or(NEVER)
 }
 
 fn in_order(nodes: Vec<(Timestamp, u32, Amounts, u32)>) -> Vec<u32> {

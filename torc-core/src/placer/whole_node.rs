@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 use crate::traits::{
     Delta, NodeState, Placer, Plan, PlannedStart, RunningStep, Snapshot, Waiting, WaitingJob,
 };
-use crate::workflow::SortMethod;
+use crate::workflow::{Header, SortMethod};
 
 /// How single-node jobs are put onto nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,11 +71,23 @@ impl WholeNodePlacer {
             policy,
             classes: Vec::new(),
             queue: Queue::new(sort),
-            fleet: Fleet::default(),
+            fleet: Fleet::new(u32::MAX),
             promise: None,
             gave_up_at: None,
             touched: Touched::default(),
         }
+    }
+
+    /// The placer of a workflow, that knows nothing yet.
+    pub fn of(header: &Header, policy: Policy) -> Self {
+        Self::new(header.sort_method, policy).with_most_steps(header.most_steps())
+    }
+
+    /// Lets no more steps run at once in an allocation of a scheduler; `None`: as many as fit. Nodes that
+    /// are simply there are not concerned. To be said before anything else.
+    #[must_use]
+    pub fn with_most_steps(self, most: Option<u32>) -> Self {
+        Self { fleet: Fleet::new(most.map_or(u32::MAX, |most| most.max(1))), ..self }
     }
 
     /// The question where a job of the class would start, with nothing held back.
@@ -164,7 +176,7 @@ impl WholeNodePlacer {
 
     fn end_step(&mut self, job: JobId) {
         let Self { fleet, touched, promise, classes, policy, .. } = self;
-        fleet.release(job, |fleet, slot| {
+        let opened = fleet.release(job, |fleet, slot| {
             touched.slots.insert(slot);
             let Some(promise) = promise.as_mut().filter(|promise| !promise.is_stale) else {
                 return;
@@ -180,6 +192,10 @@ impl WholeNodePlacer {
             };
             promise.is_stale = promise.is_upset_by(fleet, slot, ask);
         });
+        if let Some(site) = opened.and_then(|site| self.fleet.site(site)) {
+            self.touched.slots.extend(site.slots());
+            self.upset_promise();
+        }
     }
 
     fn add_allocation(&mut self, allocation: Allocation) {
@@ -290,7 +306,8 @@ impl Placer for WholeNodePlacer {
     /// What a snapshot does not carry is which job a promise was held for, and on which nodes
     /// without a time. Afterwards the promise is for the first blocked job in queue order.
     fn rebuild(&mut self, snapshot: &Snapshot) {
-        *self = Self::new(self.queue.sort(), self.policy);
+        let most = Some(self.fleet.most_steps());
+        *self = Self::new(self.queue.sort(), self.policy).with_most_steps(most);
         for (class, request) in (0..).map(ClassId).zip(&snapshot.classes) {
             self.add_class(class, request.clone());
         }

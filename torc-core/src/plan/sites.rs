@@ -269,7 +269,7 @@ pub(super) fn allocation(
 ) -> Allocation {
     Allocation {
         id,
-        scheduler: None,
+        scheduler: Some(Arc::from("planned")),
         labels: Arc::from([]),
         ends_at: limit.map(|limit| Timestamp::default() + limit),
         nodes: (first..first.saturating_add(nodes))

@@ -8,7 +8,7 @@ use super::simulate::Work;
 use super::sites::bare;
 use crate::resources::{Request, whole_cores};
 use crate::traits::NodeShape;
-use crate::workflow::{Job, Workflow};
+use crate::workflow::{ExecutionMode, Header, Job, USUAL_PARALLEL_STEPS, Workflow};
 
 /// What a job without a declared runtime counts for in the simulation: the runtime of requirements
 /// that state none.
@@ -54,10 +54,25 @@ pub(super) fn work(
     let class_of: Vec<u32> =
         jobs.iter().map(|job| local_class(classes.of_job[*job as usize])).collect();
     let (dependents, waits) = dependencies(&workflow.jobs, jobs, &place);
-    let sort = workflow.header.sort_method;
-    let work = Work { classes: requests, class_of, dependents, waits, sort };
+    let header = &workflow.header;
+    let work = Work {
+        classes: requests,
+        class_of,
+        dependents,
+        waits,
+        sort: header.sort_method,
+        most_steps: most_steps(header),
+    };
     let sums = sums(&work, &unknown_classes, node);
     (work, sums)
+}
+
+/// Steps at once in a planned allocation: a workflow without schedulers is of mode slurm once it has them.
+fn most_steps(header: &Header) -> Option<u32> {
+    match header.execution.mode {
+        ExecutionMode::Direct => header.execution.max_parallel_steps,
+        _ => Some(header.execution.max_parallel_steps.unwrap_or(USUAL_PARALLEL_STEPS)),
+    }
 }
 
 type Dependents = Vec<Box<[u32]>>;

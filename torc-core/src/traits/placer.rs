@@ -192,6 +192,13 @@ pub enum NotNowReason {
         /// The promise, when it has one.
         planned_at: Option<Timestamp>,
     },
+    /// It would have room, but as many steps run there as may at once (`max_parallel_steps`).
+    TooManySteps {
+        /// How many that is, in each allocation.
+        most: u32,
+        /// When one of them is expected to end.
+        expected_at: Option<Timestamp>,
+    },
     /// What would fit is held for a planned start, and this job may outlast it.
     HeldForPlannedStart {
         /// The job that the nodes are held for.

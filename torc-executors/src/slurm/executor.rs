@@ -17,6 +17,7 @@ use torc_core::time::Timestamp;
 use torc_core::traits::{
     Executor, ExecutorError, Step, StepEvent, StepEvents, StepSignal, StepState,
 };
+use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
 use super::allocation::{AllocationError, SlurmAllocation};
 use super::books::Books;
@@ -30,9 +31,6 @@ use super::{sights, steps};
 use crate::clock::now;
 use crate::kept::{Audience, Custody, Hostfiles, Setup, StartError};
 use crate::processes::Process;
-
-/// What sites ask for: at most about a hundred sruns at once.
-const PARALLEL_STEPS: u32 = 100;
 
 /// What a Slurm executor is started with.
 #[derive(Clone, Debug)]
@@ -69,7 +67,7 @@ impl SlurmConfig {
             base_env,
             allocation,
             scratch_dir,
-            max_parallel_steps: PARALLEL_STEPS,
+            max_parallel_steps: USUAL_PARALLEL_STEPS,
             headroom: Duration::from_secs(60),
             programs: None,
             umask: None,

@@ -71,8 +71,10 @@ struct Play {
 
 impl Play {
     fn new(case: Case, by_the_placer: bool) -> Self {
-        let world = Reference::new(case.sort, at(BEGIN));
-        let placer = by_the_placer.then(|| WholeNodePlacer::new(case.sort, case.policy));
+        let mut world = Reference::new(case.sort, at(BEGIN));
+        world.most_steps = case.most_steps.map(|most| most as usize);
+        let placer = by_the_placer
+            .then(|| WholeNodePlacer::new(case.sort, case.policy).with_most_steps(case.most_steps));
         let mut play = Self {
             world,
             placer,
@@ -325,6 +327,7 @@ impl Play {
     /// P3 and P9: the cause that the placer gives for each waiting job is the one there is.
     fn check_causes(&self) {
         let Self { world, placer: Some(placer), .. } = self else { return };
+        let boundless = Reference { most_steps: None, ..world.clone() };
         for (job, request) in &world.waiting {
             let promise = world.promise.as_ref();
             let own = promise.filter(|promise| promise.job == *job);
@@ -340,11 +343,19 @@ impl Play {
                 }
                 Waiting::NotNow(NotNowReason::NotEnoughFree { expected_at, .. }) => {
                     let earliest = world.earliest(request).map(|(at, _)| at);
-                    request.nodes == 1 && !world.has_room_now(*job) && *expected_at == earliest
+                    request.nodes == 1 && !boundless.has_room_now(*job) && *expected_at == earliest
                 }
                 Waiting::NotNow(NotNowReason::WaitsForIdleNodes { planned_at, .. }) => {
                     let planned = own.and_then(|promise| promise.at);
-                    request.nodes > 1 && !world.has_room_now(*job) && *planned_at == planned
+                    request.nodes > 1 && !boundless.has_room_now(*job) && *planned_at == planned
+                }
+                Waiting::NotNow(NotNowReason::TooManySteps { most, expected_at }) => {
+                    let expected = own.and_then(|promise| promise.at);
+                    let expected = expected.or(world.opens_at(&boundless.places_of(request)));
+                    Some(*most as usize) == world.most_steps
+                        && !world.has_room_now(*job)
+                        && boundless.has_room_now(*job)
+                        && *expected_at == expected
                 }
                 Waiting::NotNow(NotNowReason::Queued) => false,
             };

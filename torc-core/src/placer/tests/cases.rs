@@ -62,6 +62,7 @@ pub(super) enum Happening {
 pub(super) struct Case {
     pub(super) sort: SortMethod,
     pub(super) policy: Policy,
+    pub(super) most_steps: Option<u32>,
     pub(super) sites: Vec<Site>,
     pub(super) jobs: Vec<Job>,
     /// By seconds after the beginning.
@@ -155,13 +156,15 @@ pub(super) fn cases(
     ];
     let policy = prop_oneof![3 => Just(Policy::Pack), 1 => Just(Policy::Spread)];
     let lingers = prop_oneof![Just(0), Just(150)];
+    let most_steps = prop_oneof![2 => Just(None), 1 => (1u32..4).prop_map(Some)];
     let count = prop_oneof![1 => 1usize..4, 3 => 4usize..7];
     let jobs = jobs(takes).boxed();
     let jobs = count.prop_flat_map(move |count| prop::collection::vec(jobs.clone(), count));
-    (sort, policy, sites(), jobs, happenings, lingers).prop_map(
-        |(sort, policy, sites, jobs, happenings, lingers)| Case {
+    (sort, policy, most_steps, sites(), jobs, happenings, lingers).prop_map(
+        |(sort, policy, most_steps, sites, jobs, happenings, lingers)| Case {
             sort,
             policy,
+            most_steps,
             sites,
             jobs,
             happenings,

@@ -7,5 +7,6 @@ mod model;
 mod random;
 mod reference;
 mod room;
+mod steps;
 mod stories;
 mod streams;

@@ -71,6 +71,8 @@ impl Guide for First {
 pub(super) struct Reference {
     pub(super) now: Timestamp,
     pub(super) sort: SortMethod,
+    /// Steps at once in an allocation of a scheduler.
+    pub(super) most_steps: Option<usize>,
     pub(super) allocations: Vec<Allocation>,
     /// Nodes that are not listed are up.
     pub(super) states: BTreeMap<NodeId, NodeState>,
@@ -84,6 +86,7 @@ impl Reference {
         Self {
             now,
             sort,
+            most_steps: None,
             allocations: Vec::new(),
             states: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -246,10 +249,10 @@ impl Reference {
         if request.nodes == 1 {
             return self.steps_on(place[0], in_the_end).any(|_| true);
         }
-        let nodes = &self.home(place[0]).0.nodes;
-        let idle =
-            nodes.iter().filter(|(node, has)| self.has_room(request, *node, has, in_the_end));
-        idle.count() < request.nodes as usize
+        let allocation = self.home(place[0]).0;
+        let nodes = allocation.nodes.iter();
+        let idle = nodes.filter(|(node, has)| self.has_room(request, *node, has, in_the_end));
+        idle.count() < request.nodes as usize || self.is_closed(allocation, in_the_end)
     }
 
     /// Nodes that are held without a time are kept while they will do and no time can be foreseen.

@@ -39,7 +39,10 @@ impl Reference {
         };
         let mut places = Vec::new();
         for allocation in &self.allocations {
-            if !may_use(request, allocation) || !is_in_walltime(request, allocation, start) {
+            if !may_use(request, allocation)
+                || !is_in_walltime(request, allocation, start)
+                || self.is_closed(allocation, moment)
+            {
                 continue;
             }
             for set in 0u32..1 << allocation.nodes.len() {
@@ -54,6 +57,23 @@ impl Reference {
             }
         }
         places
+    }
+
+    /// Whether as many steps run in an allocation as may at once.
+    pub(super) fn is_closed(&self, allocation: &Allocation, moment: Moment) -> bool {
+        let steps = self.running.values().filter(|step| {
+            step.placement.allocation == allocation.id && !self.is_over(step, moment)
+        });
+        let steps = steps.count();
+        allocation.scheduler.is_some() && self.most_steps.is_some_and(|most| steps >= most)
+    }
+
+    fn is_over(&self, step: &Step, moment: Moment) -> bool {
+        match moment {
+            Moment::Now => false,
+            Moment::Then(then) => self.expected_end(step).is_some_and(|end| end <= then),
+            Moment::Idle => true,
+        }
     }
 
     pub(super) fn has_room(
@@ -74,12 +94,7 @@ impl Reference {
         node: NodeId,
         moment: Moment,
     ) -> impl Iterator<Item = (&Step, &NodeShare)> {
-        let is_over = move |step: &Step| match moment {
-            Moment::Now => false,
-            Moment::Then(then) => self.expected_end(step).is_some_and(|end| end <= then),
-            Moment::Idle => true,
-        };
-        let steps = self.running.values().filter(move |step| !is_over(step));
+        let steps = self.running.values().filter(move |step| !self.is_over(step, moment));
         let shares = steps.flat_map(|step| step.placement.shares.iter().map(move |s| (step, s)));
         shares.filter(move |(_, share)| share.node == node)
     }
@@ -95,6 +110,20 @@ impl Reference {
     pub(super) fn is_possible(&self, request: &Request) -> bool {
         let all_up = Self { states: BTreeMap::new(), ..self.clone() };
         !all_up.places(request, Moment::Idle).is_empty()
+    }
+
+    /// Where there is room now, whatever is promised.
+    pub(super) fn places_of(&self, request: &Request) -> Vec<Place> {
+        self.places(request, Moment::Now)
+    }
+
+    /// When the first step ends in an allocation of one of these places, as far as that is known.
+    pub(super) fn opens_at(&self, places: &[Place]) -> Option<Timestamp> {
+        let allocations: BTreeSet<_> =
+            places.iter().map(|place| self.home(place[0]).0.id).collect();
+        let steps = self.running.values();
+        let steps = steps.filter(|step| allocations.contains(&step.placement.allocation));
+        steps.filter_map(|step| self.expected_end(step)).min()
     }
 
     /// Whether there is room for the job now, whatever is promised.
