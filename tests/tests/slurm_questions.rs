@@ -326,3 +326,21 @@ fn what_slurm_refused_is_why_jobs_did_not_run_from_the_server_and_from_the_store
     place.place.torc(&["serve", "--stop"]).expect(0);
     check();
 }
+
+#[test]
+fn nodes_that_were_too_small_are_why_a_job_did_not_run() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, walltime: '00:10:00', exclusive: false, mem: 100M}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+compute_node_wait_for_new_jobs_seconds: 1
+resource_requirements: [{name: wide, num_cpus: 4, memory: 10m, runtime: PT1M}]
+jobs: [{name: a, command: 'true', resource_requirements: wide}]",
+    );
+    let numbers = "needs 4 CPUs per node; the largest node has ";
+    let told = format!("it could not start on the nodes there were: {numbers}");
+    place.submit_and_wait().expect(1).says(&format!("a: {told}")).says("core-hours");
+    place.place.torc(&["explain", "a"]).expect(0).says(&told).does_not_say("it waits for");
+    place.place.torc(&["jobs"]).expect(0).says(&format!("never: {numbers}"));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use torc_core::engine::JobStatus;
+use torc_core::engine::{JobStatus, LeftOver, WaitCause};
 use torc_core::ids::{AllocationId, JobId};
 use torc_core::time::Timestamp;
 use torc_core::wire::{
@@ -202,7 +202,12 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
         }
     }
     if is_over {
-        outln!("  the run has ended without it; `torc restart` asks for nodes again");
+        let had_no_scheduler = matches!(
+            explanation.job.waiting,
+            Some(WaitCause::LeftOver(LeftOver::Ended { scheduler: None, .. }))
+        );
+        let again = if had_no_scheduler { "goes on with it" } else { "asks for nodes again" };
+        outln!("  the run has ended without it; `torc restart` {again}");
     }
     for allocation in &explanation.allocations {
         outln!("  {}", allocations::sentence(allocation));
