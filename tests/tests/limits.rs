@@ -51,7 +51,9 @@ jobs:
   - {name: never_begun, command: "true"}"#,
     );
     let ended = place.run(&["--time-limit", "2s"]).expect(1);
-    ended.says("ended early").says("`torc restart` goes on");
+    let why = "the time on the nodes there were was up before its turn";
+    ended.says("ended early").says(&format!("never_begun: {why}")).says("`torc restart` goes on");
+    place.torc(&["explain", "never_begun"]).expect(0).says(why).says("`torc restart` goes on");
     place.expect_jobs(
         "done completed\nhandles_it completed\ndoes_not terminated\nnever_begun ready",
     );

@@ -250,3 +250,97 @@ fn an_allocation_that_waits_is_explained_with_what_is_before_it() {
     let ended = place.place.json(&["explain", "--allocation", "1"]);
     assert!(ended["queue"].is_null(), "{ended:#}");
 }
+
+/// Job `a` has its nodes from the start; those of `b` are asked for once it and `c`, which waits for `a`,
+/// are ready.
+const LATE: &str = "name: w
+slurm_schedulers:
+- {name: first, account: science, walltime: '00:10:00'}
+- {name: late, account: science, walltime: '00:10:00'}
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
+- {trigger_type: on_jobs_ready, jobs: [b, c], action_type: schedule_nodes, scheduler: late}
+compute_node_wait_for_new_jobs_seconds: 5
+jobs:
+- {name: a, command: 'until test -e go; do sleep 0.2; done', scheduler: first}
+- {name: b, command: 'true', scheduler: late}
+- {name: c, command: 'true', depends_on: [a], scheduler: late}";
+
+#[test]
+fn nodes_that_are_not_asked_for_yet_are_explained_with_what_their_action_waits_for() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let filler = fill(&cluster);
+    let place = cluster.place(LATE);
+    let waiting = place.start_and_wait();
+    place.until("an allocation in the queue", || {
+        let ended = place.place.torc(&["explain", "a", "--format", "json"]);
+        let explained: Value = serde_json::from_str(&ended.stdout).ok()?;
+        (explained["queue"][0]["allocation"] == 1).then_some(())
+    });
+    let told = "its nodes (`late`) are asked for once b and c are ready; c is not";
+    let check = || {
+        let explained = place.place.json(&["explain", "b"]);
+        let expected = serde_json::json!({
+            "waiting": "not_asked", "scheduler": "late", "cause": "on_jobs_ready",
+            "jobs": {"count": 2, "first": ["b", "c"]}, "missing": {"count": 1, "first": ["c"]},
+        });
+        assert_eq!(explained["job"]["waiting"], expected);
+        assert_eq!(
+            [&explained["allocations"], &explained["queue"]],
+            [&Value::Array(Vec::new()); 2]
+        );
+        place.place.torc(&["explain", "b"]).expect(0).says(told).does_not_say("never");
+    };
+    check();
+    cluster.slurm("scancel", &[&filler]).expect(0);
+    place.until_running(1);
+    check();
+    let handle = place.allocations()[0]["handle"].as_str().expect("Slurm has it").to_owned();
+    cluster.slurm("scancel", &[&handle]).expect(0);
+    let summary = waiting.wait().expect(1);
+    summary.says("the rest could not be started in the time there was");
+    let over = "the allocation that it fits was over before its turn: cancelled";
+    summary.says(&format!("a: {over}"));
+    summary.says("b: its nodes (`late`) were to be asked for once b and c were ready; c was not");
+    place.place.torc(&["explain", "a"]).expect(0).says(over);
+}
+
+#[test]
+fn what_slurm_refused_is_why_jobs_did_not_run_from_the_server_and_from_the_store() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let text = spec("nodes: 1", "").replace("account: science", "account: nobodys");
+    let place = cluster.place(&text.replace("num_allocations: 2", "num_allocations: 5"));
+    let summary = place.submit_and_wait().expect(1);
+    summary.says("no nodes were granted, so nothing could be started");
+    summary.says("a: its nodes (`cpu`) were refused 5 times: ").says("nvalid account");
+    let check = || {
+        let told = place.place.torc(&["explain", "a"]).expect(0);
+        told.says("its nodes (`cpu`) were refused 5 times: ").says("nvalid account");
+        let job = place.place.torc(&["jobs", "--status", "ready"]).expect(0);
+        job.says("nodes (`cpu`), refused 5 times: ").says("nvalid account");
+        let cause = &place.place.json(&["explain", "a"])["job"]["waiting"];
+        assert_eq!([&cause["waiting"], &cause["cause"]], ["left_over", "refused"]);
+        assert_eq!(cause["times"], 5);
+    };
+    check();
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    check();
+}
+
+#[test]
+fn nodes_that_were_too_small_are_why_a_job_did_not_run() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers: [{name: cpu, account: science, walltime: '00:10:00', exclusive: false, mem: 100M}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
+compute_node_wait_for_new_jobs_seconds: 1
+resource_requirements: [{name: wide, num_cpus: 4, memory: 10m, runtime: PT1M}]
+jobs: [{name: a, command: 'true', resource_requirements: wide}]",
+    );
+    let numbers = "needs 4 CPUs per node; the largest node has ";
+    let told = format!("it could not start on the nodes there were: {numbers}");
+    place.submit_and_wait().expect(1).says(&format!("a: {told}")).says("core-hours");
+    place.place.torc(&["explain", "a"]).expect(0).says(&told).does_not_say("it waits for");
+    place.place.torc(&["jobs"]).expect(0).says(&format!("never: {numbers}"));
+}

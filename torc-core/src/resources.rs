@@ -64,16 +64,7 @@ impl Request {
     /// with these labels: a pin must be met, and all of its labels be there. A job without labels
     /// runs only where there are none.
     pub fn may_run_under(&self, scheduler: Option<&str>, labels: &[Box<str>]) -> bool {
-        let scheduler_is_right = match (self.scheduler.as_deref(), scheduler) {
-            (Some(pin), Some(scheduler)) => pin == scheduler,
-            (None, _) | (_, None) => true,
-        };
-        let labels_are_right = if self.labels.is_empty() {
-            labels.is_empty()
-        } else {
-            self.labels.iter().all(|label| labels.contains(label))
-        };
-        scheduler_is_right && labels_are_right
+        may_run_under((self.scheduler.as_deref(), &self.labels), (scheduler, labels))
     }
 
     /// CPUs that the job counts for on a node with cores of so many CPUs: each rank gets whole ones.
@@ -132,6 +123,24 @@ impl NodeInventory {
     pub fn gpu_count(&self) -> u32 {
         u32::try_from(self.gpus.len()).unwrap_or(u32::MAX)
     }
+}
+
+/// The rule of [`Request::may_run_under`]. `wanted`: the pin and the labels of a job; `offered`: the
+/// scheduler and the labels of an allocation.
+pub(crate) fn may_run_under<L: PartialEq>(
+    wanted: (Option<&str>, &[L]),
+    offered: (Option<&str>, &[L]),
+) -> bool {
+    let scheduler_is_right = match (wanted.0, offered.0) {
+        (Some(pin), Some(scheduler)) => pin == scheduler,
+        (None, _) | (_, None) => true,
+    };
+    let labels_are_right = if wanted.1.is_empty() {
+        offered.1.is_empty()
+    } else {
+        wanted.1.iter().all(|label| offered.1.contains(label))
+    };
+    scheduler_is_right && labels_are_right
 }
 
 /// Nodes granted for a time.

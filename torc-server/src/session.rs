@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase};
+use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase, Unstarted};
 use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
 use torc_core::resources::{Allocation, NodeInventory};
 use torc_core::time::Timestamp;
@@ -172,6 +172,8 @@ pub struct RunOutcome {
     pub report: WorkflowReport,
     /// The last attempts of the jobs that failed or were terminated in this run.
     pub failed: Vec<AttemptReport>,
+    /// The jobs that were ready and could not be started, by why.
+    pub unstarted: Vec<Unstarted>,
 }
 
 impl Session {
@@ -347,7 +349,11 @@ impl Running {
             .filter_map(|job| engine.latest_attempt(job))
             .map(|attempt| engine.attempt_report(attempt, view.now, &output_dir))
             .collect();
-        Ok(RunOutcome { conclusion, report: view.workflow(), failed })
+        let unstarted = match conclusion {
+            Conclusion::Stuck => engine.unstarted(view.now),
+            _ => Vec::new(),
+        };
+        Ok(RunOutcome { conclusion, report: view.workflow(), failed, unstarted })
     }
 }
 

@@ -52,10 +52,11 @@ impl View<'_> {
     /// Its jobs in expansion order, or the one with this name.
     pub fn jobs(&self, name: Option<&str>) -> Vec<JobReport> {
         let jobs = &self.engine.workflow().jobs;
+        let mut causes = self.engine.causes(self.now);
         (0..jobs.len())
             .filter(|index| name.is_none_or(|name| *jobs[*index].name == *name))
             .map(JobId::from_index)
-            .map(|job| self.engine.job_report(job, self.now, self.output_dir))
+            .map(|job| self.engine.job_report(job, &mut causes, self.output_dir))
             .collect()
     }
 

@@ -2,7 +2,7 @@
 //! what each of their nodes is doing.
 
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationEnd, AllocationState, NodeState};
+use torc_core::traits::{AllocationState, NodeState};
 use torc_core::wire::{AllocatedNodeReport, AllocationReport, AllocationStage};
 use torc_server::access::Access;
 use torc_server::clock::now;
@@ -11,6 +11,7 @@ use torc_server::state_dir::StateDir;
 use crate::args::{AllocationsArgs, Format};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
+use crate::render::causes::ended;
 use crate::render::{duration_ms, json, local_time, table};
 
 pub(crate) async fn execute(
@@ -72,20 +73,6 @@ fn state(allocation: &AllocationReport) -> String {
             None => "ended".to_owned(),
         },
         (stage, _) => stage.word().to_owned(),
-    }
-}
-
-/// The word for how an allocation ended.
-pub(crate) fn ended(cause: AllocationEnd) -> &'static str {
-    match cause {
-        AllocationEnd::Completed => "completed",
-        AllocationEnd::Failed => "failed",
-        AllocationEnd::Cancelled => "cancelled",
-        AllocationEnd::TimedOut => "timed out",
-        AllocationEnd::NodeFailed => "node failed",
-        AllocationEnd::Preempted => "preempted",
-        AllocationEnd::OutOfMemory => "out of memory",
-        AllocationEnd::Unknown => "ended",
     }
 }
 

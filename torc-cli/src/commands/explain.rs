@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use torc_core::engine::JobStatus;
+use torc_core::engine::{JobStatus, LeftOver, WaitCause};
 use torc_core::ids::{AllocationId, JobId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{NotNowReason, Waiting};
 use torc_core::wire::{
     AllocationReport, AllocationStage, AttemptReport, HeldNode, JobOnNode, JobReport,
     PlannedReport, RunState,
@@ -20,7 +19,7 @@ use crate::commands::allocations;
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::queue::{self, Place};
-use crate::render::{bytes, cause, duration_ms, json, local_time, lost, waiting};
+use crate::render::{bytes, cause, causes, duration_ms, json, local_time};
 
 /// Jobs named that run on the nodes of a planned start.
 const IN_THE_WAY_SHOWN: usize = 8;
@@ -37,7 +36,7 @@ struct Explanation {
     canceled_for: Vec<String>,
     /// The promise that it has.
     planned: Option<PlannedReport>,
-    /// The allocations that are not over.
+    /// The allocations that are not over and that it may run in.
     allocations: Vec<AllocationReport>,
     /// Where those of them stand in the queue that a ready job may be waiting for.
     queue: Vec<Place>,
@@ -77,12 +76,12 @@ async fn explain_job(
     super::check_names(std::slice::from_ref(name), jobs.iter().map(|job| job.name.as_str()))?;
     let workflow = access.workflow(args.workflow).await?;
     let mut allocations = access.allocations(args.workflow).await?;
-    allocations.retain(|allocation| allocation.stage != AllocationStage::Ended);
     let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
     let statuses: Vec<JobStatus> = jobs.iter().map(|job| job.status).collect();
     let Some(job) = jobs.into_iter().find(|job| job.name == *name) else {
         return Err(Failure::internal(&"a job that is there was not found"));
     };
+    allocations.retain(|one| one.stage != AllocationStage::Ended && job.may_run_in(one));
     let dependencies = |wanted: &dyn Fn(JobStatus) -> bool| -> Vec<String> {
         let status = |other: &&JobId| statuses.get(other.index()).copied().is_some_and(wanted);
         let found = job.depends_on.iter().filter(status);
@@ -182,19 +181,9 @@ fn print(explanation: &Explanation, names: &[String]) {
 
 fn print_ready(explanation: &Explanation, names: &[String]) {
     let name = |job: JobId| names.get(job.index()).cloned().unwrap_or_else(|| job.to_string());
-    match &explanation.job.waiting {
-        Some(Waiting::NotNow(NotNowReason::WaitsForIdleNodes {
-            needs, idle, unusable, ..
-        })) => {
-            outln!(
-                "  it waits for {} more idle nodes: it needs {needs} at once, {idle} of the best \
-                 allocation are idle{}",
-                needs.saturating_sub(*idle),
-                lost(*unusable)
-            );
-        }
-        Some(why) => outln!("  it waits for {}", waiting(why, name)),
-        None => {}
+    let is_over = explanation.state == RunState::Incomplete;
+    if let Some(why) = &explanation.job.waiting {
+        outln!("  {}", causes::sentence(why, name, is_over));
     }
     if let Some(planned) = &explanation.planned {
         let nodes = list(&planned.nodes);
@@ -212,10 +201,13 @@ fn print_ready(explanation: &Explanation, names: &[String]) {
             outln!("  {line}");
         }
     }
-    if explanation.state == RunState::Incomplete {
-        outln!("  the run has ended without it; `torc restart` asks for nodes again");
-    } else if explanation.allocations.is_empty() {
-        outln!("  there is no allocation, and none is asked for");
+    if is_over {
+        let had_no_scheduler = matches!(
+            explanation.job.waiting,
+            Some(WaitCause::LeftOver(LeftOver::Ended { scheduler: None, .. }))
+        );
+        let again = if had_no_scheduler { "goes on with it" } else { "asks for nodes again" };
+        outln!("  the run has ended without it; `torc restart` {again}");
     }
     for allocation in &explanation.allocations {
         outln!("  {}", allocations::sentence(allocation));

@@ -7,7 +7,7 @@ use torc_server::state_dir::StateDir;
 
 use crate::args::{Format, JobsArgs};
 use crate::exit::{Exit, Failure};
-use crate::render::{duration_ms, status_cell, table, waiting};
+use crate::render::{causes, duration_ms, status_cell, table};
 
 pub(crate) async fn execute(
     args: &JobsArgs,
@@ -43,7 +43,7 @@ fn print(jobs: &[JobReport], names: &[String]) {
             latest
                 .and_then(|attempt| attempt.return_code)
                 .map_or_else(String::new, |code| code.to_string()),
-            job.waiting.as_ref().map_or_else(String::new, |why| waiting(why, name)),
+            job.waiting.as_ref().map_or_else(String::new, |why| causes::briefly(why, name)),
         ]
     });
     table(&["id", "job", "status", "needs", "nodes", "time", "code", "waits for"], rows);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use torc_core::engine::{Conclusion, JobStatus};
+use torc_core::engine::{Conclusion, JobStatus, Unstarted};
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
     AllocationStage, AttemptReport, RunState, SubmitReport, SubmitRequest, WorkflowReport,
@@ -140,25 +140,23 @@ async fn conclude(
     report: WorkflowReport,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let is_failure = |attempt: &AttemptReport| {
-        Some(attempt.run) == report.run
-            && matches!(attempt.status, JobStatus::Failed | JobStatus::Terminated)
-    };
-    let mut failed: Vec<AttemptReport> = Vec::new();
-    let counts_failed = [JobStatus::Failed, JobStatus::Terminated];
-    if counts_failed.iter().any(|status| report.counts.get(status).is_some_and(|count| *count > 0))
-    {
-        let jobs = access.jobs(Some(report.id)).await?;
-        let ended_badly = jobs
-            .into_iter()
-            .filter(|job| counts_failed.contains(&job.status))
-            .filter_map(|job| job.latest);
-        failed = ended_badly.filter(is_failure).collect();
-    }
     let conclusion = match report.state {
         RunState::Ended => Conclusion::Complete,
         RunState::Interrupted => Conclusion::Stopped,
         _ => Conclusion::Stuck,
     };
-    run::conclude(&RunOutcome { conclusion, report, failed }, false, format)
+    let (mut failed, mut unstarted) = (Vec::new(), Vec::new());
+    let have_failed =
+        |status: &JobStatus| matches!(status, JobStatus::Failed | JobStatus::Terminated);
+    let mut counts = report.counts.iter();
+    if conclusion == Conclusion::Stuck || counts.any(|(status, n)| have_failed(status) && *n > 0) {
+        let jobs = access.jobs(Some(report.id)).await?;
+        let causes = jobs.iter().filter_map(|job| Some((job.name.clone(), job.waiting.clone()?)));
+        unstarted = Unstarted::group(causes);
+        let ended_badly = jobs.into_iter().filter(|job| have_failed(&job.status));
+        let latest = ended_badly.filter_map(|job| job.latest);
+        let is_of_run = |attempt: &AttemptReport| Some(attempt.run) == report.run;
+        failed = latest.filter(|one| is_of_run(one) && have_failed(&one.status)).collect();
+    }
+    run::conclude(&RunOutcome { conclusion, report, failed, unstarted }, false, format)
 }

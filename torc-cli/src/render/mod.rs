@@ -1,5 +1,6 @@
 //! What people see: tables, times, sizes, causes. No decisions, but how to say it.
 
+pub(crate) mod causes;
 pub(crate) mod diagnostics;
 mod idle;
 pub(crate) mod progress;
@@ -9,7 +10,6 @@ pub(crate) mod summary;
 use std::time::Duration;
 
 pub(crate) use idle::{idle_causes, idle_part, percent};
-pub(crate) use reasons::{lost, waiting};
 
 use crate::out::{self, Output, outln};
 use anstream::ColorChoice;

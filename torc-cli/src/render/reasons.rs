@@ -1,51 +1,47 @@
-//! Why a job waits, in words with numbers.
+//! What a job waits for on the nodes there are, in words with numbers.
 
 use torc_core::ids::JobId;
 use torc_core::time::Timestamp;
-use torc_core::traits::{NodeFree, NotNowReason, Waiting};
+use torc_core::traits::{NodeFree, NotNowReason};
 
 use super::{bytes, local_time};
 
-/// Why a job waits, in a few words.
-pub(crate) fn waiting(waiting: &Waiting, name: impl Fn(JobId) -> String) -> String {
-    match waiting {
-        Waiting::Never(reason) => format!("never: {reason}"),
-        Waiting::NotNow(reason) => match reason {
-            NotNowReason::NoAllocation => "nodes".to_owned(),
-            NotNowReason::Queued => "its turn".to_owned(),
-            NotNowReason::NotEnoughFree {
-                needs_cpus,
-                needs_memory,
-                needs_gpus,
-                free,
-                unusable,
-                expected_at,
-            } => {
-                let needs = Amount { cpus: *needs_cpus, memory: *needs_memory, gpus: *needs_gpus };
-                room(needs, free, *unusable, *expected_at)
-            }
-            NotNowReason::WaitsForIdleNodes { needs, idle, unusable, planned_at } => {
-                let planned = planned_at
-                    .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
-                format!("{needs} idle nodes ({idle} now{}{planned})", lost(*unusable))
-            }
-            NotNowReason::TooManySteps { most, expected_at } => {
-                let next = expected_at.map_or_else(String::new, |at| {
-                    format!("; next expected at {}", local_time(at))
-                });
-                format!(
-                    "the end of another job: {most} run in its allocation, as many as may \
-                     (max_parallel_steps){next}"
-                )
-            }
-            NotNowReason::HeldForPlannedStart { job, until } => {
-                let until = match *until {
-                    Timestamp(u64::MAX) => "it starts".to_owned(),
-                    until => local_time(until),
-                };
-                format!("nodes held for {} until {until}", name(*job))
-            }
-        },
+/// What a job waits for that can start later, in a few words.
+pub(super) fn not_now(reason: &NotNowReason, name: impl Fn(JobId) -> String) -> String {
+    match reason {
+        NotNowReason::NoAllocation => "nodes".to_owned(),
+        NotNowReason::Queued => "its turn".to_owned(),
+        NotNowReason::NotEnoughFree {
+            needs_cpus,
+            needs_memory,
+            needs_gpus,
+            free,
+            unusable,
+            expected_at,
+        } => {
+            let needs = Amount { cpus: *needs_cpus, memory: *needs_memory, gpus: *needs_gpus };
+            room(needs, free, *unusable, *expected_at)
+        }
+        NotNowReason::WaitsForIdleNodes { needs, idle, unusable, planned_at } => {
+            let planned = planned_at
+                .map_or_else(String::new, |at| format!("; planned for {}", local_time(at)));
+            format!("{needs} idle nodes ({idle} now{}{planned})", lost(*unusable))
+        }
+        NotNowReason::TooManySteps { most, expected_at } => {
+            let next = expected_at
+                .map_or_else(String::new, |at| format!("; next expected at {}", local_time(at)));
+            format!(
+                "the end of another job: {most} run in its allocation, as many as may \
+                 (max_parallel_steps){next}"
+            )
+        }
+        NotNowReason::HeldForPlannedStart { job, until } => {
+            let until = match *until {
+                Timestamp(u64::MAX) => "it starts".to_owned(),
+                until => local_time(until),
+            };
+            format!("nodes held for {} until {until}", name(*job))
+        }
     }
 }
 
@@ -95,7 +91,7 @@ fn room(needs: Amount, free: &[NodeFree], unusable: u32, at: Option<Timestamp>) 
 }
 
 /// Nodes that would be of use if they took anything.
-pub(crate) fn lost(unusable: u32) -> String {
+pub(super) fn lost(unusable: u32) -> String {
     match unusable {
         0 => String::new(),
         1 => "; 1 more has failed or takes nothing new".to_owned(),
@@ -103,7 +99,7 @@ pub(crate) fn lost(unusable: u32) -> String {
     }
 }
 
-fn plural(count: u32, word: &str) -> String {
+pub(super) fn plural(count: u32, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }
 

@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use torc_core::engine::{Conclusion, JobStatus};
+use torc_core::engine::{Conclusion, JobStatus, Unstarted};
 use torc_core::wire::{AttemptReport, WorkflowReport};
 use torc_server::session::RunOutcome;
 
 use crate::exit::Exit;
 use crate::out::outln;
-use crate::render::{cause, duration_ms, idle_part, jobs};
+use crate::render::{cause, causes, duration_ms, idle_part, jobs};
 
 /// Failed jobs shown in full; the rest is counted.
 const FAILURES_SHOWN: usize = 10;
+/// Causes shown for which jobs did not start.
+const CAUSES_SHOWN: usize = 5;
 /// Lines of standard error shown of each.
 const LINES_SHOWN: usize = 8;
 /// Bytes read from the end of a file for them.
@@ -36,8 +38,10 @@ pub(crate) fn print(outcome: &RunOutcome) {
     let report = &outcome.report;
     outln!("{}", headline(outcome));
     outln!("  jobs:  {}", counts(report));
-    outln!("  cores: {}", cores(report));
-    outln!("         {}", idle_part(&report.idle_cpu_ms, report.available_cpu_ms));
+    if report.available_cpu_ms > 0 {
+        outln!("  cores: {}", cores(report));
+        outln!("         {}", idle_part(&report.idle_cpu_ms, report.available_cpu_ms));
+    }
     if !outcome.failed.is_empty() {
         outln!("  failed:");
     }
@@ -49,15 +53,38 @@ pub(crate) fn print(outcome: &RunOutcome) {
     }
     match outcome.conclusion {
         Conclusion::Stopped => outln!("  `torc restart` goes on from here"),
-        Conclusion::Stuck => outln!(
-            "  the rest could not be started on these nodes in the time there was: `torc jobs \
-             --status ready` says why, `torc restart` goes on"
-        ),
+        Conclusion::Stuck => {
+            for line in unstarted(&outcome.unstarted, report.available_cpu_ms > 0) {
+                outln!("  {line}");
+            }
+            outln!("  `torc restart` goes on with what is left");
+        }
         Conclusion::Complete if !outcome.failed.is_empty() => {
             outln!("  `torc restart` runs what did not complete again");
         }
         Conclusion::Complete => {}
     }
+}
+
+/// Why the rest did not start. `had_nodes`: the run had any.
+fn unstarted(groups: &[Unstarted], had_nodes: bool) -> Vec<String> {
+    let mut lines = vec![if had_nodes {
+        "the rest could not be started in the time there was:".to_owned()
+    } else {
+        "no nodes were granted, so nothing could be started:".to_owned()
+    }];
+    lines.extend(groups.iter().take(CAUSES_SHOWN).map(|group| {
+        let more = match group.count {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let why = causes::sentence(&group.why, |job| job.to_string(), true);
+        format!("  {}{more}: {why}", group.job)
+    }));
+    if groups.len() > CAUSES_SHOWN {
+        lines.push("  and others: `torc jobs --status ready` says why".to_owned());
+    }
+    lines
 }
 
 fn headline(outcome: &RunOutcome) -> String {

@@ -31,6 +31,11 @@ pub struct Firing {
     pub failed: Option<i32>,
 }
 
+/// Whether a job of this status waits for no other any more.
+pub(super) fn has_become_ready(status: JobStatus) -> bool {
+    !matches!(status, JobStatus::Uninitialized | JobStatus::Blocked)
+}
+
 impl Engine {
     /// What the moment asks for: actions that fire now, with the requests for nodes that follow.
     /// The events are applied; the effects are to be done once the events are stored.
@@ -80,9 +85,7 @@ impl Engine {
             Trigger::OnWorkflowStart => once(true),
             Trigger::OnWorkflowComplete => once(self.counts.ended() as usize == self.jobs.len()),
             Trigger::OnJobsReady(jobs) if !has_fired => {
-                once(self.all_settled(index, jobs, |status| {
-                    !matches!(status, JobStatus::Uninitialized | JobStatus::Blocked)
-                }))
+                once(self.all_settled(index, jobs, has_become_ready))
             }
             Trigger::OnJobsComplete(jobs) if !has_fired => {
                 once(self.all_settled(index, jobs, JobStatus::has_ended))

@@ -62,6 +62,7 @@ impl Engine {
             workflow: self.id,
             id,
             scheduler: book.allocation.scheduler.as_deref().map(str::to_owned),
+            labels: book.allocation.labels.iter().map(ToString::to_string).collect(),
             handle: book.handle().map(ToString::to_string),
             stage: if gone_at.is_some() { AllocationStage::Ended } else { stage(book) },
             reason: reason(book, observed.as_ref(), sight.held_back.get(&id)),

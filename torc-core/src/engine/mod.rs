@@ -17,6 +17,7 @@ mod clearance;
 mod dispatch;
 mod event;
 mod expiries;
+mod explain;
 mod graph;
 mod idleness;
 mod launch;
@@ -26,7 +27,9 @@ mod report;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unfired;
 mod verdict;
+mod wait_cause;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,16 +42,18 @@ pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
 pub use dispatch::{Conclusion, Dispatch};
 pub use event::{ActionCommand, Effect, Event};
+pub use explain::Causes;
 pub(crate) use graph::Dependents;
 pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use status::{Change, IllegalChange, JobStatus, transition};
 pub use verdict::return_code;
+pub use wait_cause::{LeftOver, Moment, Named, NotAsked, Unstarted, WaitCause};
 
 use crate::ids::{AllocationId, AttemptId, ClassId, JobId, NodeId, RunId, WorkflowId};
 use crate::resources::{Placement, Request};
 use crate::time::Timestamp;
-use crate::traits::{Delta, NodeState, Placer, RunningStep, Snapshot, Waiting, WaitingJob};
+use crate::traits::{Delta, NodeState, Placer, RunningStep, Snapshot, WaitingJob};
 use crate::workflow::Workflow;
 
 /// One workflow's state machine.
@@ -345,12 +350,6 @@ impl Engine {
     fn jobs_with(&self, wanted: impl Fn(JobStatus) -> bool) -> impl Iterator<Item = JobId> {
         let jobs = self.jobs.iter().zip(0..);
         jobs.filter(move |(job, _)| wanted(job.status)).map(|(_, index)| JobId::from_index(index))
-    }
-
-    /// Why a job that is ready has not started. Answers for the state of the latest
-    /// [`Self::dispatch`].
-    pub fn waiting(&self, job: JobId, now: Timestamp) -> Option<Waiting> {
-        self.placer.explain(job, now)
     }
 
     /// All that a placer needs to know to go on from here.

@@ -10,6 +10,7 @@ use crate::wire::{
 };
 
 use super::attempts::Attempt;
+use super::explain::Causes;
 use super::launch::stdio_paths;
 use super::status::JobStatus;
 use super::verdict::return_code;
@@ -158,8 +159,9 @@ impl Engine {
             .collect()
     }
 
-    /// One job. `output_dir` is where torc keeps its files.
-    pub fn job_report(&self, job: JobId, now: Timestamp, output_dir: &str) -> JobReport {
+    /// One job. `causes` are this engine's, and say what time it is. `output_dir` is where torc keeps its
+    /// files.
+    pub fn job_report(&self, job: JobId, causes: &mut Causes<'_>, output_dir: &str) -> JobReport {
         let definition = &self.workflow.jobs[job.index()];
         let request = self.classes.request(self.classes.of_job(job));
         let latest = self.latest_attempt(job);
@@ -172,11 +174,10 @@ impl Engine {
             gpus: request.gpus,
             nodes: request.nodes,
             depends_on: definition.depends_on.to_vec(),
-            latest: latest.map(|attempt| self.attempt_report(attempt, now, output_dir)),
-            waiting: match self.status(job) {
-                JobStatus::Ready => self.waiting(job, self.run_ended_at.unwrap_or(now)),
-                _ => None,
-            },
+            scheduler: request.scheduler.as_deref().map(str::to_owned),
+            labels: request.labels.iter().map(ToString::to_string).collect(),
+            latest: latest.map(|attempt| self.attempt_report(attempt, causes.now, output_dir)),
+            waiting: causes.of(job),
         }
     }
 

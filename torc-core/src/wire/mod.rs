@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::JobStatus;
+use crate::engine::{JobStatus, WaitCause};
 use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
+use crate::resources::may_run_under;
 use crate::time::Timestamp;
-use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome, Waiting};
+use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome};
 
 /// The major version of these shapes. Both sides of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -131,6 +132,9 @@ pub struct AllocationReport {
     pub id: AllocationId,
     /// The scheduler of the spec that it comes from; `None`: the nodes were simply there.
     pub scheduler: Option<String>,
+    /// The labels of its workers.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// The scheduler's name for it: a Slurm job id.
     pub handle: Option<String>,
     /// Where it stands.
@@ -308,10 +312,25 @@ pub struct JobReport {
     pub nodes: u32,
     /// Jobs that it depends on.
     pub depends_on: Vec<JobId>,
+    /// The scheduler of the spec that it is pinned to.
+    #[serde(default)]
+    pub scheduler: Option<String>,
+    /// The labels that its worker must have.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Its latest attempt, over all runs.
     pub latest: Option<AttemptReport>,
-    /// Why it waits, when it waits for nodes.
-    pub waiting: Option<Waiting>,
+    /// Why it has not started, when it is ready.
+    pub waiting: Option<WaitCause>,
+}
+
+impl JobReport {
+    /// Whether it may run in this allocation, as far as its spec tells.
+    pub fn may_run_in(&self, allocation: &AllocationReport) -> bool {
+        let wanted = (self.scheduler.as_deref(), &self.labels[..]);
+        let offered = (allocation.scheduler.as_deref(), &allocation.labels[..]);
+        may_run_under(wanted, offered) && self.nodes <= allocation.num_nodes
+    }
 }
 
 /// One attempt.

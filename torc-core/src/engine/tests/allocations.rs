@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Run, node, requirements, workflow};
-use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused, Sight};
+use crate::engine::{
+    ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused, Sight, WaitCause,
+};
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
 use crate::time::Timestamp;
-use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal, Waiting};
+use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal};
 use crate::workflow::{Action, ActionKind, SchedulerSettings, Trigger, Workflow};
 
 pub(super) fn scheduler(name: &str, nodes: u32) -> SchedulerSettings {
@@ -441,6 +443,6 @@ fn a_gang_waits_for_an_allocation_of_its_width() {
     assert!(!run.engine.has_ready_job_for(0, |_| true), "one node is too few");
     run.grant(1, 4);
     run.dispatch();
-    assert!(matches!(run.engine.waiting(JobId(1), run.now), Some(Waiting::Never(_))));
+    assert!(matches!(run.engine.waiting(JobId(1), run.now), Some(WaitCause::Never(_))));
     assert_eq!(run.engine.future_in(AllocationId(1), run.now), Future::Never);
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod allocations;
+mod causes;
 mod faults;
 mod idleness;
 mod properties;
