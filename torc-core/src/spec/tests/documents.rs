@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Files, good};
 use crate::plan::testing::standard;
-use crate::plan::{PlanOptions, plan, totals};
+use crate::plan::{PlanOptions, Reach, plan, totals};
 use crate::spec::{Context, Format, complete};
 
 const MULTI_NODE: &str = include_str!("../../../../docs/multi-node-jobs.md");
@@ -97,7 +97,9 @@ fn the_example_of_a_total_is_said() {
     let spec = "name: w
 resource_requirements: [{name: train, num_nodes: 4, num_cpus: 256}]
 jobs: [{name: train, command: x, resource_requirements: train}]";
-    let found = totals(&good(spec).workflow, &standard().nodes);
+    let loaded = good(spec);
+    let reach = Reach { planned: standard().nodes, ..Reach::default() };
+    let found = totals(&loaded.workflow, &reach, &loaded.requirement_places);
     let shown = blocks(MULTI_NODE, "text")[0];
     assert_eq!(shown.lines().next(), Some(&*found[0].message));
     let help = found[0].help.as_deref().expect("a help");
