@@ -101,6 +101,7 @@ pub(crate) fn lower(
     if document.is_slurm_mode {
         advice::check_commands(&document.jobs, problems);
     }
+    advice::check_ranks(&header.requirements, &requirement_names, problems);
     let (mut jobs, jobs_of_items) = job::lower(document.jobs, &expansion, &scope);
     if jobs.items.len() < jobs.names.all().len() {
         // It was given up as too large, and that was reported.

@@ -84,6 +84,7 @@ fn every_warning_is_in_the_table() {
         warning("", ", command: x, labels: [fast]", SMALL, &["small"]),
         warning(", num_nodes: 4, runtime: PT6H", JOB, MIXED, &["small", "other"]),
         warning("", ", command: srun x", SMALL, &["small"]),
+        warning(", ntasks_per_node: 4", JOB, SMALL, &["small"]),
         warning("", JOB, SMALL, &[]),
         warning("", JOB, TWO, &["other"]),
         warning("", ", command: x, scheduler: other", TWO, &["small", "other"]),

@@ -35,6 +35,19 @@ fn jobs_that_no_scheduler_can_run() {
 }
 
 #[test]
+fn ranks_are_started_on_several_nodes_only() {
+    check(&with("", ", num_cpus: 4, ntasks_per_node: 4", ""), "ranks-on-one-node r");
+    check(&with("", ", num_cpus: 4, ntasks_per_node: 4, num_nodes: 2", ""), "");
+    check(&with("", ", ntasks_per_node: 1", ""), "");
+    // What srun --mpi= makes of one rank is its own.
+    check(&with("", ", mpi: pmi2, cpu_bind: cores", ""), "");
+    let alone = "name: w
+resource_requirements: [{name: r, ntasks_per_node: 3}]
+jobs: [{name: a, command: x, resource_requirements: r}]";
+    check(alone, "ranks-on-one-node r");
+}
+
+#[test]
 fn an_allocation_that_leaves_no_time() {
     let of =
         |walltime: &str| with("", "", "").replace("PT30M", "PT1M").replace("02:00:00", walltime);
