@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use torc_tests::{Cluster, ClusterPlace, Random};
+use torc_tests::{Cluster, ClusterPlace, Random, text};
 
 const STAGES: usize = 5;
 
@@ -92,4 +92,58 @@ fn a_server_killed_at_random_moments_asks_once_and_runs_every_command() {
     }
     place.place.torc(&["serve", "--stop"]).expect(0);
     server.wait().expect(0);
+}
+
+/// Five schedulers, each with allocations for one job, and each asked for on another trigger; the fifth when all
+/// jobs have ended, so that no job is left for it.
+const TRIGGERS: &str = "name: w
+compute_node_wait_for_new_jobs_seconds: 1
+resource_requirements: [{name: one, num_cpus: 8, memory: 1g, runtime: PT1M}]
+slurm_defaults: {account: science}
+slurm_schedulers:
+- {name: at_start, walltime: '00:10:00'}
+- {name: after_first, walltime: '00:10:00'}
+- {name: at_worker, walltime: '00:10:00'}
+- {name: after_worker, walltime: '00:10:00'}
+- {name: at_end, walltime: '00:10:00'}
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: at_start}
+- {trigger_type: on_jobs_complete, jobs: [first], action_type: schedule_nodes, scheduler: after_first}
+- {trigger_type: on_worker_start, action_type: schedule_nodes, scheduler: at_worker}
+- {trigger_type: on_worker_complete, action_type: schedule_nodes, scheduler: after_worker}
+- {trigger_type: on_workflow_complete, action_type: schedule_nodes, scheduler: at_end}
+- trigger_type: on_jobs_ready
+  job_name_regexes: ['^b[12]$']
+  action_type: run_commands
+  commands: ['echo $TORC_WORKFLOW_ID >> ready', 'false', 'echo too far >> ready']
+- {trigger_type: on_workflow_complete, action_type: run_commands, commands: ['echo over >> over']}
+jobs:
+- {name: first, command: 'true', resource_requirements: one, scheduler: at_start}
+- {name: b1, command: 'true', resource_requirements: one, scheduler: after_first, depends_on: [first]}
+- {name: b2, command: 'true', resource_requirements: one, scheduler: at_worker, depends_on: [first]}
+- {name: b3, command: 'true', resource_requirements: one, scheduler: after_worker, depends_on: [first]}";
+
+#[test]
+fn every_trigger_asks_for_nodes_once_and_runs_commands() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(TRIGGERS);
+    place.submit_and_wait().expect(0).says("4 completed");
+    place
+        .until("the last commands", || place.place.join("torc_output/over").exists().then_some(()));
+    let allocations = place.allocations();
+    let mut asked: Vec<(&str, bool)> =
+        allocations.iter().map(|one| (text(one, "scheduler"), one["handle"].is_string())).collect();
+    asked.sort_unstable();
+    let expected = [
+        ("after_first", true),
+        ("after_worker", true),
+        ("at_end", false),
+        ("at_start", true),
+        ("at_worker", true),
+    ];
+    assert_eq!(asked, expected, "{allocations:?}\n{}", place.server_log());
+    assert_eq!(given_to_slurm(&cluster, &place), 4, "nothing was left for the fifth");
+    // A command that fails ends its action.
+    assert_eq!(place.place.lines("torc_output/ready"), ["1"]);
+    assert_eq!(place.place.lines("torc_output/over"), ["over"]);
 }

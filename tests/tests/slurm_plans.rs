@@ -70,19 +70,33 @@ fn a_generated_spec_is_the_same_plan_and_runs() {
     check_ran_as_planned(&place, &planned);
 }
 
-/// The largest nodes have 16 CPUs, two of them a core.
+/// The nodes of the scheduler's partition have 8 CPUs; those of another one have 16, two of them a core.
 #[test]
 fn totals_in_place_of_values_per_node_are_warned_of_before_anything_is_submitted() {
     let Some(cluster) = Cluster::acquire() else { return };
-    let place = cluster.place(
-        "name: w
-slurm_schedulers: [{name: cpu, account: science, nodes: 4, walltime: '00:20:00'}]
-actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}]
-resource_requirements: [{name: all, num_nodes: 4, num_cpus: 32, memory: 1g, runtime: PT5M}]
-jobs: [{name: train, command: ./train, resource_requirements: all}]",
+    let place = cluster.place("");
+    let submit = |scheduler: &str, cpus: u32| {
+        let spec = format!(
+            "name: w
+slurm_schedulers: [{{name: cpu, account: science, nodes: 4, walltime: '00:20:00'{scheduler}}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu}}]
+resource_requirements: [{{name: all, num_nodes: 4, num_cpus: {cpus}, memory: 1g, runtime: PT5M}}]
+jobs: [{{name: train, command: ./train, resource_requirements: all}}]"
+        );
+        place.place.write("w.yaml", &spec);
+        place.place.torc(&["submit", "w.yaml"]).expect(4)
+    };
+    for scheduler in ["", ", partition: main", ", extra: '-p main'"] {
+        let ended = submit(scheduler, 12);
+        ended.says(
+            "asks for num_cpus 12 on each of 4 nodes, but no node that it can get has more than 8",
+        );
+        ended.says("write `num_cpus: 3`").says("w.yaml:4:32").says("^^^ more than a node has");
+    }
+    let ended = submit(", partition: threads", 32);
+    ended.says(
+        "asks for num_cpus 32 on each of 4 nodes, but no node that it can get has more than 16",
     );
-    let ended = place.place.torc(&["submit", "w.yaml"]).expect(4);
-    ended.says("asks for num_cpus 32 on each of 4 nodes, but no node has more than 16");
     ended.says("write `num_cpus: 8`");
     let queue = cluster.slurm("squeue", &["--noheader", "--states=all", "--format=%Z"]).expect(0);
     assert!(!queue.stdout.contains(place.place.path().to_str().expect("it is UTF-8")));

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use torc_core::diagnostics::{Problem, SourceText};
+use torc_core::diagnostics::{Problem, SourceText, Span};
 use torc_core::plan::Plan;
 use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, Sources, load};
 use torc_core::workflow::Workflow;
@@ -23,6 +23,8 @@ pub(crate) struct SpecFile {
     pub(crate) problems: Vec<Problem>,
     /// Options of sbatch for all schedulers.
     pub(crate) slurm_defaults: serde_json::Map<String, serde_json::Value>,
+    /// Where the workflow's resource requirements were written, in their order.
+    pub(crate) requirement_places: Vec<Span>,
     bytes: Vec<u8>,
     /// Where the files that it names are looked for.
     folders: Folders,
@@ -58,15 +60,24 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let folders = Folders { folders: beside.into_iter().chain(here).collect() };
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
-    let (workflow, problems, slurm_defaults) =
+    let (workflow, problems, slurm_defaults, requirement_places) =
         match load(&bytes, Format::from_extension(&name), &context) {
-            Ok(Loaded { workflow, warnings, slurm_defaults }) => {
-                (Some(Arc::new(workflow)), warnings, slurm_defaults)
+            Ok(Loaded { workflow, warnings, slurm_defaults, requirement_places }) => {
+                (Some(Arc::new(workflow)), warnings, slurm_defaults, requirement_places)
             }
-            Err(Rejected { problems }) => (None, problems, serde_json::Map::new()),
+            Err(Rejected { problems }) => (None, problems, serde_json::Map::new(), Vec::new()),
         };
     let path = (!is_stdin).then_some(absolute);
-    Ok(SpecFile { source, path, workflow, problems, slurm_defaults, bytes, folders })
+    Ok(SpecFile {
+        source,
+        path,
+        workflow,
+        problems,
+        slurm_defaults,
+        requirement_places,
+        bytes,
+        folders,
+    })
 }
 
 /// The workflow of a spec, after its problems were shown.

@@ -1,9 +1,9 @@
 //! `torc slurm`: the batch scripts of a spec, and the allocations planned for one that asks for none.
 
-use torc_core::plan::{self, PartitionShape, Plan, PlanOptions, Strategy};
+use torc_core::plan::{self, PartitionShape, Plan, PlanOptions, Reach, Strategy};
 use torc_core::traits::{NodeShape, SchedulerError};
-use torc_core::workflow::{ActionKind, Workflow};
-use torc_executors::slurm::{Partition, SlurmScheduler};
+use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
+use torc_executors::slurm::{Partition, SlurmScheduler, SlurmSettings};
 use torc_server::state_dir::StateDir;
 
 use crate::args::{Cut, Format, PlanArgs, SlurmCommand, SlurmGenerateArgs, SlurmScriptArgs};
@@ -65,7 +65,7 @@ pub(crate) async fn plan_if_needed(
         (true, false) => {
             // What the cluster has is only good to know here; the server checks what can never run.
             if let Ok(partitions) = partitions().await {
-                warn_of_totals(workflow, spec, &partitions);
+                warn_of_totals(workflow, spec, &reach(workflow, &partitions, &[]));
             }
             Ok(None)
         }
@@ -85,7 +85,10 @@ pub(crate) async fn plan_if_needed(
 
 async fn plan(workflow: &Workflow, spec: &SpecFile, args: &PlanArgs) -> Result<Plan, Failure> {
     let partitions = partitions().await?;
-    warn_of_totals(workflow, spec, &partitions);
+    let planned = args.partition.as_deref();
+    let planned: Vec<_> =
+        partitions.iter().filter(|one| planned.is_none_or(|name| one.name == name)).collect();
+    warn_of_totals(workflow, spec, &reach(workflow, &partitions, &planned));
     let options = PlanOptions {
         account: args.account.clone(),
         partition: args.partition.clone(),
@@ -101,10 +104,37 @@ async fn plan(workflow: &Workflow, spec: &SpecFile, args: &PlanArgs) -> Result<P
 }
 
 /// Says which requests look like totals over nodes, where values are per node.
-fn warn_of_totals(workflow: &Workflow, spec: &SpecFile, partitions: &[PartitionShape]) {
-    let shapes: Vec<NodeShape> =
-        partitions.iter().flat_map(|partition| partition.nodes.iter().cloned()).collect();
-    diagnostics::print(&spec.source, &plan::totals(workflow, &shapes));
+fn warn_of_totals(workflow: &Workflow, spec: &SpecFile, reach: &Reach) {
+    diagnostics::print(&spec.source, &plan::totals(workflow, reach, &spec.requirement_places));
+}
+
+/// The nodes that jobs can get: those of the partitions of each scheduler, and of the partitions that are
+/// planned with.
+fn reach(workflow: &Workflow, partitions: &[PartitionShape], planned: &[&PartitionShape]) -> Reach {
+    let of = |settings| nodes_of(settings, partitions);
+    Reach {
+        of_schedulers: workflow.header.schedulers.iter().map(of).collect(),
+        planned: nodes(planned.iter().copied()),
+    }
+}
+
+/// The nodes that allocations of a scheduler can have: all that there are where its partition is not known.
+fn nodes_of(settings: &SchedulerSettings, partitions: &[PartitionShape]) -> Vec<NodeShape> {
+    if settings.kind != "slurm" {
+        return Vec::new();
+    }
+    let named = SlurmSettings::read(&settings.name, &settings.settings)
+        .ok()
+        .and_then(|settings| settings.partitions());
+    let found = nodes(partitions.iter().filter(|partition| match &named {
+        Some(names) => names.contains(&partition.name),
+        None => partition.is_default,
+    }));
+    if found.is_empty() { nodes(partitions) } else { found }
+}
+
+fn nodes<'p>(partitions: impl IntoIterator<Item = &'p PartitionShape>) -> Vec<NodeShape> {
+    partitions.into_iter().flat_map(|partition| partition.nodes.iter().cloned()).collect()
 }
 
 /// The partitions of this cluster that take requests.

@@ -42,7 +42,7 @@ pub(crate) use complete::is_for_direct;
 pub use model::{
     Layout, NeverJobs, PartitionShape, Plan, PlanError, PlanOptions, Stage, Strategy, Totals,
 };
-pub use totals::totals;
+pub use totals::{Reach, totals};
 pub use work::ASSUMED_RUNTIME;
 
 use self::planner::Planner;

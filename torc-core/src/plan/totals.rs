@@ -3,24 +3,74 @@
 //! All values of a job are per node. Somebody who is used to totals writes 256 CPUs and 4 nodes, and
 //! waits for ever: no node has 256. That is seen where the nodes are known.
 
-use crate::diagnostics::Problem;
-use crate::resources::{MemoryRequest, whole_cores};
+use super::classes::Classes;
+use crate::diagnostics::{Problem, Span};
+use crate::resources::{MemoryRequest, Request, whole_cores};
 use crate::spec::units::written_memory;
 use crate::traits::NodeShape;
 use crate::workflow::{Requirements, Workflow};
 
-/// Warns of each of the requirements in use that no node of these can meet, but that one could if
-/// what is too much were divided by `num_nodes`. Empty for no shapes: nothing is known.
-///
-/// The problems have no place: a workflow does not know where it was written.
-pub fn totals(workflow: &Workflow, shapes: &[NodeShape]) -> Vec<Problem> {
-    let requirements = &workflow.header.requirements;
-    let mut first_job: Vec<Option<&str>> = vec![None; requirements.len()];
-    for job in &workflow.jobs {
-        first_job[job.requirements as usize].get_or_insert(&job.name);
+/// The kinds of node that the jobs of a workflow can get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// By scheduler of the workflow, those of its allocations; empty: nothing is known of them.
+    pub of_schedulers: Vec<Vec<NodeShape>>,
+    /// Those of allocations that are planned besides; empty: none are.
+    pub planned: Vec<NodeShape>,
+}
+
+impl Reach {
+    /// Those that a job with this request and pin can get; empty: nothing is known of some of them, or
+    /// there are none.
+    fn of(&self, workflow: &Workflow, request: &Request, pin: Option<u32>) -> Vec<&NodeShape> {
+        let mut found = Vec::new();
+        for (settings, shapes) in workflow.header.schedulers.iter().zip(&self.of_schedulers) {
+            if !request.may_run_under(Some(&settings.name), &settings.labels()) {
+                continue;
+            }
+            if shapes.is_empty() {
+                return Vec::new();
+            }
+            if request.nodes <= settings.nodes() {
+                found.extend(shapes);
+            }
+        }
+        if pin.is_none() {
+            found.extend(&self.planned);
+        }
+        found
     }
-    let used = requirements.iter().zip(first_job);
-    used.filter_map(|(needs, job)| advice(needs, job?, shapes)).collect()
+}
+
+/// Warns of each of the requirements in use that no node which a job with them can get can meet, but that
+/// one could if what is too much were divided by `num_nodes`.
+///
+/// `places`: where the requirements were written, in the workflow's order
+/// ([`crate::spec::Loaded::requirement_places`]).
+pub fn totals(workflow: &Workflow, reach: &Reach, places: &[Span]) -> Vec<Problem> {
+    let classes = Classes::of(workflow);
+    let mut advised = vec![false; workflow.header.requirements.len()];
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for (job, class) in workflow.jobs.iter().zip(&classes.of_job) {
+        let (class, needs) = (*class as usize, job.requirements as usize);
+        // Classes are numbered in the order of their first jobs.
+        let is_first = class == seen;
+        seen += usize::from(is_first);
+        if !is_first || advised[needs] {
+            continue;
+        }
+        let shapes = reach.of(workflow, &classes.requests[class], classes.pins[class]);
+        let requirements = &workflow.header.requirements[needs];
+        if let Some(problem) = advice(requirements, &job.name, &shapes) {
+            advised[needs] = true;
+            found.push(match places.get(needs) {
+                Some(place) => problem.at(*place, "more than a node has"),
+                None => problem,
+            });
+        }
+    }
+    found
 }
 
 /// One amount of a request: its field, what is written, what a node has at most, and its share when
@@ -32,7 +82,7 @@ struct Amount {
     share: String,
 }
 
-fn advice(needs: &Requirements, job: &str, shapes: &[NodeShape]) -> Option<Problem> {
+fn advice(needs: &Requirements, job: &str, shapes: &[&NodeShape]) -> Option<Problem> {
     if needs.nodes < 2 || shapes.is_empty() || shapes.iter().any(|shape| holds(shape, needs)) {
         return None;
     }
@@ -46,7 +96,8 @@ fn advice(needs: &Requirements, job: &str, shapes: &[NodeShape]) -> Option<Probl
     let most = list(|amount| amount.most.clone()).join(" and ");
     let right = list(|amount| format!("`{}: {}`", amount.field, amount.share)).join(" and ");
     let message = format!(
-        "`{name}` asks for {wanted} on each of {nodes} nodes, but no node has more than {most}"
+        "`{name}` asks for {wanted} on each of {nodes} nodes, but no node that it can get has \
+         more than {most}"
     );
     let help = format!(
         "values are per node: if they are meant for all {nodes} nodes together, write {right} \
@@ -67,7 +118,7 @@ fn holds(shape: &NodeShape, needs: &Requirements) -> bool {
 
 fn divide_what_is_too_much(
     needs: &Requirements,
-    shapes: &[NodeShape],
+    shapes: &[&NodeShape],
 ) -> (Requirements, Vec<Amount>) {
     let mut divided = needs.clone();
     let mut amounts = Vec::new();

@@ -83,6 +83,9 @@ pub struct Loaded {
     /// The spec's `slurm_defaults`, as long options of sbatch. The workflow has them in its Slurm
     /// schedulers; planned ones need them, too.
     pub slurm_defaults: Map<String, Json>,
+    /// Where the names of the resource requirements were written, in the workflow's order. The first ones,
+    /// the reserved `default`, are written nowhere: their place is empty.
+    pub requirement_places: Vec<Span>,
     /// What is legal, but probably not meant or not done, in the order of the source.
     pub warnings: Vec<Problem>,
 }
@@ -135,8 +138,8 @@ fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded
     let loaded = tree(source, format, &problems).and_then(|root| lowered(root, context, &problems));
     let problems = problems.finish();
     match loaded {
-        Some((Lowered { workflow, .. }, slurm_defaults)) => {
-            Ok(Loaded { workflow, slurm_defaults, warnings: problems })
+        Some((Lowered { workflow, requirement_places, .. }, slurm_defaults)) => {
+            Ok(Loaded { workflow, slurm_defaults, requirement_places, warnings: problems })
         }
         None => Err(Rejected { problems }),
     }

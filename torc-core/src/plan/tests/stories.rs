@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::plan::{Strategy, complete, totals};
+use crate::plan::{Strategy, complete};
 use crate::workflow::ExecutionMode;
 
 #[test]
@@ -430,30 +430,4 @@ jobs:
     assert_eq!(completed.header.execution.mode, ExecutionMode::Direct);
     assert_snapshot!(serde_json::to_string(&completed.header.actions).expect("JSON"), @r#"[{"trigger":"on_workflow_start","persistent":false,"kind":{"schedule_nodes":{"scheduler":0,"num_allocations":1,"start_one_worker_per_node":false,"max_parallel_jobs":null}}},{"trigger":{"on_jobs_ready":[2]},"persistent":false,"kind":{"schedule_nodes":{"scheduler":1,"num_allocations":1,"start_one_worker_per_node":false,"max_parallel_jobs":null}}}]"#);
     assert_snapshot!(serde_json::to_string(&completed.header.schedulers).expect("JSON"), @r#"[{"name":"stage_1","kind":"slurm","settings":{"account":"p","partition":"standard","nodes":1,"walltime":"01:15:00"}},{"name":"stage_2","kind":"slurm","settings":{"account":"p","partition":"standard","nodes":2,"walltime":"01:15:00"}}]"#);
-}
-
-#[test]
-fn totals_instead_of_values_per_node() {
-    let found = |requirements: &str, shapes: &[NodeShape]| {
-        let workflow = workflow(&format!(
-            "name: w\nresource_requirements: [{{name: r, {requirements}}}]
-jobs: [{{name: a, command: x, resource_requirements: r}}]"
-        ));
-        let said = |problem: crate::diagnostics::Problem| {
-            format!("{}: {}; {}", problem.code, problem.message, problem.help.unwrap_or_default())
-        };
-        totals(&workflow, shapes).into_iter().map(said).collect::<Vec<_>>().join("\n")
-    };
-    let shapes = [nodes(9, 64, 256, 4), nodes(9, 32, 512, 0)];
-    assert_snapshot!(found("num_nodes: 4, num_cpus: 256, memory: 1t", &shapes), @"plan::totals: `r` asks for num_cpus 256 and memory 1t on each of 4 nodes, but no node has more than 64 and 512g; values are per node: if they are meant for all 4 nodes together, write `num_cpus: 64` and `memory: 256g` (needed by the job `a`)");
-    assert_snapshot!(found("num_nodes: 4, num_gpus: 16", &shapes), @"plan::totals: `r` asks for num_gpus 16 on each of 4 nodes, but no node has more than 4; values are per node: if they are meant for all 4 nodes together, write `num_gpus: 4` (needed by the job `a`)");
-    for unremarkable in [
-        "num_nodes: 4, num_cpus: 64, memory: 256g, num_gpus: 4",
-        "num_cpus: 65",
-        "num_nodes: 2, num_cpus: 1000",
-        "num_nodes: 2, num_cpus: 64, memory: 1024g, num_gpus: 1",
-    ] {
-        assert_eq!(found(unremarkable, &shapes), "", "{unremarkable}");
-    }
-    assert_eq!(found("num_nodes: 4, num_cpus: 256", &[]), "");
 }

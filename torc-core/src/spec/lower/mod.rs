@@ -30,6 +30,8 @@ pub(crate) struct Lowered {
     pub(crate) workflow: Workflow,
     /// How many jobs each entry of `jobs` stands for, in their order.
     pub(crate) jobs_of_items: Vec<u32>,
+    /// Where the names of the resource requirements were written, in their order.
+    pub(crate) requirement_places: Vec<Span>,
 }
 
 /// What jobs refer to by name.
@@ -99,6 +101,7 @@ pub(crate) fn lower(
     if document.is_slurm_mode {
         advice::check_commands(&document.jobs, problems);
     }
+    advice::check_ranks(&header.requirements, &requirement_names, problems);
     let (mut jobs, jobs_of_items) = job::lower(document.jobs, &expansion, &scope);
     if jobs.items.len() < jobs.names.all().len() {
         // It was given up as too large, and that was reported.
@@ -125,7 +128,8 @@ pub(crate) fn lower(
         advice::Places { jobs: &jobs.names, schedulers: &scheduler_names, actions: &actions };
     advice::check(&header, &jobs.items, &places, problems);
     let workflow = Workflow { header, jobs: jobs.items };
-    Some(Lowered { workflow, jobs_of_items })
+    let requirement_places = requirement_names.places().to_vec();
+    Some(Lowered { workflow, jobs_of_items, requirement_places })
 }
 
 /// Expanded items with their names.

@@ -81,6 +81,11 @@ impl Names {
         &self.names
     }
 
+    /// Where each of them was written.
+    pub(crate) fn places(&self) -> &[Span] {
+        &self.places
+    }
+
     /// Where the thing with this index was written.
     pub(crate) fn place(&self, index: u32) -> Span {
         self.places.get(index as usize).copied().unwrap_or_default()

@@ -6,7 +6,7 @@ use crate::spec::decode::{Fields, as_text};
 use crate::spec::problems::Problems;
 use crate::spec::tree::{Node, Spanned};
 
-const ACTION: &[&str] = &[
+pub(crate) const ACTION: &[&str] = &[
     "trigger_type",
     "action_type",
     "jobs",

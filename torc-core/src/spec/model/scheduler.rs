@@ -12,7 +12,7 @@ use crate::spec::problems::{Problems, excerpt};
 use crate::spec::units;
 use crate::workflow::SchedulerSettings;
 
-const SLURM: &[&str] = &[
+pub(crate) const SLURM: &[&str] = &[
     "name",
     "account",
     "nodes",

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{Files, good};
 use crate::plan::testing::standard;
-use crate::plan::{PlanOptions, plan, totals};
-use crate::spec::{Context, Format, complete};
+use crate::plan::{PlanOptions, Reach, plan, totals};
+use crate::spec::{Context, Format, complete, model};
 
 const MULTI_NODE: &str = include_str!("../../../../docs/multi-node-jobs.md");
 const SLURM: &str = include_str!("../../../../docs/slurm.md");
+const SPEC: &str = include_str!("../../../../docs/spec.md");
 
 /// The part of a document from a heading on.
 fn from_heading<'d>(document: &'d str, heading: &str) -> &'d str {
@@ -84,6 +85,7 @@ fn every_warning_is_in_the_table() {
         warning("", ", command: x, labels: [fast]", SMALL, &["small"]),
         warning(", num_nodes: 4, runtime: PT6H", JOB, MIXED, &["small", "other"]),
         warning("", ", command: srun x", SMALL, &["small"]),
+        warning(", ntasks_per_node: 4", JOB, SMALL, &["small"]),
         warning("", JOB, SMALL, &[]),
         warning("", JOB, TWO, &["other"]),
         warning("", ", command: x, scheduler: other", TWO, &["small", "other"]),
@@ -97,7 +99,9 @@ fn the_example_of_a_total_is_said() {
     let spec = "name: w
 resource_requirements: [{name: train, num_nodes: 4, num_cpus: 256}]
 jobs: [{name: train, command: x, resource_requirements: train}]";
-    let found = totals(&good(spec).workflow, &standard().nodes);
+    let loaded = good(spec);
+    let reach = Reach { planned: standard().nodes, ..Reach::default() };
+    let found = totals(&loaded.workflow, &reach, &loaded.requirement_places);
     let shown = blocks(MULTI_NODE, "text")[0];
     assert_eq!(shown.lines().next(), Some(&*found[0].message));
     let help = found[0].help.as_deref().expect("a help");
@@ -120,4 +124,45 @@ fn the_plan_is_as_shown() {
     for pin in ["prepare_{i}\n    scheduler: stage_1\n", "report\n    scheduler: stage_2\n"] {
         assert!(completed.contains(pin), "{pin}");
     }
+}
+
+/// The names in code at the beginning of the rows of a document's first table from a heading on.
+fn fields(document: &str, heading: &str) -> BTreeSet<String> {
+    let rows = from_heading(document, heading).lines().skip_while(|line| !line.starts_with("| `"));
+    rows.take_while(|line| line.starts_with("| `")).flat_map(|row| names(first_cell(row))).collect()
+}
+
+fn first_cell(row: &str) -> &str {
+    row.split('|').nth(1).unwrap_or_default()
+}
+
+fn names(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+#[test]
+fn every_field_of_schedulers_and_actions_is_in_its_table() {
+    let check = |heading: &str, known: &[&str]| {
+        let known: BTreeSet<String> = known.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(fields(SPEC, heading), known, "{heading}");
+    };
+    check("## Slurm scheduler", model::SLURM);
+    check("## Action", model::ACTION);
+}
+
+/// What is marked as not acted upon is told of at the end, with what happens instead.
+#[test]
+fn what_is_marked_is_listed() {
+    let marked: Vec<String> = SPEC
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|row| first_cell(row).split(", "))
+        .filter(|cell| cell.contains('†'))
+        .flat_map(names)
+        .collect();
+    assert!(marked.contains(&"launcher".to_owned()), "{marked:?}");
+    let table = from_heading(SPEC, "## What this release does not do");
+    let listed: BTreeSet<String> = table.lines().flat_map(|row| names(first_cell(row))).collect();
+    let missing: Vec<_> = marked.iter().filter(|name| !listed.contains(*name)).collect();
+    assert_eq!(missing, Vec::<&String>::new());
 }

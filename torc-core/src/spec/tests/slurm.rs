@@ -35,6 +35,19 @@ fn jobs_that_no_scheduler_can_run() {
 }
 
 #[test]
+fn ranks_are_started_on_several_nodes_only() {
+    check(&with("", ", num_cpus: 4, ntasks_per_node: 4", ""), "ranks-on-one-node r");
+    check(&with("", ", num_cpus: 4, ntasks_per_node: 4, num_nodes: 2", ""), "");
+    check(&with("", ", ntasks_per_node: 1", ""), "");
+    // What srun --mpi= makes of one rank is its own.
+    check(&with("", ", mpi: pmi2, cpu_bind: cores", ""), "");
+    let alone = "name: w
+resource_requirements: [{name: r, ntasks_per_node: 3}]
+jobs: [{name: a, command: x, resource_requirements: r}]";
+    check(alone, "ranks-on-one-node r");
+}
+
+#[test]
 fn an_allocation_that_leaves_no_time() {
     let of =
         |walltime: &str| with("", "", "").replace("PT30M", "PT1M").replace("02:00:00", walltime);
@@ -164,8 +177,8 @@ fn warnings_say_what_to_write() {
         &with("", "", "").replace("command: x", "command: srun x"),
         "the command of `a` calls `srun`, but in mode slurm torc itself starts the ranks; write \
          only the program: torc runs it with srun on every node of the job, `ntasks_per_node` \
-         ranks on each; or set `execution_config: {mode: direct}`, where jobs start their ranks \
-         themselves",
+         ranks on each; with `execution_config: {mode: direct}` jobs start their ranks themselves, \
+         but `torc submit` does not take that yet",
     );
     check(
         "name: w\nslurm_schedulers: [{name: s, account: p}]\njobs: [{name: a, command: x}]",

@@ -30,8 +30,8 @@ fn check(what: &str, text: &Text, problems: &Problems<'_>) {
             .at(place_in_source(text.span, problems), "starts ranks inside a step")
             .help(
                 "write only the program: torc runs it with srun on every node of the job, \
-                 `ntasks_per_node` ranks on each; or set `execution_config: {mode: direct}`, where \
-                 jobs start their ranks themselves",
+                 `ntasks_per_node` ranks on each; with `execution_config: {mode: direct}` \
+                 jobs start their ranks themselves, but `torc submit` does not take that yet",
             ),
     );
 }

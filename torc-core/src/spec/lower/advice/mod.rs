@@ -35,6 +35,15 @@ pub(crate) fn place_of(action: &ActionItem) -> Span {
     }
 }
 
+/// Warns of ranks that are asked for on one node, where a command is started once.
+pub(crate) fn check_ranks(requirements: &[Requirements], names: &Names, problems: &Problems<'_>) {
+    for (index, needs) in (0_u32..).zip(requirements) {
+        if needs.nodes == 1 && needs.ntasks_per_node > 1 {
+            problems.push(wording::ranks_on_one_node(needs).at(names.place(index), "one node"));
+        }
+    }
+}
+
 /// Warns of schedulers and jobs that do not come together.
 pub(crate) fn check(header: &Header, jobs: &[Job], places: &Places<'_>, problems: &Problems<'_>) {
     if header.schedulers.is_empty() {

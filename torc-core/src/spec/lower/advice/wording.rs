@@ -124,6 +124,18 @@ fn too_little_memory(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Pr
     Problem::warning("spec::memory-exceeds-scheduler", message).help(help)
 }
 
+/// On one node the ranks are not started that these requirements ask for.
+pub(super) fn ranks_on_one_node(needs: &Requirements) -> Problem {
+    let (name, ranks) = (excerpt(&needs.name), needs.ntasks_per_node);
+    let message = format!(
+        "`{name}` asks for {ranks} ranks on a node, but with one node a command is started once"
+    );
+    Problem::warning("spec::ranks-on-one-node", message).help(
+        "`ntasks_per_node` counts where `num_nodes` is 2 or more: remove it, and let the command start \
+         its processes itself",
+    )
+}
+
 /// Allocations of this one are no longer than the time before their end in which jobs are asked to end.
 pub(super) fn no_time_left(scheduler: &str, margin: Duration) -> Problem {
     let seconds = margin.as_secs();
