@@ -238,6 +238,7 @@ impl Service {
                 Effect::Suspect { nodes, have_failed } => self.suspect(&nodes, have_failed),
                 Effect::Exhausted => self.exhaust(),
                 Effect::Conclude(conclusion) => {
+                    tracing::debug!(step = %conclusion.step.id, "its srun has ended");
                     let inquiry = Arc::clone(&self.inquiry);
                     self.tasks
                         .spawn(async { Done::Concluded(conclude(conclusion, inquiry).await) });
@@ -258,7 +259,10 @@ impl Service {
     fn start(&mut self, step: Step) -> Vec<Effect> {
         let id = step.id;
         let refused = match self.hand_over(step) {
-            Ok(()) => return Vec::new(),
+            Ok(()) => {
+                tracing::debug!(step = %id, "its srun is started");
+                return Vec::new();
+            }
             Err(refused) => refused,
         };
         self.books.srun_ended(id, refused, moment())
