@@ -18,14 +18,15 @@ pub(crate) enum SharedCpus {
 }
 
 /// Options that have a say in it and are not understood, by how their names begin.
-const UNREAD: [&str; 16] = [
+const UNREAD: [&str; 18] = [
     "core-spec",
     "cores-per-socket",
     "cpus-per-g",
     "cpus-per-t",
     "exclus",
     "extra-node-info",
-    "gpus-per-",
+    "gpus-per-s",
+    "gpus-per-t",
     "minc",
     "ntasks",
     "overs",
@@ -35,6 +36,7 @@ const UNREAD: [&str; 16] = [
     "threads-per-core",
     "tres-per-task",
     "B",
+    "S",
 ];
 /// Options by which somebody chooses to share nodes, as torc understands it where `exclusive` is not
 /// given.
@@ -194,6 +196,7 @@ mod tests {
         check(json!({"extra": "--ntasks 8 -C fast"}), 8);
         check(json!({"exclusive": false, "extra": "--mincpus=5"}), 5);
         check(json!({"exclusive": false, "gres": "gpu:1", "extra": "-c4"}), 4);
+        check(json!({"extra": "-c4 --gpus-per-node=1"}), 4);
         check(json!({"exclusive": false, "defaults": {"exclusive": true}, "extra": "-c4"}), 4);
         check(json!({"nodes": 2, "extra": "--ntasks=4 --ntasks-per-node=2"}), 2);
     }
@@ -221,5 +224,7 @@ mod tests {
         check(json!({"extra": "--exclusive=user -c4"}));
         check(json!({"extra": "--mem-per-cpu=2G"}));
         check(json!({"exclusive": false, "extra": "-B 2:4"}));
+        check(json!({"extra": "-c4 --gpus-per-task=1"}));
+        check(json!({"exclusive": false, "extra": "--gpus-per-node=1"}));
     }
 }
