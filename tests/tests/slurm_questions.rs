@@ -157,6 +157,30 @@ fn a_probe_that_slurm_refuses_says_so() {
     ended.says("Slurm refuses the job");
 }
 
+#[test]
+fn what_settings_leave_too_little_for_is_not_submitted() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let refused = |options: &str, words: [&str; 2]| {
+        let needs = "resource_requirements: [{name: r, num_cpus: 4, memory: 2g, runtime: PT1M}]";
+        let spec = spec(options, needs)
+            .replace("walltime: '00:10:00', walltime", "walltime")
+            .replace("command: 'true'", "command: 'true', resource_requirements: r");
+        let place = cluster.place(&spec);
+        let ended = place.place.torc(&["submit", "w.yaml"]).expect(4);
+        words.iter().for_each(|words| {
+            ended.says(words);
+        });
+        place.place.torc(&["serve", "--stop"]);
+        assert_eq!(cluster.slurm("squeue", &["--noheader"]).expect(0).stdout, "");
+    };
+    refused("mem: 1g", ["needs 2.0 GiB per node; the largest node has 1.0 GiB", "(`mem`)"]);
+    refused("walltime: '00:03:00'", ["no time is left", "its walltime is 180 s"]);
+    refused(
+        "exclusive: false, extra: --cpus-per-task=2",
+        ["needs 4 CPUs per node; the largest node has 2", "asks for no more than 2 CPUs of each"],
+    );
+}
+
 /// The script that Slurm has of a job, with the numbers that torc did not know before.
 #[track_caller]
 fn submitted(cluster: &Cluster, allocation: &Value) -> String {

@@ -337,3 +337,41 @@ fn nothing_new_starts_in_a_suspended_allocation() {
     let last = &place.place.attempts("last")[0];
     assert_eq!(nodes(last), allocated(&allocations[0]), "the other one was idle: {last}");
 }
+
+#[test]
+fn an_allocation_that_nothing_left_could_use_leaves_the_queue() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(
+        "name: w
+slurm_schedulers:
+- {name: two, account: science, nodes: 2, walltime: '00:10:00', serialize_allocations: true}
+- {name: one, account: science, walltime: '00:10:00'}
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: two, num_allocations: 2}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: one}
+compute_node_wait_for_new_jobs_seconds: 0
+jobs:
+- {name: wide, command: 'until test -e go; do sleep 0.1; done', scheduler: two}
+- {name: last, command: 'until test -e go_last; do sleep 0.1; done', scheduler: one}",
+    );
+    let submitted = place.start_and_wait();
+    place.until_running(2);
+    place.until("its place in the queue", || {
+        is_observed(&place.allocations()[1], "pending").then_some(())
+    });
+    place.place.write("go", "");
+    let withdrawn = place.until("its end", || {
+        let allocation = place.allocations()[1].clone();
+        (allocation["stage"] == "ended").then_some(allocation)
+    });
+    assert_eq!(
+        (&withdrawn["cause"], &withdrawn["granted_at"]),
+        (&"cancelled".into(), &Value::Null)
+    );
+    let reason = text(&withdrawn, "reason");
+    assert!(reason.starts_with("no job that is left could run in it"), "{reason}");
+    place.until_counted(1, 1);
+    place.place.write("go_last", "");
+    submitted.wait().expect(0).says("2 completed");
+    assert_eq!(place.allocations().len(), 3, "nothing is asked for again");
+}

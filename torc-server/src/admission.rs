@@ -4,25 +4,37 @@
 use std::path::Path;
 
 use torc_core::engine::Engine;
+use torc_core::offer::Offer;
 use torc_core::placer::feasibility;
 use torc_core::resources::Allocation;
-use torc_core::workflow::Workflow;
+use torc_core::time::Timestamp;
+use torc_core::workflow::{Header, Workflow};
 
-use crate::clock::now;
+use crate::handle::KnownShapes;
 use crate::session::{NeverRuns, RunError};
 
-/// Each job must be able to run in one of these allocations, if that were all its own.
+/// What allocations of each scheduler could be. Of those that nobody knows, the settings count alone.
+pub(crate) fn offers(header: &Header, shapes: &KnownShapes) -> Vec<Offer> {
+    let schedulers = header.schedulers.iter().zip(0u32..);
+    let offer = |(settings, index)| {
+        Offer::of(header, settings, shapes.get(&index).map(Vec::as_slice).unwrap_or_default())
+    };
+    schedulers.map(offer).collect()
+}
+
+/// Each job must be able to start in one of these allocations at `now` or later, if that were all its own.
 ///
 /// # Errors
 /// With all that can never, and why.
 pub(crate) fn check_feasibility(
     engine: &Engine,
     allocations: &[Allocation],
+    now: Timestamp,
 ) -> Result<(), RunError> {
     let never: Vec<NeverRuns> = engine
         .unfinished_classes()
         .filter_map(|(request, job, count)| {
-            let reason = feasibility(request, allocations, now()).err()?;
+            let reason = feasibility(request, allocations, now).err()?;
             let job = engine.workflow().jobs[job.index()].name.to_string();
             Some(NeverRuns { job, count, reason })
         })

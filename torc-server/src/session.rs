@@ -221,7 +221,7 @@ impl Session {
         let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
         let labels = options.labels.clone();
         let allocation = engine.number_allocation(options.nodes.clone(), labels, options.ends_at);
-        check_feasibility(&engine, std::slice::from_ref(&allocation))?;
+        check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(workflow, Path::new(&origin.submission_dir))
     }
 
@@ -257,7 +257,7 @@ impl Session {
         let StoredView { mut engine, origin, next_sequence, .. } = stored;
         let id = engine.id();
         let allocation = engine.number_allocation(options.nodes, options.labels, options.ends_at);
-        check_feasibility(&engine, std::slice::from_ref(&allocation))?;
+        check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
         let caps =
             [options.max_parallel_jobs, engine.workflow().header.execution.max_parallel_steps];

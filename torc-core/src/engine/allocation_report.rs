@@ -25,6 +25,9 @@ pub struct Sight<'a> {
     pub planned: &'a [PlannedStart],
 }
 
+/// Why an allocation without nodes is given back.
+pub const NOTHING_LEFT: &str = "no job that is left could run in it";
+
 type Holders = HashMap<NodeId, Vec<(JobId, NodeShare)>>;
 
 impl Engine {
@@ -151,6 +154,9 @@ fn reason(
 ) -> String {
     if let Some(end) = &book.end {
         return end.reason.clone();
+    }
+    if book.is_leaving && !book.is_live() {
+        return format!("{NOTHING_LEFT}; it is being cancelled");
     }
     match observed {
         Some(AllocationState::Pending { reason, .. }) if !book.is_live() => reason.clone(),

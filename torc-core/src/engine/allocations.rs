@@ -258,6 +258,18 @@ impl Engine {
             .any(|(request, _)| settings.may_serve(request) && fits(request))
     }
 
+    /// The same of any job that has not ended. One that runs now counts: it may have to run again.
+    pub fn has_open_job_for(&self, scheduler: u32, fits: impl Fn(&Request) -> bool) -> bool {
+        let settings = &self.workflow.header.schedulers[scheduler as usize];
+        let mut is_open = vec![false; self.classes.requests().len()];
+        for job in self.jobs_with(|status| !status.has_ended()) {
+            is_open[self.classes.of_job(job).0 as usize] = true;
+        }
+        let classes = self.classes.requests().iter().zip(is_open);
+        let mut open = classes.filter(|(_, is_open)| *is_open).map(|(request, _)| request);
+        open.any(|request| settings.may_serve(request) && fits(request))
+    }
+
     /// Whether a job that waits, for nodes or for other jobs, could ever start in an allocation.
     pub fn future_in(&self, allocation: AllocationId, now: Timestamp) -> Future {
         let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
@@ -354,10 +366,12 @@ impl Engine {
         book.allocation = allocation.clone();
         book.granted_at = Some(at);
         book.is_reachable = true;
+        let is_leaving = book.is_leaving;
         self.deltas.push(Delta::AllocationAdded(book.effective()));
         self.idleness.add(self.moment(at), allocation, self.classes.requests());
         self.note_expiry(id);
-        Ok(())
+        // Its nodes came before the word that they are not wanted any more.
+        if is_leaving { self.close(at, id) } else { Ok(()) }
     }
 
     pub(super) fn move_end(

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use actions::Firing;
-pub use allocation_report::Sight;
+pub use allocation_report::{NOTHING_LEFT, Sight};
 pub use allocations::{AllocationBook, EndBook, Future, RequestBook};
 pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};

@@ -10,7 +10,6 @@ use super::model::Assumptions;
 use crate::ids::{AllocationId, NodeId};
 use crate::placer::feasibility;
 use crate::resources::{Allocation, NodeInventory, Request};
-use crate::spec::SlurmSettings;
 use crate::time::Timestamp;
 use crate::traits::NodeShape;
 use crate::workflow::{ActionKind, SchedulerSettings, Trigger, Workflow};
@@ -76,7 +75,10 @@ impl Offers {
             return offers;
         }
         match assumed.nodes {
-            Some(nodes) => offers.there = Some(inventories(&assumed.node, nodes)),
+            Some(nodes) => {
+                let named = (1..=nodes).map(|number| format!("node{number}"));
+                offers.there = Some(named.map(|name| assumed.node.inventory(&name)).collect());
+            }
             None => {
                 let schedulers = header.schedulers.iter().zip(asked);
                 let offer = |(settings, asked)| Offer::of(workflow, settings, &assumed.node, asked);
@@ -94,7 +96,11 @@ impl Offers {
     /// The allocations that there could be, one of each kind, at the time zero.
     pub(super) fn probes(&self) -> Vec<Allocation> {
         match &self.there {
-            Some(nodes) => vec![allocation(None, Arc::from([]), nodes.clone())],
+            Some(nodes) => {
+                let nodes = (0..).map(NodeId).zip(nodes.iter().cloned()).collect();
+                let (id, labels) = (AllocationId(1), Arc::from([]));
+                vec![Allocation { id, scheduler: None, labels, ends_at: None, nodes }]
+            }
             None => {
                 let asked = self.schedulers.iter().filter(|offer| offer.is_asked_for);
                 asked.map(|offer| offer.probe.clone()).collect()
@@ -105,19 +111,13 @@ impl Offers {
 
 impl Offer {
     fn of(workflow: &Workflow, settings: &SchedulerSettings, node: &NodeShape, asked: u64) -> Self {
-        let header = &workflow.header;
-        let walltime = settings.walltime();
-        let in_slurm = settings.kind == "slurm" && header.is_slurm_mode();
-        let lasts = walltime > header.execution.stop_margin(in_slurm);
-        let memory = SlurmSettings::of(settings).and_then(|settings| settings.memory);
-        let memory = memory.unwrap_or(u64::MAX).min(node.memory);
-        let node = NodeShape { memory, ..node.clone() };
         let nodes = if asked > 0 { settings.nodes() } else { 0 };
-        let nodes = inventories(&node, nodes);
-        let mut probe = allocation(Some(settings.name.clone()), settings.labels(), nodes);
-        let ends_at = Timestamp::default() + if lasts { walltime } else { Duration::ZERO };
-        probe.ends_at = Some(ends_at);
-        Self { walltime, is_serialized: settings.is_serialized(), is_asked_for: asked > 0, probe }
+        Self {
+            walltime: settings.walltime(),
+            is_serialized: settings.is_serialized(),
+            is_asked_for: asked > 0,
+            probe: crate::offer::allocation(&workflow.header, settings, node, nodes),
+        }
     }
 
     /// Whether a job with this request could run in an allocation of it.
@@ -134,17 +134,4 @@ impl Offer {
     pub(super) fn nodes(&self) -> Vec<NodeInventory> {
         self.probe.nodes.iter().map(|(_, node)| node.clone()).collect()
     }
-}
-
-fn inventories(node: &NodeShape, count: u32) -> Vec<NodeInventory> {
-    (1..=count).map(|number| node.inventory(&format!("node{number}"))).collect()
-}
-
-fn allocation(
-    scheduler: Option<Arc<str>>,
-    labels: Arc<[Box<str>]>,
-    nodes: Vec<NodeInventory>,
-) -> Allocation {
-    let nodes = (0..).map(NodeId).zip(nodes).collect();
-    Allocation { id: AllocationId(1), scheduler, labels, ends_at: None, nodes }
 }

@@ -1,7 +1,7 @@
 //! What the settings of a Slurm scheduler mean, as far as planning and warnings need it.
 //!
 //! Owns: the defaults of the fields and the units of sbatch. Does not know: how a request is written
-//! for sbatch, and the options in `extra` and `slurm_defaults`. Invariant: a value that it cannot
+//! for sbatch, and of the options in `extra` and `slurm_defaults` only what is about CPUs. Invariant: a value that it cannot
 //! read counts as not given, so that nobody is warned of what was not understood.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::slurm_cpus::{SharedCpus, shared_cpus};
 use super::units;
 use crate::resources::Request;
 use crate::workflow::SchedulerSettings;
@@ -58,6 +59,9 @@ pub(crate) struct SlurmSettings {
     pub(crate) walltime: Duration,
     /// Bytes on each node; `None`: all that the node has.
     pub(crate) memory: Option<u64>,
+    /// CPUs on each node, where it shares nodes with others; `None`: all that the node has, or it is not
+    /// known.
+    pub(crate) cpus: Option<SharedCpus>,
     /// The partition; `None`: the cluster's default.
     pub(crate) partition: Option<String>,
     /// The labels of its workers. Sorted, without repeats.
@@ -75,6 +79,7 @@ impl SlurmSettings {
             nodes: scheduler.nodes(),
             walltime: scheduler.walltime(),
             memory: scheduler.settings.get("mem").and_then(memory),
+            cpus: shared_cpus(&scheduler.settings, scheduler.nodes()),
             partition: text("partition").map(str::to_owned),
             labels: scheduler.labels(),
         })
@@ -116,6 +121,7 @@ mod tests {
             nodes: 1,
             walltime: Duration::from_secs(3600),
             memory: None,
+            cpus: None,
             partition: None,
             labels: Arc::from([]),
         };

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_core::engine::{ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, Phase};
+use torc_core::engine::{
+    ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, NOTHING_LEFT, Phase,
+};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
+use torc_core::offer::Offer;
 use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationState, Outcome, StepAccount, StepEvent, Usage,
@@ -17,6 +20,7 @@ use torc_core::workflow::Header;
 
 use super::Driver;
 use crate::accountant::{Accountant, EndedStep};
+use crate::admission::offers;
 use crate::allocator::{Allocator, Tracked};
 use crate::clock::now;
 use crate::handle::{Acknowledgement, AllocationInput, Handle, KnownShapes};
@@ -47,6 +51,8 @@ pub(crate) struct Served {
     pub(super) around: Surroundings,
     /// When this server took the workflow up: what was wished for before may have been asked for.
     pub(super) began_at: Timestamp,
+    /// What allocations of its schedulers could be; `None`: they are being asked.
+    pub(super) offers: Option<Vec<Offer>>,
     /// What the scheduler said last.
     pub(super) observed: BTreeMap<AllocationId, AllocationState>,
     /// Why requests have not been submitted.
@@ -68,10 +74,12 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn new(around: Surroundings) -> Self {
+    pub(crate) fn new(around: Surroundings, header: &Header) -> Self {
+        let offers = around.shapes.as_ref().map(|shapes| offers(header, shapes));
         Self {
             around,
             began_at: now(),
+            offers,
             observed: BTreeMap::new(),
             held_back: BTreeMap::new(),
             handed_over: BTreeSet::new(),
@@ -158,7 +166,7 @@ impl Driver {
     /// The schedulers have said what nodes they have, as far as they do.
     pub(super) fn take_shapes(&mut self, shapes: KnownShapes) {
         if let Some(served) = &mut self.served {
-            served.around.shapes = Some(shapes);
+            served.offers = Some(offers(&self.engine.workflow().header, &shapes));
         }
         self.disturb_all();
     }
@@ -228,6 +236,12 @@ impl Driver {
                 served.handed_over.remove(&allocation);
             }
             AllocationInput::Observed(_, AllocationState::Ended { cause, reason }, journal) => {
+                let reason = match self.engine.allocation_book(allocation) {
+                    Some(book) if book.is_leaving && !book.is_live() => {
+                        format!("{NOTHING_LEFT}: {reason}")
+                    }
+                    _ => reason,
+                };
                 self.end_allocation(allocation, (cause, reason), journal, now);
             }
             AllocationInput::Observed(_, state, _) => {

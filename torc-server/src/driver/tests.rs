@@ -90,6 +90,7 @@ fn driver(
         store_key: "key".into(),
         shapes: Some(KnownShapes::new()),
     };
+    let served = Served::new(surroundings, &engine.workflow().header);
     let driver = Driver::new(DriverParts {
         engine,
         pending: vec![begins],
@@ -100,7 +101,7 @@ fn driver(
         inbox: outbox,
         notices: mpsc::unbounded_channel().0,
         max_parallel_jobs: usize::MAX,
-        served: Some(Served::new(surroundings)),
+        served: Some(served),
         begun: None,
         announcement: None,
     });

@@ -3,14 +3,13 @@
 //!
 //! Decides synchronously; what follows is held until it is durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use torc_core::engine::{AllocationBook, Event, Future, Phase};
+use torc_core::engine::{AllocationBook, Event, Future, NOTHING_LEFT, Phase};
 use torc_core::ids::AllocationId;
-use torc_core::resources::{MemoryRequest, Request, START_UP_GRACE};
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationEnd, NodeShape};
+use torc_core::traits::AllocationEnd;
 
 use super::served::Disturbed;
 use super::{Driver, Served};
@@ -22,22 +21,6 @@ const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
 /// How long nodes are kept that could run something if others recovered: a node that is suspected is
 /// given up, or trusted again, within a little less.
 const NODES_RECOVER_WITHIN: Duration = Duration::from_secs(360);
-
-impl Served {
-    /// Whether a job with this request could run in an allocation of a scheduler, as far as is known.
-    fn fits(&self, scheduler: u32, walltime: Duration, request: &Request) -> bool {
-        let in_time = request.runtime.is_none_or(|runtime| runtime <= walltime + START_UP_GRACE);
-        let covers = |shape: &NodeShape| {
-            let memory = match request.memory {
-                MemoryRequest::Bytes(bytes) => bytes,
-                MemoryRequest::ShareOfCpus => 0,
-            };
-            shape.cpus >= request.cpus && shape.gpus >= request.gpus && shape.memory >= memory
-        };
-        let shapes = self.around.shapes.as_ref().and_then(|known| known.get(&scheduler));
-        in_time && shapes.is_none_or(|shapes| shapes.iter().any(covers))
-    }
-}
 
 impl Driver {
     /// Looks after the allocations: wishes are handed over when they can be of use, what is of no use
@@ -61,6 +44,7 @@ impl Driver {
         for &allocation in &open {
             self.release_if_useless(allocation, now);
         }
+        self.release_what_waits_in_vain(&open, now);
         // What leaves may have last commands, and must not be told to go before they have run.
         self.act(now);
         for allocation in open {
@@ -103,6 +87,33 @@ impl Driver {
         }
     }
 
+    /// Allocations that wait in a scheduler's queue, and in which no job could run that has not ended, are
+    /// given back. Nobody asks for them again in this run: their actions have fired.
+    fn release_what_waits_in_vain(&mut self, open: &[AllocationId], now: Timestamp) {
+        let Some(offers) = self.served.as_ref().and_then(|served| served.offers.as_ref()) else {
+            return;
+        };
+        let mut is_in_vain: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut in_vain = Vec::new();
+        for &allocation in open {
+            let Some(book) = self.engine.allocation_book(allocation) else { continue };
+            let Some(request) = &book.request else { continue };
+            if book.is_live() || book.is_unsubmitted() || book.is_leaving || book.end.is_some() {
+                continue;
+            }
+            let scheduler = request.scheduler;
+            let offer = &offers[scheduler as usize];
+            let has_open_job = || self.engine.has_open_job_for(scheduler, |one| offer.fits(one));
+            // Those of one scheduler are alike.
+            if *is_in_vain.entry(scheduler).or_insert_with(|| !has_open_job()) {
+                in_vain.push(allocation);
+            }
+        }
+        for allocation in in_vain {
+            self.apply(Event::AllocationLeaving { at: now, allocation });
+        }
+    }
+
     /// A wish is handed over once something could run in what it asks for.
     fn mind_wish(&mut self, allocation: AllocationId, now: Timestamp) {
         let Some(served) = &self.served else { return };
@@ -115,7 +126,7 @@ impl Driver {
         if book.is_leaving {
             let who = (self.engine.id(), allocation);
             if !is_known {
-                let why = "nothing was left to run in it".to_owned();
+                let why = NOTHING_LEFT.to_owned();
                 self.end_allocation(allocation, (AllocationEnd::Cancelled, why), Vec::new(), now);
             } else if self.served.as_mut().is_some_and(|served| served.cancelled.insert(allocation))
             {
@@ -125,7 +136,7 @@ impl Driver {
         }
         let scheduler = request.scheduler;
         let settings = &self.engine.workflow().header.schedulers[scheduler as usize];
-        let why = if served.around.shapes.is_none() {
+        let why = if served.offers.is_none() {
             Some("its scheduler is being asked what nodes it has".to_owned())
         } else if !self.is_of_use(served, scheduler) {
             Some("no job that is ready could run in it".to_owned())
@@ -152,11 +163,11 @@ impl Driver {
         }
     }
 
-    /// Whether a job that is ready could run in an allocation of a scheduler.
+    /// Whether a job that is ready could run in an allocation of a scheduler, as far as is known.
     fn is_of_use(&self, served: &Served, scheduler: u32) -> bool {
-        let walltime = self.engine.workflow().header.schedulers[scheduler as usize].walltime();
-        self.engine
-            .has_ready_job_for(scheduler, |request| served.fits(scheduler, walltime, request))
+        let offer = served.offers.as_ref().map(|offers| &offers[scheduler as usize]);
+        let fits = |request: &_| offer.is_none_or(|offer| offer.fits(request));
+        self.engine.has_ready_job_for(scheduler, fits)
     }
 
     /// Whether a wish will be submitted, unless something else happens first. One that is held back
@@ -165,7 +176,7 @@ impl Driver {
         let (Some(served), Some(request)) = (&self.served, &wish.request) else { return true };
         wish.is_leaving
             || served.handed_over.contains(&wish.allocation.id)
-            || served.around.shapes.is_none()
+            || served.offers.is_none()
             || self.is_of_use(served, request.scheduler)
     }
 

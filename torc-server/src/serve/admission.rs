@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use torc_core::engine::Engine;
-use torc_core::ids::{AllocationId, NodeId, WorkflowId};
+use torc_core::ids::WorkflowId;
 use torc_core::resources::Allocation;
+use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationRequest, NodeShape, Scheduler, Shapes};
 use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow};
 
-use crate::admission::{check_feasibility, check_inputs};
-use crate::clock::now;
+use crate::admission::{check_feasibility, check_inputs, offers};
 use crate::handle::{KnownShapes, RequestError};
 use crate::session::RunError;
 use crate::store::StoreError;
@@ -28,6 +28,9 @@ pub(crate) enum SubmitError {
     /// It cannot be run: input files are missing, or jobs can never run.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Jobs fit nothing that its schedulers could give. All of it, over several lines.
+    #[error("{0}")]
+    NoFit(String),
     /// The server could not do it.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -58,19 +61,25 @@ pub(super) fn check_itself(workflow: &Workflow, submission_dir: &Path) -> Result
     Ok(check_inputs(workflow, submission_dir)?)
 }
 
-/// Whether its jobs fit the nodes that its schedulers could give. What is not known is no reason to
-/// refuse.
+/// Whether its jobs fit the nodes that its schedulers could give, and what their settings leave of those.
+/// What is not known is no reason to refuse.
 ///
 /// # Errors
 /// With all jobs that can never run, and why.
 pub(super) fn check_fit(workflow: &Arc<Workflow>, shapes: &KnownShapes) -> Result<(), SubmitError> {
-    let mut allocations = Vec::new();
-    for (settings, index) in workflow.header.schedulers.iter().zip(0u32..) {
-        let Some(shapes) = shapes.get(&index) else { return Ok(()) };
-        allocations.extend(could_be(settings, shapes));
-    }
+    let offers = offers(&workflow.header, shapes);
+    let could_be: Vec<Allocation> =
+        offers.iter().flat_map(|offer| offer.kinds().iter().cloned()).collect();
     let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
-    Ok(check_feasibility(&engine, &allocations)?)
+    check_feasibility(&engine, &could_be, Timestamp::default()).map_err(|never| {
+        let mut words = never.full_text();
+        for (settings, offer) in workflow.header.schedulers.iter().zip(&offers) {
+            for limit in offer.limits() {
+                words.push_str(&format!("\n  scheduler `{}`: {limit}", settings.name));
+            }
+        }
+        SubmitError::NoFit(words)
+    })
 }
 
 fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
@@ -140,21 +149,4 @@ async fn shapes_of(
             None
         }
     }
-}
-
-/// An allocation of each kind of node that a scheduler could give.
-fn could_be<'a>(
-    settings: &'a SchedulerSettings,
-    shapes: &'a [NodeShape],
-) -> impl Iterator<Item = Allocation> + 'a {
-    shapes.iter().map(|shape| {
-        let node = shape.inventory("node");
-        Allocation {
-            id: AllocationId(1),
-            scheduler: Some(settings.name.clone()),
-            labels: settings.labels(),
-            ends_at: Some(now() + settings.walltime()),
-            nodes: (0..settings.nodes()).map(|number| (NodeId(number), node.clone())).collect(),
-        }
-    })
 }

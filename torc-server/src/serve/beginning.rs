@@ -155,12 +155,24 @@ impl Runs {
         tokio::spawn(log_notices(id, told));
         let (is_begun, begun) = oneshot::channel();
         let workers = Arc::new(Workers::default());
+        let surroundings = Surroundings {
+            workers: workers.clone(),
+            allocator: self.allocator.clone(),
+            accountant: self.accountant.get().cloned(),
+            handle: handle.clone(),
+            submitter,
+            program: self.program.clone(),
+            generation: self.store.generation,
+            store_key: self.store.key.clone(),
+            shapes,
+        };
+        let served = Served::new(surroundings, &stored.engine.workflow().header);
         let driver = Driver::new(DriverParts {
             engine: stored.engine,
             pending: events,
             next_sequence: stored.next_sequence,
             store: self.store.clone(),
-            executor: workers.clone(),
+            executor: workers,
             context: LaunchContext {
                 output_dir: self.output_dir.to_string_lossy().into(),
                 submission_dir: stored.origin.submission_dir.as_str().into(),
@@ -168,17 +180,7 @@ impl Runs {
             inbox: outbox,
             notices,
             max_parallel_jobs: usize::MAX,
-            served: Some(Served::new(Surroundings {
-                workers,
-                allocator: self.allocator.clone(),
-                accountant: self.accountant.get().cloned(),
-                handle: handle.clone(),
-                submitter,
-                program: self.program.clone(),
-                generation: self.store.generation,
-                store_key: self.store.key.clone(),
-                shapes,
-            })),
+            served: Some(served),
             begun: Some(is_begun),
             announcement: None,
         });

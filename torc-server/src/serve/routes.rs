@@ -44,9 +44,8 @@ async fn submit(State(shared): State<Shared>, Json(request): Json<SubmitRequest>
         Err(error) => {
             // What can never run is told apart from what is wrong with the question.
             let status = match error {
-                SubmitError::Run(RunError::NeverRuns(_) | RunError::MissingFiles(_)) => {
-                    StatusCode::UNPROCESSABLE_ENTITY
-                }
+                SubmitError::Run(RunError::NeverRuns(_) | RunError::MissingFiles(_))
+                | SubmitError::NoFit(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 SubmitError::NotBegun(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             };

@@ -76,6 +76,51 @@ jobs:
     serving.stop().await;
 }
 
+/// Two allocations for a job of one scheduler, and one for a job of another.
+const TWO_KINDS: &str = "name: w
+slurm_schedulers: [{name: first, account: a}, {name: second, account: a}]
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first, num_allocations: 2}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+compute_node_wait_for_new_jobs_seconds: 0
+jobs:
+- {name: a, command: hold, scheduler: first}
+- {name: b, command: hold, scheduler: second}";
+
+#[tokio::test]
+async fn an_allocation_that_waits_and_that_nothing_left_could_use_is_given_back() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(TWO_KINDS).await.unwrap();
+    place.requested(3).await;
+    let first = place.worker(1);
+    first.launched(1).await;
+    let third = place.worker(3);
+    third.launched(1).await;
+    let ended = || place.cluster.ended.lock().unwrap().clone();
+    assert!(ended().is_empty(), "what runs may have to run again");
+    place.cluster.is_deaf.store(true, Ordering::Relaxed);
+    first.steps.let_go();
+    first.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    until(async || (place.stages().await[1] == AllocationStage::Closing).then_some(())).await;
+    serving.kill();
+    place.cluster.is_deaf.store(false, Ordering::Relaxed);
+    let serving = place.serve().await;
+    until(async || (place.stages().await[1] == AllocationStage::Ended).then_some(())).await;
+    assert_eq!(ended().get(&AllocationHandle("2".to_owned())), Some(&AllocationEnd::Cancelled));
+    assert!(!ended().contains_key(&AllocationHandle("3".to_owned())), "it has a job");
+    let access = Access::open(&place.state_dir()).await.unwrap();
+    let reason = access.allocations(None).await.unwrap()[1].reason.clone();
+    assert_eq!(reason, "no job that is left could run in it: so it was");
+    third.steps.let_go();
+    assert_eq!(place.ended().await.state, RunState::Ended);
+    third.end().await;
+    place.cluster.end("3", AllocationEnd::Completed);
+    assert_eq!(place.cluster.requests(), 3, "nothing is asked for again");
+    serving.stop().await;
+}
+
 #[tokio::test]
 async fn a_scheduler_that_refuses_is_given_up_and_the_run_ends() {
     let place = Place::new();
@@ -109,6 +154,29 @@ async fn what_can_never_run_is_refused_with_numbers_and_nothing_is_stored() {
     let refused = place.submit(no_nodes).await.unwrap_err().to_string();
     assert!(refused.contains("no action of this workflow asks for nodes"), "{refused}");
     assert!(Access::open(&place.state_dir()).await.unwrap().workflow(None).await.is_err());
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_settings_leave_too_little_for_is_refused_with_numbers() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let refused = async |settings: &str, words: [&str; 2]| {
+        let jobs = "[{name: a, command: x, resource_requirements: two}]";
+        let two = "resource_requirements: [{name: two, num_cpus: 2, memory: 2m, runtime: PT1M}, ";
+        let spec = spec(jobs, 1)
+            .replace("resource_requirements: [", two)
+            .replace("walltime: '01:00:00'", settings);
+        let refused = place.submit(&spec).await.unwrap_err();
+        let AccessError::NeverRuns(told) = &refused else { panic!("{refused}") };
+        assert!(words.iter().all(|words| told.contains(words)), "{told}");
+    };
+    refused("mem: 1M", ["GiB per node", "no more than 1m of memory on each node (`mem`)"]).await;
+    refused("extra: -c1", ["needs 2 CPUs per node; the largest node has 1", "shares its nodes"])
+        .await;
+    let margin = "its walltime is 180 s, and jobs are asked to end 180 s before the end";
+    refused("walltime: '00:03:00'", ["no time is left", margin]).await;
+    assert_eq!(place.cluster.requests(), 0);
     serving.stop().await;
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) refusals: Mutex<u32>,
     /// It takes requests, and its answers do not arrive.
     pub(crate) is_unheard: AtomicBool,
+    /// It cannot be told that an allocation is to end.
+    pub(crate) is_deaf: AtomicBool,
     /// It says what nodes it has while nobody holds this, and was asked so often.
     pub(crate) shapes: (tokio::sync::Mutex<()>, AtomicUsize),
     pub(crate) changed: tokio::sync::Notify,
@@ -122,6 +124,9 @@ impl Scheduler for Cluster {
     }
 
     async fn cancel(&self, allocation: &AllocationHandle) -> Result<(), SchedulerError> {
+        if self.is_deaf.load(Ordering::Relaxed) {
+            return Err(SchedulerError::Unavailable("it hears nothing".to_owned()));
+        }
         self.end(&allocation.0, AllocationEnd::Cancelled);
         Ok(())
     }

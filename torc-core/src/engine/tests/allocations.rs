@@ -306,6 +306,36 @@ fn a_leaving_allocation_takes_nothing_more() {
 }
 
 #[test]
+fn nodes_that_come_when_nobody_wants_them_any_more_take_nothing() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.apply(Event::AllocationLeaving { at: run.now, allocation: AllocationId(1) });
+    run.grant(1, 2);
+    assert_eq!(run.dispatch(), [""; 0]);
+    run.check_replay();
+    run.end_allocation(1, AllocationEnd::Cancelled);
+    assert_eq!(run.engine.conclusion(), Some(Conclusion::Stuck));
+}
+
+#[test]
+fn jobs_that_have_not_ended_are_open_for_the_schedulers_that_serve_them() {
+    let jobs: &[(&str, &[&str])] = &[("first", &[]), ("second", &["first"])];
+    let mut workflow = with_actions(jobs, vec![nodes_on(Trigger::OnWorkflowStart, 0, 1)]);
+    workflow.header.schedulers.push(scheduler("other", 1));
+    workflow.jobs[0].scheduler = Some(0);
+    workflow.jobs[1].scheduler = Some(1);
+    let mut run = Run::begin_without_nodes(workflow);
+    run.act();
+    let open = |run: &Run| [0, 1].map(|one| run.engine.has_open_job_for(one, |_| true));
+    assert_eq!(open(&run), [true, true], "one of them waits for the other");
+    assert!(!run.engine.has_open_job_for(0, |_| false));
+    run.grant(1, 1);
+    assert_eq!(run.dispatch(), ["first"]);
+    assert_eq!(open(&run), [true, true], "what runs may have to run again");
+    run.exit("first", 0);
+    assert_eq!(open(&run), [false, true]);
+}
+
+#[test]
 fn an_allocation_whose_nodes_take_nothing_new_is_good_for_something_if_they_recover() {
     let mut run = one_at_the_start(&[("a", &[])]);
     run.grant(1, 2);

@@ -76,12 +76,16 @@ fn every_warning_is_in_the_table() {
     const LONG: &str = "{name: small, walltime: '04:00:00'}";
     const TWO: &str = "{name: small}, {name: other, nodes: 9}";
     const MIXED: &str = "{name: small, nodes: 4}, {name: other, walltime: '09:00:00'}";
+    const SHARED: &str = "{name: small, exclusive: false}";
+    const EIGHT: &str = "{name: small, exclusive: false, extra: --cpus-per-task=8}";
     const JOB: &str = ", command: x";
     let said = [
         warning(", num_nodes: 4", JOB, SMALL, &["small"]),
         warning(", runtime: PT6H", JOB, LONG, &["small"]),
         warning(", runtime: PT1M", JOB, "{name: small, walltime: '00:03:00'}", &["small"]),
         warning(", memory: 256g", JOB, "{name: small, mem: 64G}", &["small"]),
+        warning(", num_cpus: 64", JOB, EIGHT, &["small"]),
+        warning(", num_cpus: 64", JOB, SHARED, &["small"]),
         warning("", ", command: x, labels: [fast]", SMALL, &["small"]),
         warning(", num_nodes: 4, runtime: PT6H", JOB, MIXED, &["small", "other"]),
         warning("", ", command: srun x", SMALL, &["small"]),

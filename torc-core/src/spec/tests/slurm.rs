@@ -48,6 +48,31 @@ jobs: [{name: a, command: x, resource_requirements: r}]";
 }
 
 #[test]
+fn jobs_that_need_more_cpus_than_shared_nodes_give() {
+    let shared = |settings: &str, cpus: &str| with(settings, &format!(", num_cpus: {cpus}"), "");
+    check(&shared(", exclusive: false", "2"), "shared-without-cpus a");
+    check(&shared(", exclusive: false", "1"), "");
+    check(&shared(", exclusive: false, extra: -c2", "2"), "");
+    check(&shared(", exclusive: false, extra: -c2", "3"), "cpus-exceed-scheduler a");
+    check(&shared(", exclusive: true, extra: -c2", "3"), "");
+    let begins = |settings: &str, cpus: &str, expected: &str| {
+        let found = first(&shared(settings, cpus));
+        assert!(found.starts_with(expected), "{found}");
+    };
+    begins(
+        ", extra: -c2",
+        "3",
+        "`a` needs 3 CPUs on each node, but `s` has 2 of nodes that are shared;",
+    );
+    begins(
+        ", exclusive: false",
+        "2",
+        "`a` needs 2 CPUs on each node, but `s` shares nodes and says no number of CPUs: Slurm gives \
+         one core of each; say how many: `extra: --cpus-per-task=2` or more;",
+    );
+}
+
+#[test]
 fn an_allocation_that_leaves_no_time() {
     let of =
         |walltime: &str| with("", "", "").replace("PT30M", "PT1M").replace("02:00:00", walltime);

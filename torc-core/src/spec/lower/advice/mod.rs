@@ -12,11 +12,11 @@ use std::collections::HashMap;
 pub(crate) use commands::check_commands;
 
 use super::names::Names;
-use crate::diagnostics::{Problem, Span};
+use crate::diagnostics::Span;
 use crate::resources::{MemoryRequest, START_UP_GRACE};
-use crate::spec::SlurmSettings;
 use crate::spec::model::{ActionItem, ActionWork};
 use crate::spec::problems::Problems;
+use crate::spec::{SharedCpus, SlurmSettings};
 use crate::workflow::{ActionKind, ExecutionMode, Header, Job, Requirements};
 
 /// Where the parts of a workflow were written.
@@ -103,6 +103,9 @@ struct Lacks {
     nodes: bool,
     walltime: bool,
     memory: bool,
+    cpus: bool,
+    /// It may have too few CPUs, for nobody says how many it has.
+    perhaps_cpus: bool,
 }
 
 impl Lacks {
@@ -116,11 +119,13 @@ impl Lacks {
                 (MemoryRequest::Bytes(needs), Some(has)) => needs > has,
                 _ => false,
             },
+            cpus: matches!(slurm.cpus, Some(SharedCpus::Stated(has)) if needs.cpus > has),
+            perhaps_cpus: slurm.cpus == Some(SharedCpus::Unstated) && needs.cpus > 1,
         }
     }
 
     fn any(self) -> bool {
-        self.nodes || self.walltime || self.memory
+        self.nodes || self.walltime || self.memory || self.cpus || self.perhaps_cpus
     }
 
     fn both(self, other: Self) -> Self {
@@ -128,6 +133,8 @@ impl Lacks {
             nodes: self.nodes && other.nodes,
             walltime: self.walltime && other.walltime,
             memory: self.memory && other.memory,
+            cpus: self.cpus && other.cpus,
+            perhaps_cpus: self.perhaps_cpus && other.perhaps_cpus,
         }
     }
 }
@@ -169,20 +176,20 @@ impl Advisor<'_, '_> {
             })
             .collect();
         if serving.is_empty() {
-            self.warn(wording::unserved(group), group);
+            let place = self.places.jobs.place(group.first);
+            self.problems.push(wording::unserved(group).at(place, "would never start"));
         } else if known.len() == serving.len() {
             let needs = &self.header.requirements[group.requirements as usize];
             let lacks: Vec<Lacks> =
                 known.iter().map(|(_, slurm)| Lacks::of(needs, slurm)).collect();
             if lacks.iter().all(|lacks| lacks.any()) {
-                let common = lacks.into_iter().reduce(Lacks::both).unwrap_or_default();
-                self.warn(wording::unfit(group, needs, &known, common), group);
+                let common = lacks.iter().copied().reduce(Lacks::both).unwrap_or_default();
+                let problem = wording::unfit(group, needs, &known, common);
+                let may_start = lacks.iter().any(|lacks| lacks.perhaps_cpus);
+                let label = if may_start { "may never start" } else { "would never start" };
+                self.problems.push(problem.at(self.places.jobs.place(group.first), label));
             }
         }
-    }
-
-    fn warn(&self, problem: Problem, group: &Group<'_>) {
-        self.problems.push(problem.at(self.places.jobs.place(group.first), "would never start"));
     }
 
     /// In allocations that are over before they have begun, nothing gets any time.

@@ -6,7 +6,7 @@ use super::{Group, Lacks};
 use crate::diagnostics::Problem;
 use crate::resources::MemoryRequest;
 use crate::spec::problems::excerpt;
-use crate::spec::{SlurmSettings, units};
+use crate::spec::{SharedCpus, SlurmSettings, units};
 use crate::workflow::Requirements;
 
 /// A scheduler's name and settings.
@@ -59,22 +59,30 @@ pub(super) fn unfit(
         too_short(&who, needs, known)
     } else if common.memory {
         too_little_memory(&who, needs, known)
+    } else if common.cpus {
+        too_few_cpus(&who, needs, known)
+    } else if common.perhaps_cpus {
+        unstated_cpus(&who, needs, known)
     } else {
         let message =
-            format!("{who} nodes, walltime and memory that no one scheduler has together");
+            format!("{who} nodes, walltime, memory and CPUs that no one scheduler has together");
         Problem::warning("spec::no-scheduler", message)
             .help("let one scheduler have all of it: several allocations do not add up")
     }
 }
 
-/// `` `a` has 1``, or `` `a`, `b` have at most 2``.
-fn at_most(known: &[Named<'_>], most: &str) -> String {
+/// The schedulers, a few of them by name.
+fn names(known: &[Named<'_>]) -> String {
     const FEW: usize = 3;
     let names: Vec<_> =
         known.iter().take(FEW).map(|(name, _)| format!("`{}`", excerpt(name))).collect();
-    let more = if known.len() > FEW { " and others" } else { "" };
+    format!("{}{}", names.join(", "), if known.len() > FEW { " and others" } else { "" })
+}
+
+/// `` `a` has 1``, or `` `a`, `b` have at most 2``.
+fn at_most(known: &[Named<'_>], most: &str) -> String {
     let verb = if known.len() == 1 { "has" } else { "have at most" };
-    format!("{}{more} {verb} {most}", names.join(", "))
+    format!("{} {verb} {most}", names(known))
 }
 
 fn too_few_nodes(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
@@ -134,6 +142,33 @@ pub(super) fn ranks_on_one_node(needs: &Requirements) -> Problem {
         "`ntasks_per_node` counts where `num_nodes` is 2 or more: remove it, and let the command start \
          its processes itself",
     )
+}
+
+fn too_few_cpus(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let stated = known.iter().filter_map(|(_, slurm)| match slurm.cpus {
+        Some(SharedCpus::Stated(cpus)) => Some(cpus),
+        _ => None,
+    });
+    let has = at_most(known, &stated.max().unwrap_or(1).to_string());
+    let wanted = needs.cpus;
+    let message = format!("{who} {wanted} CPUs on each node, but {has} of nodes that are shared");
+    Problem::warning("spec::cpus-exceed-scheduler", message).help(format!(
+        "raise what the scheduler asks for, such as `extra: --cpus-per-task={wanted}`, or let it have \
+         whole nodes: `exclusive: true`"
+    ))
+}
+
+fn unstated_cpus(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let wanted = needs.cpus;
+    let says = if known.len() == 1 { "shares nodes and says" } else { "share nodes and say" };
+    let message = format!(
+        "{who} {wanted} CPUs on each node, but {} {says} no number of CPUs: Slurm gives one core of each",
+        names(known)
+    );
+    Problem::warning("spec::shared-without-cpus", message).help(format!(
+        "say how many: `extra: --cpus-per-task={wanted}` or more; or let the scheduler have whole \
+         nodes: `exclusive: true`"
+    ))
 }
 
 /// Allocations of this one are no longer than the time before their end in which jobs are asked to end.
