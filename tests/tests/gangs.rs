@@ -161,3 +161,23 @@ fn on_one_real_node_jobs_can_be_pinned() {
         assert!(cpus.parse::<u32>().is_ok(), "exactly one CPU: {seen}");
     }
 }
+
+#[test]
+fn jobs_are_packed_or_spread_as_the_spec_says() {
+    let nodes_with = |placer: &str| {
+        let place = Place::new();
+        place.write(
+            "w.yaml",
+            format!(
+                "name: w\nexecution_config: {{{placer}}}\nresource_requirements: [{{name: r, num_cpus: 1, memory: 1m}}]\n\
+                 jobs: [{{name: 'j{{i}}', command: sleep 0.2, resource_requirements: r, parameters: {{i: '1:2'}}}}]"
+            ),
+        );
+        place.run(&["--nodes", "2", "--num-cpus", "2"]).expect(0).says("2 completed");
+        let attempts = place.results();
+        attempts.iter().map(|one| one["nodes"][0].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(nodes_with(""), ["node1", "node1"]);
+    assert_eq!(nodes_with("placer: pack"), ["node1", "node1"]);
+    assert_eq!(nodes_with("placer: spread"), ["node1", "node2"]);
+}

@@ -2,7 +2,7 @@
 
 use torc_core::engine::Engine;
 use torc_core::ids::WorkflowId;
-use torc_core::placer::{Policy, WholeNodePlacer};
+use torc_core::placer::WholeNodePlacer;
 use torc_core::time::Timestamp;
 use torc_core::traits::Placer;
 use torc_core::workflow::Workflow;
@@ -47,5 +47,5 @@ impl StoredView {
 
 /// The placer that serves a workflow.
 pub(crate) fn placer_for(workflow: &Workflow) -> Box<dyn Placer> {
-    Box::new(WholeNodePlacer::of(&workflow.header, Policy::Pack))
+    Box::new(WholeNodePlacer::of(&workflow.header))
 }

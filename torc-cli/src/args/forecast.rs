@@ -78,9 +78,9 @@ pub(crate) struct SimulateArgs {
     pub(crate) nodes: Option<u32>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// How jobs on one node are put onto nodes
-    #[arg(long, value_enum, default_value_t = Packing::Pack)]
-    pub(crate) policy: Packing,
+    /// How jobs on one node are put onto nodes [default: what the spec's `placer` says, or pack]
+    #[arg(long, value_enum)]
+    pub(crate) policy: Option<Packing>,
     /// How long an allocation lasts [default: the longest walltime of the spec's schedulers; if it has
     /// none, as long as it takes]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "swf")]

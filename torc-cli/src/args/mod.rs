@@ -10,7 +10,7 @@ use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
-pub(crate) use self::forecast::{ForecastArgs, NodeArgs, SimulateArgs};
+pub(crate) use self::forecast::{ForecastArgs, NodeArgs, Packing, SimulateArgs};
 
 /// Runs workflows of many command-line jobs on one machine or many nodes.
 #[derive(Debug, Parser)]

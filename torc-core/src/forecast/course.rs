@@ -78,7 +78,11 @@ impl<'f> Course<'f> {
         offers: &'f Offers,
         assumed: &'f Assumptions,
     ) -> Self {
-        let placer = WholeNodePlacer::of(&workflow.header, assumed.policy);
+        let header = &workflow.header;
+        let placer = match assumed.policy {
+            Some(policy) => WholeNodePlacer::with_policy(header, policy),
+            None => WholeNodePlacer::of(header),
+        };
         Self {
             engine: Engine::new(WorkflowId(1), workflow.clone(), Box::new(placer)),
             offers,

@@ -31,8 +31,8 @@ pub struct Assumptions {
     pub known_runtimes: Vec<Option<Duration>>,
     /// How long allocations wait for their nodes.
     pub queue_wait: QueueWait,
-    /// How single-node jobs are put onto nodes.
-    pub policy: Policy,
+    /// How single-node jobs are put onto nodes; `None`: as the workflow says.
+    pub policy: Option<Policy>,
 }
 
 impl Assumptions {
@@ -45,7 +45,7 @@ impl Assumptions {
             default_runtime,
             known_runtimes: Vec::new(),
             queue_wait: QueueWait::default(),
-            policy: Policy::Pack,
+            policy: None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 use crate::traits::{
     Delta, NodeState, Placer, Plan, PlannedStart, RunningStep, Snapshot, Waiting, WaitingJob,
 };
-use crate::workflow::{Header, SortMethod};
+use crate::workflow::{ExecutionConfig, Header, SortMethod};
 
 /// How single-node jobs are put onto nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,17 @@ pub enum Policy {
     Pack,
     /// Where the most CPUs, then memory are free.
     Spread,
+}
+
+impl Policy {
+    /// The placers that torc has, by their names in a spec.
+    pub const NAMES: [(&'static str, Self); 2] = [("pack", Self::Pack), ("spread", Self::Spread)];
+
+    /// What a workflow asks for by the name of a placer.
+    pub fn of(execution: &ExecutionConfig) -> Self {
+        let named = |(name, _): &(&str, Self)| execution.placer.as_deref() == Some(*name);
+        Self::NAMES.into_iter().find(named).map(|(_, policy)| policy).unwrap_or_default()
+    }
 }
 
 /// The placer that all built-in executors share. The module describes its rules.
@@ -79,7 +90,12 @@ impl WholeNodePlacer {
     }
 
     /// The placer of a workflow, that knows nothing yet.
-    pub fn of(header: &Header, policy: Policy) -> Self {
+    pub fn of(header: &Header) -> Self {
+        Self::with_policy(header, Policy::of(&header.execution))
+    }
+
+    /// The placer of a workflow, with another policy than it asks for.
+    pub fn with_policy(header: &Header, policy: Policy) -> Self {
         Self::new(header.sort_method, policy).with_most_steps(header.most_steps())
     }
 

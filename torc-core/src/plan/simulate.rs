@@ -29,6 +29,8 @@ pub(super) struct Work {
     pub(super) waits: Vec<u32>,
     /// The order among jobs of the same priority.
     pub(super) sort: SortMethod,
+    /// How single-node jobs are put onto nodes.
+    pub(super) policy: Policy,
     /// Steps at once in an allocation, at most.
     pub(super) most_steps: Option<u32>,
 }
@@ -95,7 +97,7 @@ struct Simulation<'s> {
 impl<'s> Simulation<'s> {
     fn new(work: &'s Work, nodes: &'s Nodes<'s>) -> Self {
         let mut placer =
-            WholeNodePlacer::new(work.sort, Policy::Pack).with_most_steps(work.most_steps);
+            WholeNodePlacer::new(work.sort, work.policy).with_most_steps(work.most_steps);
         for (class, request) in (0..).map(ClassId).zip(&work.classes) {
             placer.apply(&[Delta::ClassAdded { class, request: request.clone() }]);
         }

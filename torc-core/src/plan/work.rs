@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::classes::Classes;
 use super::simulate::Work;
 use super::sites::bare;
+use crate::placer::Policy;
 use crate::resources::{Request, whole_cores};
 use crate::traits::NodeShape;
 use crate::workflow::{ExecutionMode, Header, Job, USUAL_PARALLEL_STEPS, Workflow};
@@ -61,6 +62,7 @@ pub(super) fn work(
         dependents,
         waits,
         sort: header.sort_method,
+        policy: Policy::of(&header.execution),
         most_steps: most_steps(header),
     };
     let sums = sums(&work, &unknown_classes, node);

@@ -9,7 +9,7 @@ use torc_core::simulation::swf::{self, Trace};
 use torc_core::simulation::{Figures, Machine, Replay, Spread, figures, replay};
 use torc_core::workflow::SortMethod;
 
-use crate::args::{Format, SimulateArgs};
+use crate::args::{Format, Packing, SimulateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::render::{clock, idle_causes, json, table};
@@ -29,7 +29,12 @@ pub(super) fn execute(args: &SimulateArgs, path: &Path, format: Format) -> Resul
     let machine = machine(args, &trace)?;
     let workload = machine.workload(&trace, args.perfect_estimates);
     let allocation = machine.allocation();
-    let replay = replay(&workload, &allocation, SortMethod::None, args.policy.policy());
+    let replay = replay(
+        &workload,
+        &allocation,
+        SortMethod::None,
+        args.policy.map(Packing::policy).unwrap_or_default(),
+    );
     let processors = trace.jobs.iter().map(|job| u64::from(job.processors));
     let figures = figures(&replay, &workload, &allocation, processors);
     if let Some(path) = &args.csv {

@@ -18,7 +18,7 @@ use torc_core::workflow::Workflow;
 use torc_server::access::Access;
 use torc_server::state_dir::StateDir;
 
-use crate::args::{Format, SimulateArgs};
+use crate::args::{Format, Packing, SimulateArgs};
 use crate::assumed::{self, Node};
 use crate::exit::{Exit, Failure};
 use crate::out::{errln, outln};
@@ -59,7 +59,7 @@ pub(super) async fn execute(
     let assumptions = Assumptions {
         known_runtimes: known.runtimes,
         queue_wait: args.queue_wait.clone().unwrap_or_default(),
-        policy: args.policy.policy(),
+        policy: args.policy.map(Packing::policy),
         ..Assumptions::of(node, args.default_runtime.unwrap_or(ASSUMED_RUNTIME))
     };
     let found = compare(workflow, &assumptions, size).map_err(assumed::no_forecast)?;

@@ -2,6 +2,7 @@
 
 use super::{Key, Node, Text, Value};
 use crate::diagnostics::{Problem, Span};
+use crate::placer::Policy;
 use crate::spec::decode::{Fields, as_text, wrong_type};
 use crate::spec::problems::Problems;
 use crate::spec::units;
@@ -197,9 +198,12 @@ pub(super) fn stdio(node: Node, problems: &Problems<'_>) -> Option<Stdio> {
 }
 
 fn placer(fields: &mut Fields<'_, '_>) -> Option<String> {
-    let text: Text = fields.text("placer", "packing")?;
-    let instead = "is not used by this release of torc; the built-in one decides";
-    fields.problems().not_run("`placer`", instead, text.span);
+    let text: Text = fields.text("placer", "pack")?;
+    let instead =
+        "is not known to this release of torc, which has `pack` and `spread`; `pack` decides";
+    if Policy::NAMES.iter().all(|(name, _)| **name != *text.value) {
+        fields.problems().not_run("`placer`", instead, text.span);
+    }
     Some(text.value.into())
 }
 

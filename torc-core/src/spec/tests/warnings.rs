@@ -20,6 +20,8 @@ fn what_this_release_does_not_do_is_said() {
     check_rest("execution_config: {launcher: flux}", "not-run-here flux");
     check_rest("execution_config: {launcher: 3}", "not-run-here 3\nwrong-type 3");
     check_rest("execution_config: {placer: packing}", "not-run-here packing");
+    check_rest("execution_config: {placer: spread}", "");
+    check_rest("execution_config: {placer: pack}", "");
     check_rest(
         "failure_handlers: [{name: h, rules: [{exit_codes: [1], recovery_script: x}]}]",
         "not-run-here x",
