@@ -56,8 +56,8 @@ resource_requirements:
 jobs:
 - {name: one, command: ./allreduce, resource_requirements: one}
 - {name: two, command: ./allreduce, resource_requirements: two, depends_on: [one]}
-- {name: half, command: './allreduce; echo $SLURM_JOB_NODELIST $SLURM_JOB_NUM_NODES $TORC_NODELIST', \
-resource_requirements: half, depends_on: [two]}",
+- {name: half, command: './allreduce; echo $(env | grep -c -F -e \"(x4)\" -e \"[1-4]\") $SLURM_JOB_NODELIST \
+$SLURM_JOB_NUM_NODES $TORC_NODELIST', resource_requirements: half, depends_on: [two]}",
     );
     compile(&place);
     place.submit_and_wait().expect(0).says("3 completed");
@@ -73,6 +73,10 @@ resource_requirements: half, depends_on: [two]}",
     assert!(
         !own.is_empty() && own.iter().all(|line| line.ends_with(&format!(" 2 {list}"))),
         "{output}"
+    );
+    assert!(
+        own.iter().all(|line| line.starts_with("0 ")),
+        "no variable tells of four nodes: {output}"
     );
 }
 

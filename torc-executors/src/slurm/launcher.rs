@@ -285,6 +285,7 @@ pub(super) mod tests {
         torc
         /home/me/a b
         SLURM_JOB_CPUS_PER_NODE=4
+        SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0=4
         SLURM_JOB_NODELIST=node3
         SLURM_JOB_NUM_NODES=1
         SLURM_NNODES=1

@@ -150,6 +150,8 @@ pub(super) fn inside(step: &Step) -> Vec<String> {
     ]);
     let cpus = counts(&cpus_per_node(step));
     env.insert("SLURM_JOB_CPUS_PER_NODE", &cpus);
+    // srun 22.05 sets this one, too, from the allocation that it asks about.
+    env.insert("SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0", &cpus);
     let own = step.env.iter().filter(|(name, _)| is_read_by_srun(OsStr::new(name)));
     // A shell could not set others.
     let own = own.filter(|(name, _)| is_identifier(name));
@@ -248,6 +250,7 @@ mod tests {
         let expected = [
             "SLURM_CPU_BIND=cores a",
             "SLURM_JOB_CPUS_PER_NODE=4",
+            "SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0=4",
             "SLURM_JOB_NODELIST=node3",
             "SLURM_JOB_NUM_NODES=1",
             "SLURM_NNODES=1",
@@ -259,6 +262,7 @@ mod tests {
         assert_eq!(names, ["PLAIN", "TORC_JOB_ID"]);
         let expected = [
             "SLURM_JOB_CPUS_PER_NODE=6(x3)",
+            "SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0=6(x3)",
             "SLURM_JOB_NODELIST=node[2-4]",
             "SLURM_JOB_NUM_NODES=3",
             "SLURM_NNODES=3",
