@@ -201,28 +201,13 @@ jobs: [{{name: a, command: x, resource_requirements: r}}]"
         NodeShape { cpus: 8, threads_per_core, memory: 32 << 30, gpus: 0, count: 4 }
     }
 
-    fn request(workflow: &Workflow) -> Request {
-        let needs = &workflow.header.requirements[workflow.jobs[0].requirements as usize];
-        Request {
-            priority: 0,
-            scheduler: None,
-            labels: [].into(),
-            cpus: needs.cpus,
-            memory: needs.memory,
-            gpus: needs.gpus,
-            nodes: needs.nodes,
-            ntasks_per_node: needs.ntasks_per_node,
-            runtime: needs.runtime,
-        }
-    }
-
     /// Whether the job fits, where the nodes are known and where they are not.
     #[track_caller]
     fn check(settings: &str, needs: &str, expected: [bool; 2]) {
         let workflow = workflow(settings, needs);
         let fits = |shapes: &[NodeShape]| {
             let offer = Offer::of(&workflow.header, &workflow.header.schedulers[0], shapes);
-            offer.fits(&request(&workflow))
+            offer.fits(&workflow.request(&workflow.jobs[0]))
         };
         assert_eq!([fits(&[node(1)]), fits(&[])], expected, "{settings}; {needs}");
     }
@@ -250,8 +235,11 @@ jobs: [{{name: a, command: x, resource_requirements: r}}]"
         check("exclusive: true, extra: -c4", "num_cpus: 8", [true; 2]);
         let workflow = workflow("extra: -c3", "num_cpus: 4");
         let offer = |shape| Offer::of(&workflow.header, &workflow.header.schedulers[0], &[shape]);
-        assert!(!offer(node(1)).fits(&request(&workflow)));
-        assert!(offer(node(2)).fits(&request(&workflow)), "Slurm gives whole cores");
+        assert!(!offer(node(1)).fits(&workflow.request(&workflow.jobs[0])));
+        assert!(
+            offer(node(2)).fits(&workflow.request(&workflow.jobs[0])),
+            "Slurm gives whole cores"
+        );
     }
 
     #[test]
@@ -289,7 +277,11 @@ jobs: [{{name: a, command: x, resource_requirements: r}}]"
             let workflow = workflow(settings, "num_cpus: 4, memory: 2g");
             let settings = &workflow.header.schedulers[0];
             let offer = Offer::of(&workflow.header, settings, &[node(1)]);
-            let refusal = feasibility(&request(&workflow), offer.kinds(), Timestamp::default());
+            let refusal = feasibility(
+                &workflow.request(&workflow.jobs[0]),
+                offer.kinds(),
+                Timestamp::default(),
+            );
             assert_eq!(refusal, Err(expected));
         };
         check("mem: 1g", NeverReason::Memory { needs: 2 << 30, largest: 1 << 30 });

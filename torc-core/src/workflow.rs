@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
-use crate::resources::MemoryRequest;
+use crate::resources::{MemoryRequest, Request};
 use crate::time::millis;
 
 /// Environment variables, in the order of the spec.
@@ -24,6 +24,25 @@ pub struct Workflow {
     pub header: Header,
     /// The jobs in expansion order: the job with number J is at index J - 1.
     pub jobs: Vec<Job>,
+}
+
+impl Workflow {
+    /// All that the placement of a job depends on.
+    pub fn request(&self, job: &Job) -> Request {
+        let needs = &self.header.requirements[job.requirements as usize];
+        let scheduler = |index: u32| self.header.schedulers[index as usize].name.clone();
+        Request {
+            priority: job.priority,
+            scheduler: job.scheduler.map(scheduler),
+            labels: job.labels.clone().unwrap_or_default(),
+            cpus: needs.cpus,
+            memory: needs.memory,
+            gpus: needs.gpus,
+            nodes: needs.nodes,
+            ntasks_per_node: needs.ntasks_per_node,
+            runtime: needs.runtime,
+        }
+    }
 }
 
 /// All of a workflow but its jobs.

@@ -2,11 +2,10 @@
 //! not with jobs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::ids::{ClassId, JobId};
 use crate::resources::Request;
-use crate::workflow::{Job, Workflow};
+use crate::workflow::Workflow;
 
 /// The classes of a workflow.
 #[derive(Debug)]
@@ -20,14 +19,13 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn of(workflow: &Workflow) -> Self {
-        let no_labels: Arc<[Box<str>]> = Arc::from([]);
         let mut known: HashMap<Request, ClassId> = HashMap::new();
         let mut requests = Vec::new();
         let of_job: Vec<ClassId> = workflow
             .jobs
             .iter()
             .map(|job| {
-                let request = request(workflow, job, &no_labels);
+                let request = workflow.request(job);
                 *known.entry(request).or_insert_with_key(|request| {
                     requests.push(request.clone());
                     ClassId(u32::try_from(requests.len() - 1).unwrap_or(u32::MAX))
@@ -73,20 +71,4 @@ fn members(of_job: &[ClassId], classes: usize) -> (Vec<JobId>, Vec<u32>) {
         starts[class + 1] += starts[class];
     }
     (members, starts)
-}
-
-fn request(workflow: &Workflow, job: &Job, no_labels: &Arc<[Box<str>]>) -> Request {
-    let header = &workflow.header;
-    let needs = &header.requirements[job.requirements as usize];
-    Request {
-        priority: job.priority,
-        scheduler: job.scheduler.map(|index| header.schedulers[index as usize].name.clone()),
-        labels: job.labels.clone().unwrap_or_else(|| no_labels.clone()),
-        cpus: needs.cpus,
-        memory: needs.memory,
-        gpus: needs.gpus,
-        nodes: needs.nodes,
-        ntasks_per_node: needs.ntasks_per_node,
-        runtime: needs.runtime,
-    }
 }
