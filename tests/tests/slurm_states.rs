@@ -350,8 +350,10 @@ actions:
 - {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: two, num_allocations: 2}
 - {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: one}
 compute_node_wait_for_new_jobs_seconds: 0
+resource_requirements: [{name: wide, num_nodes: 2, num_cpus: 8, memory: 1g, runtime: PT1M}]
 jobs:
-- {name: wide, command: 'until test -e go; do sleep 0.1; done', scheduler: two}
+- {name: 'wide{i}', command: 'until test -e go{i}; do sleep 0.1; done', scheduler: two, \
+resource_requirements: wide, parameters: {i: '1:2'}}
 - {name: last, command: 'until test -e go_last; do sleep 0.1; done', scheduler: one}",
     );
     let submitted = place.start_and_wait();
@@ -359,7 +361,10 @@ jobs:
     place.until("its place in the queue", || {
         is_observed(&place.allocations()[1], "pending").then_some(())
     });
-    place.place.write("go", "");
+    // One of them waits, so its allocation waits; then it finds room without.
+    place.place.write("go1", "");
+    place.until_counted(2, 1);
+    place.place.write("go2", "");
     let withdrawn = place.until("its end", || {
         let allocation = place.allocations()[1].clone();
         (allocation["stage"] == "ended").then_some(allocation)
@@ -370,8 +375,8 @@ jobs:
     );
     let reason = text(&withdrawn, "reason");
     assert!(reason.starts_with("no job that is left could run in it"), "{reason}");
-    place.until_counted(1, 1);
+    place.until_counted(1, 2);
     place.place.write("go_last", "");
-    submitted.wait().expect(0).says("2 completed");
+    submitted.wait().expect(0).says("3 completed");
     assert_eq!(place.allocations().len(), 3, "nothing is asked for again");
 }
