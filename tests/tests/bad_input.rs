@@ -18,6 +18,48 @@ fn refused(spec: impl AsRef<[u8]>, expected: &[&str]) {
 }
 
 #[test]
+fn what_sbatch_cannot_be_told_is_refused_before_anything_is_stored() {
+    let check = |options: &str, defaults: &str, expected: &[&str]| {
+        let spec = format!(
+            "name: w
+slurm_defaults: {{{defaults}}}
+slurm_schedulers:
+  - {{name: fine, account: a}}
+  - {{name: wrong, account: a, {options}}}
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: wrong}}]
+jobs: [{{name: a, command: x}}]"
+        );
+        refused(&spec, expected);
+        let place = Place::with(&spec);
+        let all = [
+            &["submit", "w.yaml"][..],
+            &["submit", "w.yaml", "--dry-run"],
+            &["slurm", "script", "w.yaml"],
+        ];
+        for args in all {
+            let ended = place.torc(args).expect(3);
+            for text in expected {
+                ended.says(text);
+            }
+        }
+        assert!(!place.join("torc_output").exists());
+    };
+    let array = "`--array` cannot be used with torc: every allocation is a job of its own";
+    check(
+        "extra: --array=1-2",
+        "",
+        &["the Slurm scheduler of `wrong`: ", array, "spec::sbatch-option", "w.yaml:5:12"],
+    );
+    check("extra: --ar=1-2", "", &[array]);
+    check("extra: skylake", "", &["`skylake` in `extra` belongs to no option"]);
+    check(r"extra: '-d a:1?b:2', serialize_allocations: true", "", &["`a:1?b:2` uses `?`"]);
+    check("extra: -W", "array: 1-2", &[array, "`--wait` cannot be used with torc", "2 errors in"]);
+    refused("name: w\nslurm_defaults: {wait: true}\njobs: [{name: a, command: x}]", &["`--wait`"]);
+    let long = "x".repeat(100_000);
+    check(&format!("extra: \"{long}\\n'\""), "", &["`extra` has a quote that never closes: xxx"]);
+}
+
+#[test]
 fn a_cycle_is_shown_as_a_path() {
     refused(
         r#"

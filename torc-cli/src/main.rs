@@ -12,6 +12,7 @@ mod out;
 mod probe;
 mod queue;
 mod render;
+mod sbatch;
 mod scripts;
 mod settings;
 mod spec_file;

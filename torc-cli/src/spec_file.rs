@@ -12,6 +12,7 @@ use torc_core::workflow::Workflow;
 use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::render::{diagnostics, json};
+use crate::sbatch;
 
 /// A spec that was read, or the problems that it has.
 pub(crate) struct SpecFile {
@@ -62,8 +63,16 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems, slurm_defaults, requirement_places) =
         match load(&bytes, Format::from_extension(&name), &context) {
-            Ok(Loaded { workflow, warnings, slurm_defaults, requirement_places }) => {
-                (Some(Arc::new(workflow)), warnings, slurm_defaults, requirement_places)
+            Ok(loaded) => {
+                let unsayable = sbatch::problems(&loaded);
+                let Loaded { workflow, mut warnings, slurm_defaults, requirement_places, .. } =
+                    loaded;
+                let workflow = unsayable.is_empty().then(|| Arc::new(workflow));
+                if workflow.is_none() {
+                    warnings.extend(unsayable);
+                    warnings.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
+                }
+                (workflow, warnings, slurm_defaults, requirement_places)
             }
             Err(Rejected { problems }) => (None, problems, serde_json::Map::new(), Vec::new()),
         };

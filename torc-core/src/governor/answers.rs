@@ -3,7 +3,8 @@
 //! An answer says something about the allocation that the question was about, and about how soon the
 //! next question makes sense. Does not know who asked.
 
-use super::{Entry, Governor, News, Source, Stage, Who, wait_after};
+use super::turns::wait_after;
+use super::{Entry, Governor, News, Source, Stage, Who};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, AllocationState, SchedulerError};
 
@@ -18,17 +19,8 @@ impl Governor {
         self.is_submitting = false;
         match answer {
             Ok(Some(handle)) => self.take(who, handle, now),
-            // Its worker knew better.
-            Ok(None) if self.is_taken(who) => Vec::new(),
-            Ok(None) if self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) => {
-                self.entries.remove(&who);
-                vec![News::Refused(who, "not wanted any more".to_owned())]
-            }
-            Ok(None) => {
-                self.silences = 0;
-                self.set_stage(who, Stage::Wanted { in_doubt: false });
-                Vec::new()
-            }
+            // That says nothing about whether it would be taken.
+            Ok(None) => self.not_taken(who),
             Err(error) => self.wait(who, &error, now),
         }
     }
@@ -42,6 +34,9 @@ impl Governor {
     ) -> Vec<News> {
         self.is_submitting = false;
         self.submit_at = now + self.limits.submit_pause;
+        if !matches!(answer, Err(SchedulerError::Unavailable(_))) {
+            self.silences = 0;
+        }
         match answer {
             Ok(handle) => self.take(who, handle, now),
             Err(SchedulerError::Refused(_)) if self.is_taken(who) => Vec::new(),
@@ -52,7 +47,8 @@ impl Governor {
                 }
                 news
             }
-            Err(error) => self.wait(who, &error, now),
+            Err(error @ SchedulerError::NotNow(_)) => self.stand_back(who, &error, now),
+            Err(error @ SchedulerError::Unavailable(_)) => self.wait(who, &error, now),
         }
     }
 
@@ -63,8 +59,22 @@ impl Governor {
             self.observe_at = soon;
         }
         self.nudge(soon);
+        if let Some(source) = self.entries.get(&who).map(|entry| entry.source.clone()) {
+            self.step_forward(&source);
+        }
         self.set_stage(who, Stage::Taken { handle: handle.clone(), is_pending: true });
         vec![News::Submitted(who, handle)]
+    }
+
+    /// The scheduler does not have it: it is a wish again, if it still is one.
+    pub(super) fn not_taken(&mut self, who: Who) -> Vec<News> {
+        // Its worker may have known better.
+        if !self.is_taken(who) && self.entries.get(&who).is_some_and(|entry| entry.is_cancelled) {
+            self.entries.remove(&who);
+            return vec![News::Refused(who, "not wanted any more".to_owned())];
+        }
+        self.set_stage(who, Stage::Wanted { in_doubt: false });
+        Vec::new()
     }
 
     /// The scheduler did not answer: whether it took the request is not known.
@@ -164,6 +174,7 @@ impl Governor {
                 && !matches!(cause, AllocationEnd::Cancelled | AllocationEnd::Preempted);
             let (source, reason) = (entry.source.clone(), reason.clone());
             self.entries.remove(&who);
+            self.let_one_try(now);
             let mut news = vec![told(state)];
             if came_to_nothing {
                 news.extend(self.note_failure(source, reason));

@@ -2,10 +2,10 @@
 //! somebody else asks.
 //!
 //! Owns the rules that keep a site's scheduler from being overrun: so many pending allocations at
-//! most, one request at a time with a pause between, waiting longer after each refusal, giving up on
-//! a scheduler whose allocations fail before anything runs, all questions in one batch, asked the
-//! more seldom the less changes. Does not know jobs. Whatever is in doubt is looked for before it is
-//! asked for, so that nothing is asked for twice.
+//! most, one request at a time with a pause between, sources by turns, waiting longer after each refusal
+//! and each silence, giving up on a source whose allocations fail before anything runs, all questions in
+//! one batch, asked the more seldom the less changes. Does not know jobs. Whatever is in doubt is looked
+//! for before it is asked for, so that nothing is asked for twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use crate::traits::{AllocationHandle, AllocationState};
 mod answers;
 #[cfg(test)]
 mod tests;
+mod turns;
+
+use turns::Turn;
 
 /// An allocation of a workflow.
 pub type Who = (WorkflowId, AllocationId);
@@ -44,15 +47,6 @@ impl Default for Limits {
             longest_interval: Duration::from_secs(60),
         }
     }
-}
-
-/// The first wait after a scheduler did not answer; it doubles each time.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-
-/// How long to wait after so many times in a row, counted from 0, that a scheduler did not answer.
-fn wait_after(silences: u32) -> Duration {
-    (FIRST_WAIT * 2u32.saturating_pow(silences.min(16))).min(LONGEST_WAIT)
 }
 
 /// After so many allocations in a row that came to nothing, no more are asked for.
@@ -125,6 +119,11 @@ impl Entry {
         matches!(self.stage, Stage::Taken { .. })
     }
 
+    /// It may have been asked for, and is to be looked for.
+    fn is_in_doubt(&self) -> bool {
+        self.stage == Stage::Wanted { in_doubt: true }
+    }
+
     /// When its scheduler is to be told that it is to end, if it is.
     fn to_be_cancelled_at(&self) -> Option<Timestamp> {
         self.cancel_at.filter(|_| self.is_cancelled && self.is_taken())
@@ -142,7 +141,10 @@ pub struct Governor {
     next_order: u64,
     /// Failures in a row, with the words of the last.
     failures: HashMap<Source, (u32, String)>,
-    /// Times in a row that the scheduler did not answer a request.
+    turns: HashMap<Source, Turn>,
+    /// Requests so far, and questions whether one was made.
+    requests: u64,
+    /// Times in a row that the scheduler did not say whether it takes a request.
     silences: u32,
     is_submitting: bool,
     submit_at: Timestamp,
@@ -273,6 +275,7 @@ impl Governor {
     /// A workflow begins anew: what failed before is forgotten.
     pub fn forgive(&mut self, workflow: WorkflowId) {
         self.failures.retain(|(of, _), _| *of != workflow);
+        self.turns.retain(|(of, _), _| *of != workflow);
     }
 
     /// What is to be asked now. The answer to each order must be told.
@@ -288,7 +291,7 @@ impl Governor {
             }
         }
         if !self.is_submitting && self.submit_at <= now {
-            orders.extend(self.next_request(&mut news));
+            orders.extend(self.next_request(now, &mut news));
         }
         if !self.is_observing && self.observe_at <= now {
             let taken: Vec<_> = self.taken().collect();
@@ -302,14 +305,10 @@ impl Governor {
 
     /// When there may be something to ask without anything else happening.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let has_wish =
-            self.entries.values().any(|entry| matches!(entry.stage, Stage::Wanted { .. }));
-        let submit_at =
-            (has_wish && !self.is_submitting && self.has_room()).then_some(self.submit_at);
         let observe_at =
             (!self.is_observing && self.taken().next().is_some()).then_some(self.observe_at);
         let cancel_at = self.entries.values().filter_map(Entry::to_be_cancelled_at).min();
-        [submit_at, observe_at, cancel_at].into_iter().flatten().min()
+        [self.request_at(), observe_at, cancel_at].into_iter().flatten().min()
     }
 
     fn taken(&self) -> impl Iterator<Item = (Who, AllocationHandle)> {
@@ -317,36 +316,6 @@ impl Governor {
             Stage::Taken { handle, .. } => Some((*who, handle.clone())),
             _ => None,
         })
-    }
-
-    fn pending(&self) -> usize {
-        let is_pending =
-            |entry: &&Entry| matches!(entry.stage, Stage::Taken { is_pending: true, .. });
-        self.entries.values().filter(is_pending).count()
-    }
-
-    fn has_room(&self) -> bool {
-        self.pending() < self.limits.max_pending
-    }
-
-    fn next_request(&mut self, news: &mut Vec<News>) -> Option<Order> {
-        let wanted = self.entries.iter().filter_map(|(who, entry)| match entry.stage {
-            Stage::Wanted { in_doubt } => Some((entry.order, *who, in_doubt)),
-            _ => None,
-        });
-        // What may have been asked for already takes no room until that is known.
-        let (_, who, in_doubt) = wanted.min_by_key(|(order, _, in_doubt)| (!in_doubt, *order))?;
-        if !in_doubt && !self.has_room() {
-            let why = format!(
-                "{} allocations wait in the scheduler's queue, as many as torc lets wait at once",
-                self.limits.max_pending
-            );
-            news.push(News::HeldBack(who, why));
-            return None;
-        }
-        self.is_submitting = true;
-        self.set_stage(who, Stage::Asking { in_doubt });
-        Some(if in_doubt { Order::Find(who) } else { Order::Submit(who) })
     }
 
     /// What the scheduler has stays in its hands until it has ended.

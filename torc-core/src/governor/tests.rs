@@ -3,6 +3,8 @@
 use super::*;
 use crate::traits::{AllocationEnd, SchedulerError};
 
+mod turns;
+
 const W: WorkflowId = WorkflowId(1);
 
 fn who(number: u32) -> Who {

@@ -88,6 +88,8 @@ pub struct Loaded {
     /// Where the names of the resource requirements were written, in the workflow's order. The first ones,
     /// the reserved `default`, are written nowhere: their place is empty.
     pub requirement_places: Vec<Span>,
+    /// Where the names of the schedulers were written, in the workflow's order.
+    pub scheduler_places: Vec<Span>,
     /// What is legal, but probably not meant or not done, in the order of the source.
     pub warnings: Vec<Problem>,
 }
@@ -140,8 +142,15 @@ fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded
     let loaded = tree(source, format, &problems).and_then(|root| lowered(root, context, &problems));
     let problems = problems.finish();
     match loaded {
-        Some((Lowered { workflow, requirement_places, .. }, slurm_defaults)) => {
-            Ok(Loaded { workflow, slurm_defaults, requirement_places, warnings: problems })
+        Some((lowered, slurm_defaults)) => {
+            let Lowered { workflow, requirement_places, scheduler_places, .. } = lowered;
+            Ok(Loaded {
+                workflow,
+                slurm_defaults,
+                requirement_places,
+                scheduler_places,
+                warnings: problems,
+            })
         }
         None => Err(Rejected { problems }),
     }

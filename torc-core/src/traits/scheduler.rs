@@ -215,6 +215,10 @@ pub enum SchedulerError {
     /// The request itself is wrong; asking again will not help.
     #[error("the scheduler refused the request: {0}")]
     Refused(String),
+    /// This request is not taken now, and may be later: a limit on jobs is reached, or its partition is
+    /// down. That says nothing about other requests.
+    #[error("the scheduler does not take the request now: {0}")]
+    NotNow(String),
     /// No answer, or none that could be understood. Ask again later.
     #[error("the scheduler cannot be asked now: {0}")]
     Unavailable(String),

@@ -1,4 +1,4 @@
-//! What Slurm's complaints mean for whoever asked: wrong for good, or ask again.
+//! What Slurm's complaints mean for whoever asked: wrong for good, not now, or nothing.
 //!
 //! Pure tables of Slurm's own words (its list of error texts, and resource limits of
 //! <https://slurm.schedmd.com/resource_limits.html>). A complaint about a submission that stands in no
@@ -8,8 +8,8 @@ use torc_core::traits::SchedulerError;
 
 use super::command::CommandError;
 
-/// The controller, the network, or the way to them; and what passes with time.
-const PASSING: [&str; 31] = [
+/// The controller, the network, or the way to them: nobody's requests are taken, or that is not known.
+const SILENT: [&str; 28] = [
     "Unable to contact slurm controller",
     "Unable to contact slurm",
     "Socket timed out",
@@ -34,21 +34,26 @@ const PASSING: [&str; 31] = [
     "temporarily unable to accept job",
     "backup controller in standby mode",
     "MaxJobCount limit reached",
-    "Required partition not available",
-    "Required node not available",
     "Requested operation is presently disabled",
-    "Requested nodes are busy",
     "I/O error writing script/environment to file",
     "Could not establish a configuration source",
     "SlurmDBD connection",
 ];
 
-/// Limits on how many jobs there may be at once: they pass when others end.
-const PASSING_LIMITS: [&str; 4] = ["MaxSubmitJob", "GrpSubmitJob", "MaxSubmitPU", "MaxSubmitPA"];
+/// What passes with time, and concerns whoever has the same account, QOS or partition, or wants the same
+/// nodes: limits on how many jobs there may be at once, which pass when others end, and what is down.
+const NOT_NOW: [&str; 7] = [
+    "MaxSubmitJob",
+    "GrpSubmitJob",
+    "MaxSubmitPU",
+    "MaxSubmitPA",
+    "Required partition not available",
+    "Required node not available",
+    "Requested nodes are busy",
+];
 
-fn passes(stderr: &str) -> bool {
-    let words = PASSING.iter().chain(&PASSING_LIMITS);
-    words.into_iter().any(|words| contains(stderr, words))
+fn has_any(stderr: &str, words: &[&str]) -> bool {
+    words.iter().any(|words| contains(stderr, words))
 }
 
 /// Without regard to case: the same words begin a sentence in one release and not in another.
@@ -56,11 +61,16 @@ fn contains(text: &str, words: &str) -> bool {
     text.to_ascii_lowercase().contains(&words.to_ascii_lowercase())
 }
 
-/// What a failed sbatch means.
+/// What a failed sbatch means. Where it complains of a silence as well, as after an attempt of its own
+/// that it repeated, nothing is known.
 pub(super) fn of_submission(error: &CommandError) -> SchedulerError {
     match error {
-        CommandError::Failed { stderr, .. } if !passes(stderr) => {
-            SchedulerError::Refused(said(stderr).unwrap_or_else(|| error.to_string()))
+        CommandError::Failed { stderr, .. } if !has_any(stderr, &SILENT) => {
+            let words = said(stderr).unwrap_or_else(|| error.to_string());
+            match has_any(stderr, &NOT_NOW) {
+                true => SchedulerError::NotNow(words),
+                false => SchedulerError::Refused(words),
+            }
         }
         CommandError::Folder { .. } => SchedulerError::Refused(error.to_string()),
         _ => of_question(error),
@@ -141,19 +151,36 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_to_be_asked_again() {
+    fn what_passes_for_some_is_no_silence() {
+        let policy = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+        for complaint in [
+            "sbatch: error: AssocMaxSubmitJobLimit",
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "sbatch: error: QOSGrpSubmitJobsLimit",
+            "sbatch: error: AssocGrpSubmitJobsLimit",
+            "sbatch: error: MaxSubmitJobsPerAccount",
+            "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)",
+            "sbatch: error: Batch job submission failed: Required node not available (down, drained or reserved)",
+            "sbatch: error: Batch job submission failed: Requested nodes are busy",
+        ] {
+            let found = of_submission(&failed(&format!("{complaint}\n{policy}")));
+            let said = format!("{complaint}; {policy}");
+            assert!(matches!(&found, SchedulerError::NotNow(words) if *words == said), "{found}");
+            let silence = "sbatch: error: Socket timed out on send/recv operation";
+            let found = of_submission(&failed(&format!("{silence}\n{complaint}\n{policy}")));
+            assert!(matches!(found, SchedulerError::Unavailable(_)), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_to_be_asked_again() {
         for stderr in [
             "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
             "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
             "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: Batch job submission failed: Resource temporarily unavailable",
-            "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-            "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-            "sbatch: error: QOSGrpSubmitJobsLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-            "sbatch: error: AssocGrpSubmitJobsLimit",
             "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode",
             "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
             "sbatch: error: Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or directory\nsbatch: error: Batch job submission failed: Protocol authentication error",
-            "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)",
             "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n",
             "sbatch: fatal: Could not establish a configuration source",
         ] {

@@ -4,7 +4,8 @@
 //! request's command with exactly its arguments. What sbatch does with `#SBATCH` lines was tried on it:
 //! it splits them as a shell would, but takes a backslash for an escape in single quotes, too.
 
-use torc_core::traits::AllocationRequest;
+use serde_json::Value;
+use torc_core::traits::{AllocationHandle, AllocationRequest};
 
 use super::duration;
 use super::settings::{LONGEST_OPTION, ScriptError, SettingsProblem, SlurmSettings};
@@ -33,6 +34,29 @@ pub fn render(request: &AllocationRequest, key: &str) -> Result<Script, ScriptEr
     let mut args = vec!["--parsable".to_owned()];
     args.extend(last.marks().map(|(name, value)| format!("--{name}={value}")));
     Ok(Script { text, args })
+}
+
+/// Whether scripts can be made from what a spec says about the scheduler with this name.
+///
+/// # Errors
+/// As [`render`], where it is the settings that cannot be given to sbatch.
+pub fn check(name: &str, settings: &Value) -> Result<(), ScriptError> {
+    let read = SlurmSettings::read(name, settings)?;
+    let after = read.serialize_allocations.then(|| AllocationHandle("1".to_owned()));
+    let request = AllocationRequest {
+        name: "torc".to_owned(),
+        nodes: read.nodes,
+        walltime: Some(read.walltime),
+        settings: settings.clone(),
+        command: vec!["torc".to_owned()],
+        working_dir: "/".to_owned(),
+        output: "/".to_owned(),
+        env: Vec::new(),
+        umask: None,
+        after,
+    };
+    let named = |error: ScriptError| ScriptError { name: name.to_owned(), ..error };
+    render(&request, "key").map(|_| ()).map_err(named)
 }
 
 fn check_key(key: &str) -> Result<(), SettingsProblem> {

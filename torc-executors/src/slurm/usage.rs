@@ -220,7 +220,7 @@ mod tests {
     async fn no_accounting_is_told_from_no_answer() {
         let refused = async |script: &str| match ask_script(script).await {
             Err(SchedulerError::Refused(_)) => true,
-            Err(SchedulerError::Unavailable(_)) => false,
+            Err(SchedulerError::Unavailable(_) | SchedulerError::NotNow(_)) => false,
             Ok(found) => panic!("{found:?}"),
         };
         assert!(refused("").await, "there is no sacct");

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
-use torc_core::traits::{AllocationEnd, AllocationHandle, Outcome};
+use torc_core::traits::{AllocationEnd, AllocationHandle, AllocationRequest, Outcome};
 use torc_core::wire::{AllocationStage, RunState};
 use torc_server::access::{Access, AccessError};
 use torc_server::serve::ServeEnd;
 use torc_server::worker::WorkerEnd;
 
-use crate::site::{Place, TEN, THE_SECOND_CANNOT_WRITE, TWO_HELD, count, spec, until};
+use crate::site::{Place, TEN, THE_SECOND_CANNOT_WRITE, TWO_HELD, Worker, count, spec, until};
 
 #[tokio::test]
 async fn a_workflow_runs_from_submission_to_its_end() {
@@ -138,6 +138,66 @@ async fn a_scheduler_that_refuses_is_given_up_and_the_run_ends() {
     let allocations = access.allocations(None).await.unwrap();
     assert!(allocations[0].reason.contains("no such account"), "{}", allocations[0].reason);
     assert!(allocations[8].reason.contains("came to nothing"), "{}", allocations[8].reason);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_not_served_for_the_moment_holds_up_nobody_and_comes_when_there_is_room() {
+    let place = Place::new();
+    place.cluster.full.lock().unwrap().insert("full".to_owned());
+    let serving = place.serve().await;
+    let two_accounts = "name: w
+slurm_schedulers: [{name: first, account: full}, {name: second, account: a}]
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+jobs:
+- {name: a, command: hold, scheduler: first}
+- {name: b, command: hold, scheduler: second}";
+    let accounts = || -> Vec<String> {
+        let asked = place.cluster.asked.lock().unwrap();
+        let account =
+            |request: &AllocationRequest| request.settings["account"].as_str().unwrap().to_owned();
+        asked.iter().map(|(_, request)| account(request)).collect()
+    };
+    place.submit(two_accounts).await.unwrap();
+    place.requested(1).await;
+    place.submit(&spec(TEN, 1)).await.unwrap();
+    place.requested(2).await;
+    assert_eq!(accounts(), ["a", "a"], "another scheduler, and another workflow");
+    let access = Access::open(&place.state_dir()).await.unwrap();
+    let waiting = access.allocations(Some(WorkflowId(1))).await.unwrap().swap_remove(0);
+    assert_eq!(waiting.stage, AllocationStage::Requested);
+    assert!(waiting.reason.contains("AssocMaxSubmitJobLimit"), "{}", waiting.reason);
+    place.cluster.full.lock().unwrap().clear();
+    place.cluster.end("2", AllocationEnd::Cancelled);
+    place.requested(3).await;
+    assert_eq!(accounts()[2], "full");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_not_asked_for_once_nothing_is_left_for_it() {
+    let place = Place::new();
+    place.cluster.full.lock().unwrap().insert("full".to_owned());
+    let serving = place.serve().await;
+    let two_accounts = "name: w
+slurm_schedulers: [{name: first, account: full}, {name: second, account: a}]
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+compute_node_wait_for_new_jobs_seconds: 0
+jobs: [{name: a, command: quick}]";
+    place.submit(two_accounts).await.unwrap();
+    place.requested(1).await;
+    let worker = Worker::start(place.dir.path(), 2, "1");
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 1);
+    worker.end().await;
+    place.cluster.full.lock().unwrap().clear();
+    place.cluster.end("1", AllocationEnd::Completed);
+    until(async || (place.stages().await == [AllocationStage::Ended; 2]).then_some(())).await;
+    assert_eq!(place.cluster.requests(), 1);
     serving.stop().await;
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     pub(crate) ended: Mutex<BTreeMap<AllocationHandle, AllocationEnd>>,
     /// Requests that are refused before others are taken.
     pub(crate) refusals: Mutex<u32>,
+    /// Accounts whose requests are not taken for the moment.
+    pub(crate) full: Mutex<BTreeSet<String>>,
     /// It takes requests, and its answers do not arrive.
     pub(crate) is_unheard: AtomicBool,
     /// It cannot be told that an allocation is to end.
@@ -94,6 +96,10 @@ impl Scheduler for Cluster {
                 *refusals -= 1;
                 return Err(SchedulerError::Refused("no such account".to_owned()));
             }
+        }
+        let account = request.settings["account"].as_str().unwrap_or_default();
+        if self.full.lock().unwrap().contains(account) {
+            return Err(SchedulerError::NotNow("AssocMaxSubmitJobLimit".to_owned()));
         }
         let mut asked = self.asked.lock().unwrap();
         asked.push((key.to_owned(), request.clone()));

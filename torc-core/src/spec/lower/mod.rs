@@ -32,6 +32,8 @@ pub(crate) struct Lowered {
     pub(crate) jobs_of_items: Vec<u32>,
     /// Where the names of the resource requirements were written, in their order.
     pub(crate) requirement_places: Vec<Span>,
+    /// Where the names of the schedulers were written, in their order.
+    pub(crate) scheduler_places: Vec<Span>,
 }
 
 /// What jobs refer to by name.
@@ -129,7 +131,8 @@ pub(crate) fn lower(
     advice::check(&header, &jobs.items, &places, problems);
     let workflow = Workflow { header, jobs: jobs.items };
     let requirement_places = requirement_names.places().to_vec();
-    Some(Lowered { workflow, jobs_of_items, requirement_places })
+    let scheduler_places = scheduler_names.places().to_vec();
+    Some(Lowered { workflow, jobs_of_items, requirement_places, scheduler_places })
 }
 
 /// Expanded items with their names.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use torc_core::traits::AllocationHandle;
 
+use super::check as check_settings;
 use super::*;
 
 fn request(settings: Value) -> AllocationRequest {
@@ -198,8 +199,10 @@ fn the_users_dependency_and_comment_are_kept() {
 #[test]
 fn what_cannot_be_said_to_sbatch_is_refused() {
     let check = |settings: Value, expected: &str| {
-        let error = render(&request(settings), "k-1").unwrap_err().to_string();
+        let error = render(&request(settings.clone()), "k-1").unwrap_err().to_string();
         assert_eq!(error, format!("the Slurm scheduler of `wf1_cpu_nodes`: {expected}"));
+        let error = check_settings("cpu", &settings).unwrap_err().to_string();
+        assert_eq!(error, format!("the Slurm scheduler of `cpu`: {expected}"));
     };
     check(
         json!({"extra": "--constraint='a"}),
@@ -244,6 +247,20 @@ fn what_cannot_be_said_to_sbatch_is_refused() {
     check(
         json!({"walltime": "soon"}),
         "its settings cannot be read: `soon` is no walltime; write `HH:MM:SS` or `D-HH:MM:SS`",
+    );
+}
+
+#[test]
+fn settings_are_checked_as_all_allocations_of_a_scheduler_will_say_them() {
+    let either = json!({"extra": "-d a:1?b:2"});
+    assert_eq!(check_settings("cpu", &either), Ok(()));
+    let mut serialized = either;
+    serialized["serialize_allocations"] = true.into();
+    let error = check_settings("cpu", &serialized).unwrap_err();
+    assert_eq!(error.problem, SettingsProblem::EitherDependency("a:1?b:2".to_owned()));
+    assert_eq!(
+        check_settings("any\nname", &json!({"extra": "--nice=3 --comment='for me'"})),
+        Ok(())
     );
 }
 
