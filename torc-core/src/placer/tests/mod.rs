@@ -3,6 +3,7 @@
 
 mod agreement;
 mod cases;
+mod choices;
 mod model;
 mod random;
 mod reference;
