@@ -4,7 +4,9 @@ mod accounts;
 mod allocations;
 mod faults;
 mod idleness;
+mod launch;
 mod properties;
+mod reports;
 mod scenarios;
 
 use std::collections::BTreeSet;
