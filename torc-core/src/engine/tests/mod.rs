@@ -2,6 +2,7 @@
 
 mod accounts;
 mod allocations;
+mod clearance;
 mod faults;
 mod idleness;
 mod launch;
@@ -210,9 +211,14 @@ impl Run {
     }
 
     pub(super) fn end(&mut self, name: &str, outcome: Outcome) {
+        self.end_after(Duration::from_secs(1), name, outcome);
+    }
+
+    /// A job ends after so much more time.
+    pub(super) fn end_after(&mut self, time: Duration, name: &str, outcome: Outcome) {
         let job = self.job(name);
         let attempt = self.engine.latest_attempt(job).map_or(AttemptId::FIRST, |last| last.attempt);
-        self.now = self.now + Duration::from_secs(1);
+        self.now = self.now + time;
         let (at, usage) = (self.now, Usage::default());
         self.apply(Event::StepEnded { job, attempt, at, outcome, usage });
     }
