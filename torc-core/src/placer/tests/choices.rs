@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::super::Policy;
+use super::super::{Policy, WholeNodePlacer};
 use super::model::{GIB, Model, at, request};
 use super::stories::{gang, in_order, lasting, nodes_of_8};
-use crate::resources::{MemoryRequest, Request};
+use crate::ids::{ClassId, JobId, NodeId};
+use crate::resources::{MemoryRequest, NodeShare, Placement, Request};
+use crate::time::Timestamp;
+use crate::traits::{Placer, PlannedStart, RunningStep, Snapshot, WaitingJob};
 use crate::workflow::SortMethod;
 
 #[test]
@@ -90,4 +93,58 @@ fn many_nodes_that_are_free_at_once_are_all_used_at_once() {
         model.end(job);
     }
     assert_eq!(model.plan(), next);
+}
+
+#[test]
+fn without_a_time_the_node_that_lacks_the_least_is_promised() {
+    let mut model = nodes_of_8(2);
+    let taking = |gib| Request { memory: MemoryRequest::Bytes(gib * GIB), ..request(6) };
+    let running = [8, 6].map(|gib| model.submit(&taking(gib)));
+    assert_eq!(model.plan(), running);
+    model.submit(&taking(16));
+    assert_eq!(model.plan(), []);
+    let planned = model.planned.map(|planned| planned.nodes);
+    assert_eq!(planned, Some(vec![NodeId(1)]), "both lack 4 CPUs, the first more memory");
+}
+
+/// Two nodes: a large one that is full of so many small jobs, which end at second 2000, and one where
+/// half is taken until second 5000. Where and when a job is promised a start that needs a little more
+/// than that half.
+fn promise_beside(small: u16) -> Option<(NodeId, Timestamp)> {
+    let mut model = in_order();
+    model.allocate(&[(u32::from(small), 0, 0), (400, 0, 0)], None);
+    let step = |job, class, node, cores: std::ops::Range<u16>| RunningStep {
+        job: JobId(job),
+        class: ClassId(class),
+        placement: Placement {
+            allocation: model.allocations.keys().next().copied().expect("one"),
+            shares: vec![NodeShare {
+                node: NodeId(node),
+                cores: cores.collect(),
+                gpus: [].into(),
+                memory: 0,
+            }],
+        },
+        started_at: model.now,
+    };
+    let here = (0..small).map(|core| step(u32::from(core) + 1, 0, 0, core..core + 1));
+    let there = step(u32::from(small) + 1, 1, 1, 0..200);
+    let waiting = WaitingJob { job: JobId(u32::from(small) + 2), class: ClassId(2) };
+    let snapshot = Snapshot {
+        classes: vec![lasting(1000, request(1)), lasting(4000, request(200)), request(210)],
+        allocations: model.allocations.values().cloned().collect(),
+        node_states: Vec::new(),
+        running: here.chain([there]).collect(),
+        waiting: vec![waiting],
+    };
+    let mut placer = WholeNodePlacer::new(SortMethod::None, Policy::Pack);
+    placer.rebuild(&snapshot);
+    let planned = placer.plan(model.now, usize::MAX).planned.pop();
+    planned.map(|PlannedStart { at, nodes, .. }| (nodes[0], at))
+}
+
+#[test]
+fn a_start_is_foreseen_exactly_unless_there_are_very_many_steps() {
+    assert_eq!(promise_beside(9_999), Some((NodeId(0), at(2000))));
+    assert_eq!(promise_beside(10_000), Some((NodeId(1), at(5000))), "later, but found quickly");
 }
