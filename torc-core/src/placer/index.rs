@@ -5,6 +5,7 @@
 //! search costs a few look-ups, each logarithmic in the nodes, for each *amount* of free GPUs and
 //! CPUs that it passes over; not for each node.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::amounts::Amounts;
@@ -68,9 +69,7 @@ impl FreeIndex {
             self.0.range((Amounts { gpus, ..Amounts::default() }, NodeId(0), 0)..).next()
         {
             let found = self.emptiest_with(first.gpus, wanted);
-            if emptiness(found) > emptiness(best) {
-                best = found;
-            }
+            best = best.into_iter().chain(found).max_by_key(emptiness);
             let Some(next) = first.gpus.checked_add(1) else { break };
             gpus = next;
         }
@@ -123,17 +122,13 @@ impl FreeIndex {
     }
 }
 
-/// Comparable: what is found is emptier than nothing, and more so the greater this is.
-pub(super) fn emptiness(entry: Option<Entry>) -> Option<impl Ord> {
-    entry.map(|(free, node, _)| {
-        (free.cpus, free.memory, u32::MAX - free.gpus, std::cmp::Reverse(node))
-    })
+/// Comparable: the greater, the emptier.
+pub(super) fn emptiness((free, node, _): &Entry) -> impl Ord + use<> {
+    (free.cpus, free.memory, u32::MAX - free.gpus, Reverse(*node))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cmp::Reverse;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -148,3 +148,31 @@ fn a_start_is_foreseen_exactly_unless_there_are_very_many_steps() {
     assert_eq!(promise_beside(9_999), Some((NodeId(0), at(2000))));
     assert_eq!(promise_beside(10_000), Some((NodeId(1), at(5000))), "later, but found quickly");
 }
+
+#[test]
+fn a_promise_outlives_an_allocation_that_it_does_not_need() {
+    let mut model = Model::new(SortMethod::GpusRuntimeMemory, Policy::Pack);
+    model.allocate(&[(8, 16, 0); 2], None);
+    let other = model.allocate(&[(1, 1, 0)], None);
+    let first = model.submit(&lasting(100, request(8)));
+    let wide = model.submit(&lasting(10, gang(2)));
+    assert_eq!(model.plan(), [first]);
+    let preferred = model.submit(&lasting(1000, request(8)));
+    model.deallocate(other);
+    assert_eq!(model.plan(), []);
+    let planned = model.planned.as_ref().map(|planned| planned.job);
+    assert_eq!(planned, Some(wide), "not {preferred}");
+}
+
+#[test]
+fn a_promise_that_passes_to_a_smaller_job_leaves_more_to_others() {
+    let mut model = nodes_of_8(1);
+    let first = model.submit(&lasting(600, request(5)));
+    let large = model.submit(&lasting(60, request(6)));
+    let beside = model.submit(&request(3));
+    assert_eq!(model.plan(), [first], "8 - 6 are left when the second can start");
+    assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(large));
+    let urgent = model.submit(&Request { priority: 1, ..lasting(60, request(4)) });
+    assert_eq!(model.plan(), [beside]);
+    assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(urgent));
+}

@@ -5,6 +5,7 @@ mod agreement;
 mod cases;
 mod choices;
 mod model;
+mod queue;
 mod random;
 mod reference;
 mod room;
