@@ -364,7 +364,7 @@ impl WholeNodePlacer {
         }
         pass.openings = found;
         // Openings only shrink with starts; a fresh look every few keeps the whole pass linear.
-        pass.openings_last = 1 + self.touched.slots.len() / 8;
+        pass.openings_last = (self.touched.slots.len() / 8).max(1);
     }
 
     fn longest_runtime(&self, now: Timestamp) -> u64 {

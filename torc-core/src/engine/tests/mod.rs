@@ -2,11 +2,13 @@
 
 mod accounts;
 mod allocations;
+mod answers;
 mod clearance;
 mod faults;
 mod idleness;
 mod launch;
 mod properties;
+mod refusals;
 mod reports;
 mod scenarios;
 
