@@ -89,9 +89,9 @@ impl Engine {
             }
             Trigger::OnJobsReady(_) | Trigger::OnJobsComplete(_) => Vec::new(),
             Trigger::OnWorkerStart => self.due_workers(action, index, |book| book.is_live()),
-            Trigger::OnWorkerComplete => self.due_workers(action, index, |book| {
-                book.granted_at.is_some() && (book.end.is_some() || book.is_leaving)
-            }),
+            Trigger::OnWorkerComplete => {
+                self.due_workers(action, index, |book| book.end.is_some() || book.is_leaving)
+            }
         }
     }
 
@@ -109,7 +109,8 @@ impl Engine {
             })
     }
 
-    /// A persistent action fires once for each worker, another one for the first.
+    /// A persistent action fires once for each worker that came in this run, another one for the
+    /// first.
     fn due_workers(
         &self,
         action: &Action,

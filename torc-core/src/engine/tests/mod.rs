@@ -1,6 +1,7 @@
 //! Scenarios and properties of the engine, without a runtime and without a clock.
 
 mod accounts;
+mod actions;
 mod allocations;
 mod answers;
 mod clearance;
