@@ -228,7 +228,16 @@ impl WholeNodePlacer {
             renewed.site = old.site;
             renewed.until = ends.unwrap_or(NEVER);
         }
-        self.set_promise(Some(Promise { forecast: renewed, is_stale: false, ..promise.clone() }));
+        let Promise { job, class, priority, is_gang, .. } = *promise;
+        let forecast = renewed;
+        self.set_promise(Some(Promise {
+            job,
+            class,
+            priority,
+            is_gang,
+            forecast,
+            is_stale: false,
+        }));
     }
 
     /// Promises a start to the first job of a class that is blocked, if one can be foreseen.
