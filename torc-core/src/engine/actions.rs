@@ -84,17 +84,14 @@ impl Engine {
         match &action.trigger {
             Trigger::OnWorkflowStart => once(true),
             Trigger::OnWorkflowComplete => once(self.counts.ended() as usize == self.jobs.len()),
-            Trigger::OnJobsReady(jobs) if !has_fired => {
-                once(self.all_settled(index, jobs, has_become_ready))
-            }
-            Trigger::OnJobsComplete(jobs) if !has_fired => {
+            Trigger::OnJobsReady(jobs) => once(self.all_settled(index, jobs, has_become_ready)),
+            Trigger::OnJobsComplete(jobs) => {
                 once(self.all_settled(index, jobs, JobStatus::has_ended))
             }
-            Trigger::OnJobsReady(_) | Trigger::OnJobsComplete(_) => Vec::new(),
             Trigger::OnWorkerStart => self.due_workers(action, index, |book| book.is_live()),
-            Trigger::OnWorkerComplete => self.due_workers(action, index, |book| {
-                book.granted_at.is_some() && (book.end.is_some() || book.is_leaving)
-            }),
+            Trigger::OnWorkerComplete => {
+                self.due_workers(action, index, |book| book.end.is_some() || book.is_leaving)
+            }
         }
     }
 
@@ -112,7 +109,8 @@ impl Engine {
             })
     }
 
-    /// A persistent action fires once for each worker, another one for the first.
+    /// A persistent action fires once for each worker that came in this run, another one for the
+    /// first.
     fn due_workers(
         &self,
         action: &Action,
@@ -142,9 +140,10 @@ impl Engine {
         is_settled: impl Fn(JobStatus) -> bool,
     ) -> bool {
         let from = self.actions[index as usize].settled;
-        let settled = jobs[from..].iter().take_while(|job| is_settled(self.status(**job))).count();
-        self.actions[index as usize].settled = from + settled;
-        from + settled == jobs.len()
+        let more = jobs[from..].iter().take_while(|job| is_settled(self.status(**job))).count();
+        let settled = from + more;
+        self.actions[index as usize].settled = settled;
+        settled == jobs.len()
     }
 
     pub(super) fn fire(

@@ -176,3 +176,36 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_cleared_as_will_be_dispatched_soon() {
+        #[track_caller]
+        fn check(ends: &[Option<u64>], running: u32, expected: u32) {
+            let mut pace = ClassPace::default();
+            for held in ends {
+                pace.note_start();
+                pace.note_end(held.map(Duration::from_millis));
+            }
+            for _ in 0..running {
+                pace.note_start();
+            }
+            assert_eq!(pace.wanted(), expected);
+        }
+        check(&[], 2, 0);
+        check(&[None], 2, 0);
+        check(&[Some(10)], 1, 5);
+        check(&[Some(10)], 3, 15);
+        check(&[Some(10), None], 3, 15);
+        check(&[Some(0)], 1, 50);
+        check(&[Some(0)], 6, MOST);
+        check(&[Some(50)], 2, 2);
+        check(&[Some(51)], 2, 0);
+        // (7 * 10 + 18) / 8 is 11.
+        check(&[Some(10), Some(18)], 1, 4);
+        check(&[Some(10), Some(18)], 0, 0);
+    }
+}

@@ -150,17 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_those_of_the_contract() {
+    fn codes_and_statuses_of_attempts_are_those_of_the_contract() {
+        use JobStatus::{Canceled, Completed, Failed, Terminated};
         let execution = ExecutionConfig::default();
-        for (outcome, code) in [
-            (Outcome::Exited { code: 3 }, Some(3)),
-            (Outcome::Signaled { signal: 11 }, Some(139)),
-            (Outcome::OutOfMemory { used: Some(1) }, Some(137)),
-            (Outcome::TimedOut { code: None }, Some(152)),
-            (Outcome::TimedOut { code: Some(5) }, Some(5)),
-            (Outcome::Lost, None),
+        for (outcome, code, status) in [
+            (Outcome::Exited { code: 0 }, Some(0), Completed),
+            (Outcome::Exited { code: 3 }, Some(3), Failed),
+            (Outcome::Signaled { signal: 11 }, Some(139), Failed),
+            (Outcome::FilesMissing { files: Vec::new() }, Some(0), Failed),
+            (Outcome::OutOfMemory { used: Some(1) }, Some(137), Failed),
+            (Outcome::TimedOut { code: None }, Some(152), Terminated),
+            (Outcome::TimedOut { code: Some(5) }, Some(5), Terminated),
+            (Outcome::TimedOut { code: Some(0) }, Some(0), Completed),
+            (Outcome::Cancelled, None, Canceled),
+            (Outcome::Lost, None, Failed),
         ] {
-            assert_eq!(return_code(&outcome, &execution), code, "{outcome:?}");
+            let found = (return_code(&outcome, &execution), attempt_status(&outcome));
+            assert_eq!(found, (code, status), "{outcome:?}");
         }
     }
 }

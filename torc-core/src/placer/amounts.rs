@@ -212,4 +212,13 @@ mod tests {
         ids.give_back(&[1]);
         assert_eq!(*ids.choose(2), [0, 1]);
     }
+
+    #[test]
+    fn a_run_may_go_on_to_the_last_id() {
+        let mut ids = Ids::all(64);
+        ids.take([1].into());
+        assert_eq!(ids.choose(62).first(), Some(&2));
+        let chosen = ids.choose(63);
+        assert_eq!((chosen.first(), chosen.len()), (Some(&0), 63), "no run is that long");
+    }
 }

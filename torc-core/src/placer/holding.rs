@@ -29,11 +29,8 @@ impl WholeNodePlacer {
 
     fn keeps_somebody_out(&self, promise: &Promise, now: Timestamp) -> bool {
         let Some(&slot) = promise.forecast.slots.first() else { return false };
-        let node = self.fleet.node(slot);
-        if !node.is_usable() || node.free.cpus == 0 {
-            return false;
-        }
-        let may_fit = |least: &Least| node.free.covers(least.single);
+        let free = self.fleet.node(slot).free;
+        let may_fit = |least: &Least| free.covers(least.single);
         let mut last = None;
         for _ in 0..LOOKED_AT {
             let Some(key) = self.queue.next(last, &may_fit) else { return false };

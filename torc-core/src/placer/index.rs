@@ -5,6 +5,7 @@
 //! search costs a few look-ups, each logarithmic in the nodes, for each *amount* of free GPUs and
 //! CPUs that it passes over; not for each node.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::amounts::Amounts;
@@ -68,9 +69,7 @@ impl FreeIndex {
             self.0.range((Amounts { gpus, ..Amounts::default() }, NodeId(0), 0)..).next()
         {
             let found = self.emptiest_with(first.gpus, wanted);
-            if emptiness(found) > emptiness(best) {
-                best = found;
-            }
+            best = best.into_iter().chain(found).max_by_key(emptiness);
             let Some(next) = first.gpus.checked_add(1) else { break };
             gpus = next;
         }
@@ -81,8 +80,7 @@ impl FreeIndex {
     fn emptiest_with(&self, gpus: u32, wanted: &Wanted<impl Fn(&Entry) -> bool>) -> Option<Entry> {
         let mut below = Amounts { gpus, ..Amounts::MAX };
         while below.cpus >= wanted.lowest.cpus {
-            let from =
-                (Amounts { gpus, cpus: wanted.lowest.cpus, ..Amounts::default() }, NodeId(0), 0);
+            let from = (Amounts { gpus, ..Amounts::default() }, NodeId(0), 0);
             let to = (below, NodeId(u32::MAX), u32::MAX);
             let &(free, ..) = self.0.range(from..=to).next_back()?;
             if free.memory >= wanted.lowest.memory {
@@ -111,16 +109,12 @@ impl FreeIndex {
         let mut best: Option<(Amounts, Entry)> = None;
         let mut next = self.0.iter().next_back();
         while let Some(&(free, ..)) = next {
-            let bucket = Amounts { memory: 0, ..free };
-            let hopeful = need.minus(Amounts { memory: u64::MAX, ..free });
-            if best.is_none_or(|(missing, _)| hopeful < missing) {
+            let bucket = Amounts { gpus: free.gpus, cpus: free.cpus, memory: 0, grain: 0 };
+            if best.is_none_or(|(missing, _)| need.minus(free) < missing) {
                 let here = (bucket, NodeId(0), 0)..=(free, NodeId(u32::MAX), u32::MAX);
                 let found = self.0.range(here).rev().find(|entry| will_do(entry));
-                if let Some(entry) = found
-                    && best.is_none_or(|(missing, _)| need.minus(entry.0) < missing)
-                {
-                    best = Some((need.minus(entry.0), *entry));
-                }
+                let found = found.map(|entry| (need.minus(entry.0), *entry));
+                best = best.into_iter().chain(found).min_by_key(|(missing, _)| *missing);
             }
             next = self.0.range(..(bucket, NodeId(0), 0)).next_back();
         }
@@ -128,9 +122,49 @@ impl FreeIndex {
     }
 }
 
-/// Comparable: what is found is emptier than nothing, and more so the greater this is.
-pub(super) fn emptiness(entry: Option<Entry>) -> Option<impl Ord> {
-    entry.map(|(free, node, _)| {
-        (free.cpus, free.memory, u32::MAX - free.gpus, std::cmp::Reverse(node))
-    })
+/// Comparable: the greater, the emptier.
+pub(super) fn emptiness((free, node, _): &Entry) -> impl Ord + use<> {
+    (free.cpus, free.memory, u32::MAX - free.gpus, Reverse(*node))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn amounts() -> impl Strategy<Value = Amounts> {
+        (0u32..3, 0u32..4, 0u64..4).prop_map(|(gpus, cpus, memory)| Amounts {
+            gpus,
+            cpus,
+            memory,
+            grain: 0,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_finds_what_looking_at_every_node_finds(
+            nodes in prop::collection::vec((amounts(), any::<bool>()), 0..12),
+            lowest in amounts(),
+        ) {
+            let (mut index, mut good) = (FreeIndex::default(), Vec::new());
+            for ((free, will_do), number) in nodes.into_iter().zip(0..) {
+                let entry = (free, NodeId(number), number);
+                index.insert(entry);
+                good.extend(will_do.then_some(entry));
+            }
+            let near = index.nearest(lowest, |entry| good.contains(entry));
+            let lacks = |entry: &Entry| lowest.minus(entry.0);
+            prop_assert_eq!(near.map(|(missing, _)| missing), good.iter().map(lacks).min());
+            prop_assert!(near.is_none_or(|(missing, entry)| missing == lacks(&entry)));
+            good.retain(|(free, ..)| free.covers(lowest));
+            let wanted = Wanted { lowest, will_do: |entry: &Entry| good.contains(entry) };
+            prop_assert_eq!(index.tightest(&wanted), good.iter().min().copied());
+            let emptiest = good.iter().copied().max_by_key(|(free, node, _)| {
+                (free.cpus, free.memory, Reverse(free.gpus), Reverse(*node))
+            });
+            prop_assert_eq!(index.emptiest(&wanted), emptiest);
+        }
+    }
 }

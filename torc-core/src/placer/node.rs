@@ -140,3 +140,35 @@ impl Node {
         self.unknown_ends = u32::try_from(unknown).unwrap_or(u32::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_the_ends_is_that_of_the_steps_there_are() {
+        #[track_caller]
+        fn check(node: &Node) {
+            let ends = node.steps.iter().map(|step| step.ends);
+            let unknown = ends.clone().filter(|end| *end == NEVER).count();
+            let found = (node.idle_at, node.unknown_ends as usize);
+            assert_eq!(found, (ends.max().unwrap_or_default(), unknown));
+        }
+        let total = Amounts { gpus: 0, cpus: 8, memory: 8, grain: 1 };
+        let mut node = Node::idle(NodeId(0), total, 0, 0);
+        let share = NodeShare { node: NodeId(0), cores: [].into(), gpus: [].into(), memory: 1 };
+        let ends = [Timestamp(7), NEVER, Timestamp(9), NEVER, NEVER, Timestamp(9)];
+        for (ends, job) in ends.into_iter().zip(0..) {
+            node.take(JobId(job), ends, &share);
+            check(&node);
+        }
+        for job in [2, 1, 3, 0, 4] {
+            node.give_back(JobId(job));
+            check(&node);
+        }
+        node.note_overrun(JobId(5));
+        check(&node);
+        node.give_back(JobId(5));
+        check(&node);
+    }
+}

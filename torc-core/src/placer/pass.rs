@@ -231,7 +231,16 @@ impl WholeNodePlacer {
             renewed.site = old.site;
             renewed.until = ends.unwrap_or(NEVER);
         }
-        self.set_promise(Some(Promise { forecast: renewed, is_stale: false, ..promise.clone() }));
+        let Promise { job, class, priority, is_gang, .. } = *promise;
+        let forecast = renewed;
+        self.set_promise(Some(Promise {
+            job,
+            class,
+            priority,
+            is_gang,
+            forecast,
+            is_stale: false,
+        }));
     }
 
     /// Promises a start to the first job of a class that is blocked, if one can be foreseen.
@@ -367,7 +376,7 @@ impl WholeNodePlacer {
         }
         pass.openings = found;
         // Openings only shrink with starts; a fresh look every few keeps the whole pass linear.
-        pass.openings_last = 1 + self.touched.slots.len() / 8;
+        pass.openings_last = (self.touched.slots.len() / 8).max(1);
     }
 
     fn longest_runtime(&self, now: Timestamp) -> u64 {

@@ -154,7 +154,7 @@ fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
 /// The node that lacks the least for a single-node job, of those that `will_do`.
 fn nearest(fleet: &Fleet, ask: Ask<'_>, will_do: impl Fn(&Node) -> bool) -> Option<u32> {
     let need = |total| Amounts::needed(ask.request, total);
-    let bare = Amounts { memory: 0, ..need(Amounts::default()) };
+    let bare = need(Amounts::default());
     let is_good = |slot: u32| {
         let node = fleet.node(slot);
         will_do(node) && node.total.covers(need(node.total))

@@ -86,7 +86,7 @@ pub(super) fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<u32> {
                 }
                 Policy::Spread => {
                     let found = index.emptiest(&wanted);
-                    if emptiness(found) > emptiness(best) { found } else { best }
+                    best.into_iter().chain(found).max_by_key(emptiness)
                 }
             };
         }

@@ -288,7 +288,8 @@ impl WholeNodePlacer {
 /// Whether whoever respected the old promise has nothing to gain from the new one.
 fn keeps_all(old: Option<&Promise>, new: Option<&Promise>) -> bool {
     let gives_nothing = |old: &Forecast, new: &Forecast| {
-        old.slots == new.slots && old.until >= new.until && old.at.is_some() == new.at.is_some()
+        // Without a time the bound is the end of the allocation, which is later than any time.
+        old.slots == new.slots && old.until >= new.until
     };
     match (old, new) {
         (None, None) => true,

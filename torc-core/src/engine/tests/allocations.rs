@@ -29,7 +29,7 @@ pub(super) fn nodes_on(trigger: Trigger, scheduler: u32, num_allocations: u32) -
     Action { trigger, persistent: false, kind }
 }
 
-fn commands_on(trigger: Trigger, commands: &[&str]) -> Action {
+pub(super) fn commands_on(trigger: Trigger, commands: &[&str]) -> Action {
     let commands = commands.iter().map(|text| (*text).to_owned()).collect();
     Action { trigger, persistent: false, kind: ActionKind::RunCommands(commands) }
 }
@@ -83,7 +83,13 @@ impl Run {
         self.apply(Event::AllocationReachable { at: self.now, allocation, reachable });
     }
 
-    fn end_command(&mut self, action: u32, worker: Option<u32>, command: u32, code: i32) -> usize {
+    pub(super) fn end_command(
+        &mut self,
+        action: u32,
+        worker: Option<u32>,
+        command: u32,
+        code: i32,
+    ) -> usize {
         let worker = worker.map(AllocationId);
         let at = self.now;
         self.apply(Event::ActionCommandEnded { at, action, worker, command, code }).len()

@@ -60,10 +60,6 @@ fn ended(allocations: u32, last: AllocationEnd) -> Option<WaitCause> {
 const NODES: Option<WaitCause> = Some(WaitCause::NotNow(NotNowReason::NoAllocation));
 
 impl Run {
-    fn later(&mut self, seconds: u64) {
-        self.now = self.now + Duration::from_secs(seconds);
-    }
-
     fn refuse(&mut self, allocation: u32, reason: &str) {
         self.later(1);
         let (allocation, cause) = (AllocationId(allocation), AllocationEnd::Failed);

@@ -1,11 +1,17 @@
 //! Scenarios and properties of the engine, without a runtime and without a clock.
 
 mod accounts;
+mod actions;
 mod allocations;
+mod answers;
 mod causes;
+mod clearance;
 mod faults;
 mod idleness;
+mod launch;
 mod properties;
+mod refusals;
+mod reports;
 mod scenarios;
 
 use std::collections::BTreeSet;
@@ -122,6 +128,10 @@ pub(super) struct Run {
 }
 
 impl Run {
+    pub(super) fn later(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
     /// Begins the first run of a workflow on these nodes.
     pub(super) fn begin(workflow: Workflow, nodes: Vec<NodeInventory>) -> Self {
         Self::begin_with(workflow, nodes, placer())
@@ -209,9 +219,14 @@ impl Run {
     }
 
     pub(super) fn end(&mut self, name: &str, outcome: Outcome) {
+        self.end_after(Duration::from_secs(1), name, outcome);
+    }
+
+    /// A job ends after so much more time.
+    pub(super) fn end_after(&mut self, time: Duration, name: &str, outcome: Outcome) {
         let job = self.job(name);
         let attempt = self.engine.latest_attempt(job).map_or(AttemptId::FIRST, |last| last.attempt);
-        self.now = self.now + Duration::from_secs(1);
+        self.now = self.now + time;
         let (at, usage) = (self.now, Usage::default());
         self.apply(Event::StepEnded { job, attempt, at, outcome, usage });
     }

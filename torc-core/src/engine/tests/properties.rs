@@ -2,6 +2,7 @@
 //! recorded as completed runs again, and every job is accounted for.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -16,7 +17,8 @@ enum Move {
     Dispatch,
     Clear,
     Start(usize),
-    End(usize, Outcome),
+    /// In which place, after how much time, and how.
+    End(usize, Duration, Outcome),
     Cancel(usize),
     CancelAll,
     Stop,
@@ -35,11 +37,13 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Outcome::TimedOut { code: None }),
         1 => Just(Outcome::OutOfMemory { used: None }),
     ];
+    // For jobs of a millisecond launches are cleared ahead of time.
+    let time = prop_oneof![Just(Duration::from_millis(1)), Just(Duration::from_secs(1))];
     prop_oneof![
         6 => Just(Move::Dispatch),
         3 => Just(Move::Clear),
         3 => any::<usize>().prop_map(Move::Start),
-        9 => (any::<usize>(), outcome).prop_map(|(which, outcome)| Move::End(which, outcome)),
+        9 => (any::<usize>(), time, outcome).prop_map(|(which, time, how)| Move::End(which, time, how)),
         1 => any::<usize>().prop_map(Move::Cancel),
         1 => Just(Move::CancelAll),
         1 => Just(Move::Stop),
@@ -87,10 +91,10 @@ fn play(run: &mut Run, step: Move) {
                 run.offer(Event::StepStarted { job, attempt: number, at });
             }
         }
-        Move::End(which, outcome) => {
+        Move::End(which, time, outcome) => {
             if let Some((job, _)) = chosen(which) {
                 let name = run.name(job);
-                run.end(&name, outcome);
+                run.end_after(time, &name, outcome);
             }
         }
         Move::Cancel(which) => {

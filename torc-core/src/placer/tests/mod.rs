@@ -3,7 +3,9 @@
 
 mod agreement;
 mod cases;
+mod choices;
 mod model;
+mod queue;
 mod random;
 mod reference;
 mod room;

@@ -11,22 +11,22 @@ use crate::resources::{MemoryRequest, Request};
 use crate::traits::{NeverReason, NodeFree, NodeState, NotNowReason, PlannedStart, Waiting};
 use crate::workflow::SortMethod;
 
-fn in_order() -> Model {
+pub(super) fn in_order() -> Model {
     Model::new(SortMethod::None, Policy::Pack)
 }
 
 /// Nodes of 8 CPUs and 16 GiB in an allocation without an end.
-fn nodes_of_8(count: usize) -> Model {
+pub(super) fn nodes_of_8(count: usize) -> Model {
     let mut model = in_order();
     model.allocate(&vec![(8, 16, 0); count], None);
     model
 }
 
-fn lasting(secs: u64, request: Request) -> Request {
+pub(super) fn lasting(secs: u64, request: Request) -> Request {
     Request { runtime: seconds(secs), ..request }
 }
 
-fn gang(nodes: u32) -> Request {
+pub(super) fn gang(nodes: u32) -> Request {
     Request { nodes, ..request(8) }
 }
 
@@ -282,6 +282,8 @@ fn what_can_never_run_is_told_with_numbers() {
     check(&Request { memory: bytes(33), ..request(1) }, NeverReason::Memory { needs, largest });
     check(&Request { gpus: 3, ..request(1) }, NeverReason::Gpus { needs: 3, largest: 2 });
     check(&Request { gpus: 1, ..request(8) }, NeverReason::Together);
+    let most_of_each = Request { gpus: 2, memory: bytes(32), ..request(8) };
+    check(&most_of_each, NeverReason::Together);
     check(&gang(2), NeverReason::Nodes { needs: 2, largest: 1 });
 }
 
@@ -539,6 +541,7 @@ fn a_job_behind_many_that_no_walltime_admits_is_promised_a_start() {
         assert!(decisions <= 3, "16 of 40 are looked at each time");
         model.plan();
     }
+    assert_eq!(decisions, 3, "so that no decision takes too long");
     assert_eq!(model.planned.as_ref().map(|planned| planned.job), Some(behind));
 }
 
