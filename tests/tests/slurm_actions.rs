@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use torc_tests::{Cluster, ClusterPlace, Random, text};
+use torc_tests::{Cluster, ClusterPlace, Ended, Random, text};
 
 const STAGES: usize = 5;
 
@@ -146,4 +146,68 @@ fn every_trigger_asks_for_nodes_once_and_runs_commands() {
     // A command that fails ends its action.
     assert_eq!(place.place.lines("torc_output/ready"), ["1"]);
     assert_eq!(place.place.lines("torc_output/over"), ["over"]);
+}
+
+/// The QOS `fast`, of which a user may have one job at a time, and one that is held.
+struct Limited<'c> {
+    cluster: &'c Cluster,
+    holder: String,
+}
+
+impl<'c> Limited<'c> {
+    fn set_up(cluster: &'c Cluster) -> Self {
+        Self::set(cluster, "1").expect(0);
+        let job = ["--qos=fast", "--account=science", "--hold", "--parsable", "--wrap=true"];
+        let holder = cluster.slurm("sbatch", &job).stdout.trim().to_owned();
+        Self { cluster, holder }
+    }
+
+    fn set(cluster: &Cluster, limit: &str) -> Ended {
+        let limit = format!("MaxSubmitJobsPerUser={limit}");
+        cluster.slurm("sacctmgr", &["--immediate", "modify", "qos", "fast", "set", &limit])
+    }
+
+    fn make_room(&self) {
+        self.cluster.slurm("scancel", &[&self.holder]).expect(0);
+    }
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        // Others have this cluster, too. A job without a number is none.
+        let _ = self.cluster.slurm("scancel", &["--quiet", &self.holder]);
+        let _ = Self::set(self.cluster, "-1");
+    }
+}
+
+#[test]
+fn a_scheduler_at_its_limit_holds_up_no_other_and_gets_its_turn_later() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let limited = Limited::set_up(&cluster);
+    let place = cluster.place(
+        "name: w
+slurm_defaults: {account: science}
+slurm_schedulers:
+- {name: limited, qos: fast, walltime: '00:10:00'}
+- {name: free, walltime: '00:10:00'}
+actions:
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: limited}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: free}
+jobs:
+- {name: a, command: 'true', scheduler: limited}
+- {name: b, command: 'true', scheduler: free}",
+    );
+    place.submit();
+    place.until("the job that nothing holds up", || {
+        (place.place.json(&["status"])["counts"]["completed"] == 1).then_some(())
+    });
+    let first = &place.allocations()[0];
+    assert_eq!((text(first, "scheduler"), text(first, "stage")), ("limited", "requested"));
+    assert!(text(first, "reason").contains("QOSMaxSubmitJobPerUserLimit"), "{first:#}");
+    limited.make_room();
+    place.until("the end of the workflow", || {
+        (place.place.json(&["status"])["state"] == "ended").then_some(())
+    });
+    assert_eq!(place.place.json(&["status"])["counts"]["completed"], 2);
+    assert_eq!(given_to_slurm(&cluster, &place), 2, "each was asked for once");
 }
