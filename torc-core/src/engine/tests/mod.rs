@@ -5,6 +5,7 @@ mod actions;
 mod allocations;
 mod answers;
 mod clearance;
+mod deltas;
 mod faults;
 mod idleness;
 mod launch;
