@@ -312,8 +312,8 @@ fn after_a_replay_the_same_starts() {
     let (at, state, reason) = (run.now, NodeState::Down, String::new());
     run.apply(Event::NodeStateChanged { at, node: NodeId(0), state, reason });
     run.end("b", Outcome::Lost);
-    let started = run.replayed().dispatch(run.now, usize::MAX).started;
-    assert_eq!(started, [], "the node is known to be down");
+    let dispatch = run.replayed().dispatch(run.now, usize::MAX);
+    assert_eq!((dispatch.started, dispatch.faults), (vec![], vec![]), "the node is down");
 }
 
 #[test]

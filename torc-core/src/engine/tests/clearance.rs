@@ -172,7 +172,7 @@ fn a_job_that_is_ready_again_is_the_next_to_be_cleared() {
 #[test]
 fn each_class_is_cleared_for_itself() {
     let names =
-        ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "b1", "b2", "b3", "b4", "b5", "b6", "b7"];
+        ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"];
     let mut both = workflow(&names.map(|name| (name, &[] as &[&str])));
     let places = [1, 2].map(|cpus| Some([Box::from(format!("{cpus}"))].into()));
     for (job, name) in both.jobs.iter_mut().zip(names) {
