@@ -212,7 +212,6 @@ impl Ledger {
         if !are_free(&account.core_owner, &share.cores)
             || !are_free(&account.gpu_owner, &share.gpus)
             || share.memory > account.memory_free
-            || request.is_gang() && account.steps > 0
         {
             return Err(PlacementFault::Oversubscribed(node));
         }

@@ -364,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_of_other_allocations_stay() {
+        let mut meter = two_nodes();
+        meter.add(at(0), AllocationId(2), None, [(NodeId(3), 4)].into_iter());
+        meter.remove(at(0), A);
+        meter.take(at(5), NodeId(3), 3);
+        assert_eq!(seconds(&meter, 10), "no ready job 25");
+        let causes = [1, 3].map(|node| meter.cause(NodeId(node), at(10)));
+        assert_eq!(causes, [None, Some(IdleCause::NoReadyJob)]);
+    }
+
+    #[test]
     fn nothing_starts_after_the_end() {
         let mut meter = two_nodes();
         meter.set_demand(at(0), A, waiting(1));

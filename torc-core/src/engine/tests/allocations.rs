@@ -224,6 +224,9 @@ fn why_a_node_takes_nothing_new_is_told() {
     assert_eq!(run.reason_of_the_first_node(), None);
     run.reach(1, false);
     assert_eq!(run.reason_of_the_first_node().as_deref(), Some("its worker cannot be reached"));
+    run.reach(1, true);
+    run.change_node(NodeId(0), NodeState::Up);
+    assert_eq!(run.reason_of_the_first_node(), None, "it takes new work, whatever was said");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::allocations::{nodes_on, one_at_the_start, with_actions};
 use super::{Run, node, requirements, workflow};
-use crate::engine::{ActionCommand, Conclusion, Effect, Event, JobStatus};
+use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus};
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId, WorkflowId};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, NodeState, Outcome, StepSignal};
@@ -133,6 +133,19 @@ fn what_is_closed_is_open_again_if_it_ends_late_enough() {
 }
 
 #[test]
+fn an_allocation_has_a_future_while_a_job_waits_that_may_run_there() {
+    let mut run = one_at_the_start(&[("a", &[]), ("b", &["a"])]);
+    run.grant(1, 1);
+    let future = |run: &Run| run.engine.future_in(AllocationId(1), run.now);
+    assert_eq!(run.dispatch(), ["a"]);
+    assert_eq!(future(&run), Future::Open, "the second waits for the first");
+    run.exit("a", 0);
+    assert_eq!(run.dispatch(), ["b"]);
+    assert_eq!(future(&run), Future::Never, "nothing waits any more");
+    assert_eq!(run.engine.future_in(AllocationId(2), run.now), Future::Never);
+}
+
+#[test]
 fn what_leaves_stays_closed_whenever_it_ends() {
     let mut run = one_at_the_start(&[("a", &[])]);
     run.grant(1, 1);
@@ -170,6 +183,23 @@ fn a_wish_that_was_given_up_is_no_longer_open() {
     assert_eq!(book(&run), (false, false, false, None));
     assert_eq!(run.engine.live_allocations().count(), 0);
     assert_eq!(run.engine.next_expiry(), None);
+}
+
+#[test]
+fn time_is_up_once_and_only_where_there_are_nodes() {
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.grant(1, 1);
+    assert!(run.engine.next_expiry().is_some());
+    let (at, allocation) = (run.now, AllocationId(1));
+    run.apply(Event::AllocationExpired { at, allocation });
+    for suspended in [true, false] {
+        run.apply(Event::AllocationSuspended { at, allocation, suspended });
+    }
+    assert_eq!(run.engine.next_expiry(), None, "what runs there was told");
+    let mut run = one_at_the_start(&[("a", &[])]);
+    run.grant(1, 1);
+    run.end_allocation(1, AllocationEnd::Completed);
+    assert_eq!(run.engine.next_expiry(), None, "nothing runs there any more");
 }
 
 #[test]
@@ -278,6 +308,12 @@ fn after_a_replay_the_same_starts() {
     let started = replayed.dispatch(run.now, usize::MAX).started;
     assert_eq!(started, run.engine.dispatch(run.now, usize::MAX).started);
     assert_eq!(started.len(), 1);
+    run.log.extend(started);
+    let (at, state, reason) = (run.now, NodeState::Down, String::new());
+    run.apply(Event::NodeStateChanged { at, node: NodeId(0), state, reason });
+    run.end("b", Outcome::Lost);
+    let dispatch = run.replayed().dispatch(run.now, usize::MAX);
+    assert_eq!((dispatch.started, dispatch.faults), (vec![], vec![]), "the node is down");
 }
 
 #[test]

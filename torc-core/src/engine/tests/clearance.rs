@@ -156,6 +156,9 @@ fn a_job_that_is_ready_again_is_the_next_to_be_cleared() {
         if first == 3 {
             assert_eq!(run.clear(), [(5, 14)], "each of two is followed by five");
         }
+        if first == 7 {
+            assert_eq!(run.clear(), [], "six are left");
+        }
         if first < 11 {
             run.end_soon(&format!("j{first}"));
             let next = format!("j{}", first + 1);
@@ -164,4 +167,45 @@ fn a_job_that_is_ready_again_is_the_next_to_be_cleared() {
     }
     run.end_after(Duration::ZERO, "j12", Outcome::Lost);
     assert_eq!(run.clear(), [(12, 12), (15, 16)], "one runs, and two are cleared for it");
+}
+
+#[test]
+fn each_class_is_cleared_for_itself() {
+    let names =
+        ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"];
+    let mut both = workflow(&names.map(|name| (name, &[] as &[&str])));
+    let places = [1, 2].map(|cpus| Some([Box::from(format!("{cpus}"))].into()));
+    for (job, name) in both.jobs.iter_mut().zip(names) {
+        let class = usize::from(name.starts_with('b'));
+        job.labels = places[class].clone();
+    }
+    let mut run = Run::begin(both, vec![]);
+    for label in ["1", "2"] {
+        let labels = [Box::from(label)].into();
+        let allocation = run.engine.number_allocation(vec![node(label, 1)], labels, None);
+        run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
+    }
+    assert_eq!(run.dispatch(), ["a1", "b1"]);
+    run.end_soon("a1");
+    run.end_after(Duration::ZERO, "b1", Outcome::Exited { code: 0 });
+    assert_eq!(run.dispatch(), ["a2", "b2"]);
+    assert_eq!(run.clear(), [(3, 7), (10, 14)]);
+}
+
+#[test]
+fn of_many_jobs_so_many_are_looked_at_that_a_decision_is_quick() {
+    let mut run = jobs(1_110);
+    run.dispatch();
+    run.end_soon("j1");
+    let gone = (3..=1_090).map(JobId).collect();
+    run.apply(Event::CancelRequested { at: run.now, jobs: Some(gone) });
+    assert_eq!(run.dispatch(), ["j1091"]);
+    assert_eq!(run.clear(), [], "more than a thousand were canceled");
+    run.end_soon("j2");
+    assert_eq!(run.dispatch(), ["j1092"]);
+    assert_eq!(run.clear(), [(1_093, 1_100)], "two run, and each is followed by four");
+    run.apply(Event::StopRequested { at: run.now });
+    run.apply(Event::RunResumed { at: run.now });
+    run.end_after(Duration::ZERO, "j1091", Outcome::Lost);
+    assert_eq!(run.clear(), [(1_091, 1_091), (1_093, 1_095)], "those first that come first");
 }

@@ -235,3 +235,41 @@ fn a_node_that_is_held_for_another_job_is_held_anew() {
     hold(&mut run, b, &[1]);
     assert_eq!(since(&run, 0), None);
 }
+
+#[test]
+fn who_waits_is_known_while_one_of_several_classes_is_left() {
+    let mut run = pinned(&[("a", 0, 3), ("b", 0, 3), ("c", 0, 2)]);
+    run.grant(1, 4);
+    run.dispatch();
+    let c = run.job("c");
+    run.apply(Event::CancelRequested { at: run.now, jobs: Some(vec![c]) });
+    run.pass(10);
+    assert_eq!(run.time(), "held 30, nothing fits 10", "b waits as before");
+}
+
+#[test]
+fn where_no_job_may_run_for_want_of_labels_nothing_waits() {
+    let mut run = Run::begin(workflow(&[("a", &[]), ("b", &[])]), vec![node("n1", 1)]);
+    let labels = [Box::from("x")].into();
+    let allocation = run.engine.number_allocation(vec![node("n2", 1)], labels, None);
+    run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
+    run.dispatch();
+    run.pass(10);
+    assert_eq!(run.time(), "held 10, tail 10");
+}
+
+#[test]
+fn what_is_left_of_several_allocations_is_told_what_waits() {
+    let mut run = pinned(&[("a", 0, 2), ("b", 0, 2), ("c", 0, 2)]);
+    run.grant(1, 3);
+    run.grant(2, 3);
+    assert_eq!(run.dispatch(), ["a", "b"]);
+    run.exit("a", 0);
+    run.end_allocation(1, AllocationEnd::Completed);
+    run.pass(10);
+    let expected = "held 24, nothing fits 12";
+    assert_eq!(run.time(), expected, "a second of both, and ten of one");
+    run.apply(Event::CancelRequested { at: run.now, jobs: Some(vec![run.job("c")]) });
+    run.pass(10);
+    assert_eq!(run.time(), "held 44, tail 10, nothing fits 12");
+}

@@ -6,6 +6,7 @@ mod allocations;
 mod answers;
 mod causes;
 mod clearance;
+mod deltas;
 mod faults;
 mod idleness;
 mod launch;

@@ -110,6 +110,9 @@ fn only_the_open_attempt_is_reported_about() {
     run.apply(started(1, AttemptId(2)));
     let twice = run.refusal(started(1, AttemptId(2)));
     assert!(matches!(twice, Refused::Illegal { job: JobId(1), .. }), "{twice:?}");
+    run.exit("a", 0);
+    let (job, attempt) = (JobId(1), AttemptId(2));
+    assert_eq!(run.refusal(ended(1, attempt)), Refused::StaleAttempt { job, attempt }, "it ended");
 }
 
 #[test]

@@ -77,6 +77,10 @@ fn the_end_is_expected_when_the_rest_has_kept_every_cpu_busy() {
     run.later(9);
     run.exit("a", 0);
     assert_eq!(expected(&run), 31.5, "the first took 21 s, and so may the other three");
+    run.dispatch();
+    run.later(9);
+    run.exit("b", 0);
+    assert_eq!(expected(&run), 10.5, "two took 15.5 s each, and a third has run for 10 s");
     assert_eq!(run.engine.workflow_report(run.now, false, &[]).expected_end, None);
 }
 
@@ -154,21 +158,22 @@ fn the_ten_that_run_longest_are_named() {
 
 #[test]
 fn nodes_are_shown_with_what_is_in_use() {
-    let needs = Requirements { gpus: 1, ..requirements(2, 1) };
-    let first = NodeInventory { gpus: ["0".into(), "1".into()].into(), ..node("n1", 4) };
+    let needs = Requirements { gpus: 2, ..requirements(2, 1) };
+    let gpus = ["0".into(), "1".into(), "2".into()];
+    let first = NodeInventory { gpus: gpus.into(), ..node("n1", 4) };
     let mut run = Run::begin(alike(&["a"], needs), vec![first, node("n2", 1)]);
     run.dispatch();
     let shown = |name: &str, [cpus, cpus_used, gpus, jobs]: [u32; 4]| {
         let name = name.to_owned();
         NodeReport { name, cpus, cpus_used, memory: 8 << 30, gpus, jobs }
     };
-    assert_eq!(run.report().nodes, [shown("n1", [4, 2, 2, 1]), shown("n2", [1, 0, 0, 0])]);
+    assert_eq!(run.report().nodes, [shown("n1", [4, 2, 3, 1]), shown("n2", [1, 0, 0, 0])]);
     let node = run.allocation(None).nodes.swap_remove(0);
     assert_eq!((node.name.as_str(), node.state, node.reason), ("n1", NodeState::Up, None));
-    assert_eq!([node.cpus, node.cpus_used, node.gpus, node.gpus_used], [4, 2, 2, 1]);
+    assert_eq!([node.cpus, node.cpus_used, node.gpus, node.gpus_used], [4, 2, 3, 2]);
     assert_eq!((node.memory, node.memory_used), (8 << 30, 1 << 20));
     let job = &node.jobs[0];
-    assert_eq!((job.job.as_str(), job.cpus, job.memory, job.gpus), ("a", 2, 1 << 20, 1));
+    assert_eq!((job.job.as_str(), job.cpus, job.memory, job.gpus), ("a", 2, 1 << 20, 2));
     assert_eq!((job.since, job.expected_end), (run.now, Some(run.now + Duration::from_secs(60))));
 }
 

@@ -251,3 +251,19 @@ fn what_did_not_complete_can_be_put_back_into_the_run_under_way() {
     assert_eq!(run.engine.conclusion(), Some(Conclusion::Complete));
     assert_eq!(run.engine.jobs_to_put_back(), []);
 }
+
+#[test]
+fn what_runs_keeps_all_that_came_before_it_as_it_is() {
+    let jobs: &[(&str, &[&str])] = &[("bad", &[]), ("minds", &["bad"]), ("last", &["minds"])];
+    let mut workflow = workflow(jobs);
+    workflow.jobs[1].cancel_on_blocking_job_failure = false;
+    let mut run = Run::begin(workflow, vec![node("n", 1)]);
+    run.dispatch();
+    run.exit("bad", 1);
+    run.dispatch();
+    run.exit("minds", 0);
+    assert_eq!(run.dispatch(), ["last"]);
+    assert_eq!(run.engine.jobs_to_put_back(), []);
+    run.exit("last", 0);
+    assert_eq!(run.engine.jobs_to_put_back(), [(JobId(1), JobId(1))]);
+}
