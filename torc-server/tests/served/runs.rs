@@ -76,12 +76,13 @@ jobs:
     serving.stop().await;
 }
 
-/// Two allocations for a job of one scheduler, and one for a job of another.
+/// Two allocations for a job of one scheduler, and between them one for a job of another.
 const TWO_KINDS: &str = "name: w
 slurm_schedulers: [{name: first, account: a}, {name: second, account: a}]
 actions:
-- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first, num_allocations: 2}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
 - {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
+- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
 compute_node_wait_for_new_jobs_seconds: 0
 jobs:
 - {name: a, command: hold, scheduler: first}
@@ -95,28 +96,28 @@ async fn an_allocation_that_waits_and_that_nothing_left_could_use_is_given_back(
     place.requested(3).await;
     let first = place.worker(1);
     first.launched(1).await;
-    let third = place.worker(3);
-    third.launched(1).await;
+    let second = place.worker(2);
+    second.launched(1).await;
     let ended = || place.cluster.ended.lock().unwrap().clone();
     assert!(ended().is_empty(), "what runs may have to run again");
     place.cluster.is_deaf.store(true, Ordering::Relaxed);
     first.steps.let_go();
     first.end().await;
     place.cluster.end("1", AllocationEnd::Completed);
-    until(async || (place.stages().await[1] == AllocationStage::Closing).then_some(())).await;
+    until(async || (place.stages().await[2] == AllocationStage::Closing).then_some(())).await;
     serving.kill();
     place.cluster.is_deaf.store(false, Ordering::Relaxed);
     let serving = place.serve().await;
-    until(async || (place.stages().await[1] == AllocationStage::Ended).then_some(())).await;
-    assert_eq!(ended().get(&AllocationHandle("2".to_owned())), Some(&AllocationEnd::Cancelled));
-    assert!(!ended().contains_key(&AllocationHandle("3".to_owned())), "it has a job");
+    until(async || (place.stages().await[2] == AllocationStage::Ended).then_some(())).await;
+    assert_eq!(ended().get(&AllocationHandle("3".to_owned())), Some(&AllocationEnd::Cancelled));
+    assert!(!ended().contains_key(&AllocationHandle("2".to_owned())), "it has a job");
     let access = Access::open(&place.state_dir()).await.unwrap();
-    let reason = access.allocations(None).await.unwrap()[1].reason.clone();
+    let reason = access.allocations(None).await.unwrap()[2].reason.clone();
     assert_eq!(reason, "no job that is left could run in it: so it was");
-    third.steps.let_go();
+    second.steps.let_go();
     assert_eq!(place.ended().await.state, RunState::Ended);
-    third.end().await;
-    place.cluster.end("3", AllocationEnd::Completed);
+    second.end().await;
+    place.cluster.end("2", AllocationEnd::Completed);
     assert_eq!(place.cluster.requests(), 3, "nothing is asked for again");
     serving.stop().await;
 }
