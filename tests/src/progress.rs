@@ -128,14 +128,33 @@ impl ClusterPlace<'_> {
     /// When it is not there.
     #[track_caller]
     pub fn signal_worker(&self, signal: Signal, allocation: u32) {
+        for pid in self.worker(allocation) {
+            kill(pid, signal).expect("the worker is there");
+        }
+    }
+
+    /// Stops the worker of an allocation, and again whenever somebody lets it go on, until it is killed.
+    /// Slurm does let it, before it asks it to end.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[track_caller]
+    pub fn paralyse_worker(&self, allocation: u32) {
+        self.signal_worker(Signal::SIGSTOP, allocation);
+        let pids = self.worker(allocation).into_iter().map(|pid| pid.to_string());
+        let again = "(while kill -STOP \"$@\"; do sleep 0.003; done) >/dev/null 2>&1 &";
+        let started = Command::new("bash").args(["-c", again, "bash"]).args(pids).status();
+        assert!(started.is_ok_and(|status| status.success()));
+    }
+
+    #[track_caller]
+    fn worker(&self, allocation: u32) -> Vec<Pid> {
         let dir = self.place.join("torc_output");
         let wanted =
             format!("--output-dir {} --workflow 1 --allocation {allocation} ", dir.display());
         let found = processes(&wanted);
         assert!(!found.is_empty(), "no worker of allocation {allocation}");
-        for pid in found {
-            kill(pid, signal).expect("the worker is there");
-        }
+        found
     }
 }
 

@@ -99,9 +99,8 @@ fn a_preempted_allocation_gives_its_jobs_to_the_others() {
 fn an_allocation_that_times_out_gives_its_jobs_to_the_others() {
     let Some(cluster) = Cluster::acquire() else { return };
     let said = end_one_of_four(&cluster, |place, allocations| {
-        // A worker that works would have ended its job before. This one goes on when Slurm asks all to end,
-        // and may still tell how its job ended.
-        place.signal_worker(Signal::SIGSTOP, 1);
+        // A worker that works would have ended its job before.
+        place.paralyse_worker(1);
         let job = format!("JobId={}", text(&allocations[0], "handle"));
         cluster.slurm("scontrol", &["update", &job, "EndTime=now+3"]).expect(0);
     });
