@@ -30,6 +30,7 @@ pub use completion::{Completed, CompletionError, complete};
 use lower::Lowered;
 use problems::Problems;
 use serde_json::{Map, Value as Json};
+pub use slurm_cpus::SHARING;
 pub(crate) use slurm_cpus::SharedCpus;
 pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};

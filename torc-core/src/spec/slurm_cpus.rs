@@ -38,9 +38,9 @@ const UNREAD: [&str; 18] = [
     "B",
     "S",
 ];
-/// Options by which somebody chooses to share nodes, as torc understands it where `exclusive` is not
-/// given.
-const SHARING: [&str; 5] = ["exclusive", "oversubscribe", "ntasks", "cpus-per-task", "mem-per-cpu"];
+/// Options of sbatch by which somebody chooses to share nodes, where `exclusive` is not given.
+pub const SHARING: [&str; 5] =
+    ["exclusive", "oversubscribe", "ntasks", "cpus-per-task", "mem-per-cpu"];
 /// Options that are understood.
 const READ: [&str; 6] =
     ["exclusive", "oversubscribe", "ntasks", "cpus-per-task", "ntasks-per-node", "mincpus"];

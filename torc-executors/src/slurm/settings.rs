@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use torc_core::spec::SHARING;
 use torc_core::traits::AllocationRequest;
 
 use super::duration::{self, TimeLimit};
@@ -205,9 +206,7 @@ impl SlurmSettings {
     /// Whether an allocation has its nodes to itself: as the scheduler says; else yes, unless the user
     /// chose another way of sharing nodes.
     pub fn is_exclusive(&self) -> bool {
-        const OTHER_WAYS: [&str; 5] =
-            ["exclusive", "oversubscribe", "ntasks", "cpus-per-task", "mem-per-cpu"];
-        self.exclusive.unwrap_or_else(|| !OTHER_WAYS.iter().any(|option| self.names(option)))
+        self.exclusive.unwrap_or_else(|| !SHARING.iter().any(|option| self.names(option)))
     }
 
     /// Whether memory is asked for in any way.
