@@ -142,26 +142,37 @@ async fn a_scheduler_that_refuses_is_given_up_and_the_run_ends() {
     serving.stop().await;
 }
 
+/// A workflow with a scheduler of each of the accounts `full` and `a`, that asks for an allocation of each.
+fn two_accounts(rest: &str) -> String {
+    format!(
+        "name: w
+slurm_schedulers: [{{name: first, account: full}}, {{name: second, account: a}}]
+actions:
+- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}}
+- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}}
+{rest}"
+    )
+}
+
 #[tokio::test]
 async fn who_is_not_served_for_the_moment_holds_up_nobody_and_comes_when_there_is_room() {
     let place = Place::new();
     place.cluster.full.lock().unwrap().insert("full".to_owned());
     let serving = place.serve().await;
-    let two_accounts = "name: w
-slurm_schedulers: [{name: first, account: full}, {name: second, account: a}]
-actions:
-- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
-- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
-jobs:
-- {name: a, command: hold, scheduler: first}
-- {name: b, command: hold, scheduler: second}";
     let accounts = || -> Vec<String> {
         let asked = place.cluster.asked.lock().unwrap();
         let account =
             |request: &AllocationRequest| request.settings["account"].as_str().unwrap().to_owned();
         asked.iter().map(|(_, request)| account(request)).collect()
     };
-    place.submit(two_accounts).await.unwrap();
+    place
+        .submit(&two_accounts(
+            "jobs:
+- {name: a, command: hold, scheduler: first}
+- {name: b, command: hold, scheduler: second}",
+        ))
+        .await
+        .unwrap();
     place.requested(1).await;
     place.submit(&spec(TEN, 1)).await.unwrap();
     place.requested(2).await;
@@ -182,14 +193,13 @@ async fn what_is_not_served_is_not_asked_for_once_nothing_is_left_for_it() {
     let place = Place::new();
     place.cluster.full.lock().unwrap().insert("full".to_owned());
     let serving = place.serve().await;
-    let two_accounts = "name: w
-slurm_schedulers: [{name: first, account: full}, {name: second, account: a}]
-actions:
-- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: first}
-- {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: second}
-compute_node_wait_for_new_jobs_seconds: 0
-jobs: [{name: a, command: quick}]";
-    place.submit(two_accounts).await.unwrap();
+    place
+        .submit(&two_accounts(
+            "compute_node_wait_for_new_jobs_seconds: 0
+jobs: [{name: a, command: quick}]",
+        ))
+        .await
+        .unwrap();
     place.requested(1).await;
     let worker = Worker::start(place.dir.path(), 2, "1");
     let report = place.ended().await;
