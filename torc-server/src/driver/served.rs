@@ -42,8 +42,6 @@ pub(crate) struct Surroundings {
     pub(crate) generation: i64,
     /// A name that no other state directory has.
     pub(crate) store_key: Arc<str>,
-    /// What is known of the nodes of its schedulers; `None`: they are being asked.
-    pub(crate) shapes: Option<KnownShapes>,
 }
 
 /// What a driver has when a server drives it.
@@ -74,8 +72,8 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn new(around: Surroundings, header: &Header) -> Self {
-        let offers = around.shapes.as_ref().map(|shapes| offers(header, shapes));
+    /// `offers`: what allocations of its schedulers could be; `None`: they are being asked.
+    pub(crate) fn new(around: Surroundings, offers: Option<Vec<Offer>>) -> Self {
         Self {
             around,
             began_at: now(),

@@ -9,6 +9,7 @@ use torc_core::wire::PROTOCOL;
 use torc_core::wire::link::Hello;
 
 use super::*;
+use crate::admission::offers;
 use crate::allocator::Allocator;
 use crate::handle::{Handle, KnownShapes, WorkerInput};
 use crate::link::channel::Sender;
@@ -88,9 +89,9 @@ fn driver(
         program: "torc".to_owned(),
         generation: 1,
         store_key: "key".into(),
-        shapes: Some(KnownShapes::new()),
     };
-    let served = Served::new(surroundings, &engine.workflow().header);
+    let offers = offers(&engine.workflow().header, &KnownShapes::new());
+    let served = Served::new(surroundings, Some(offers));
     let driver = Driver::new(DriverParts {
         engine,
         pending: vec![begins],

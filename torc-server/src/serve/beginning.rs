@@ -17,6 +17,7 @@ use torc_core::workflow::Workflow;
 
 use super::admission;
 use super::runs::{Driven, Runs};
+use crate::admission::offers;
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts, Served, Surroundings};
 use crate::handle::{Handle, Input, KnownShapes, RequestError};
@@ -164,9 +165,10 @@ impl Runs {
             program: self.program.clone(),
             generation: self.store.generation,
             store_key: self.store.key.clone(),
-            shapes,
         };
-        let served = Served::new(surroundings, &stored.engine.workflow().header);
+        let header = &stored.engine.workflow().header;
+        let offers = shapes.map(|shapes| offers(header, &shapes));
+        let served = Served::new(surroundings, offers);
         let driver = Driver::new(DriverParts {
             engine: stored.engine,
             pending: events,
