@@ -8,46 +8,50 @@ use crate::resources::{NodeInventory, Request};
 
 /// GPUs, CPUs and bytes of memory. The derived order (GPUs, then CPUs, then memory) is the order in
 /// which waste hurts, and so the order of best fit.
-///
-/// `grain` is of a node's total alone, and 0 everywhere else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Amounts {
     pub(super) gpus: u32,
     pub(super) cpus: u32,
     pub(super) memory: u64,
+}
+
+/// What a node has in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Total {
+    pub(super) amounts: Amounts,
     /// CPUs that are given together.
     pub(super) grain: u32,
 }
 
-impl Amounts {
-    pub(super) const MAX: Self =
-        Self { gpus: u32::MAX, cpus: u32::MAX, memory: u64::MAX, grain: 0 };
-
+impl Total {
     /// What a node has. Ids are 16 bits wide, so what lies beyond 65,536 cores is left unused.
     pub(super) fn of(inventory: &NodeInventory) -> Self {
         const IDS: u32 = 1 << 16;
-        Self {
+        let amounts = Amounts {
             gpus: inventory.gpu_count().min(IDS),
             cpus: inventory.cpus().min(IDS),
             memory: inventory.memory,
-            grain: inventory.threads_per_core,
-        }
+        };
+        Self { amounts, grain: inventory.threads_per_core }
     }
 
-    /// What is free on a node that has this in all.
-    pub(super) fn all_free(self) -> Self {
-        Self { grain: 0, ..self }
-    }
-
-    /// What a job counts for on a node that has `total`.
-    pub(super) fn needed(request: &Request, total: Self) -> Self {
-        Self {
+    /// What a job counts for on a node that has this in all.
+    pub(super) fn needed(self, request: &Request) -> Amounts {
+        Amounts {
             gpus: request.gpus,
-            cpus: request.cpus_on(total.grain),
-            memory: request.memory_on(total.cpus, total.memory),
-            grain: 0,
+            cpus: request.cpus_on(self.grain),
+            memory: request.memory_on(self.amounts.cpus, self.amounts.memory),
         }
     }
+
+    /// Whether a job has room on an idle node that has this in all.
+    pub(super) fn holds(self, request: &Request) -> bool {
+        self.amounts.covers(self.needed(request))
+    }
+}
+
+impl Amounts {
+    pub(super) const MAX: Self = Self { gpus: u32::MAX, cpus: u32::MAX, memory: u64::MAX };
 
     pub(super) fn covers(self, need: Self) -> bool {
         self.cpus >= need.cpus && self.gpus >= need.gpus && self.memory >= need.memory
@@ -58,7 +62,6 @@ impl Amounts {
             gpus: self.gpus.saturating_add(other.gpus),
             cpus: self.cpus.saturating_add(other.cpus),
             memory: self.memory.saturating_add(other.memory),
-            grain: self.grain,
         }
     }
 
@@ -67,7 +70,6 @@ impl Amounts {
             gpus: self.gpus.saturating_sub(other.gpus),
             cpus: self.cpus.saturating_sub(other.cpus),
             memory: self.memory.saturating_sub(other.memory),
-            grain: self.grain,
         }
     }
 
@@ -76,7 +78,6 @@ impl Amounts {
             gpus: self.gpus.saturating_mul(count),
             cpus: self.cpus.saturating_mul(count),
             memory: self.memory.saturating_mul(u64::from(count)),
-            grain: self.grain,
         }
     }
 
@@ -86,7 +87,6 @@ impl Amounts {
             gpus: self.gpus.min(other.gpus),
             cpus: self.cpus.min(other.cpus),
             memory: self.memory.min(other.memory),
-            grain: self.grain,
         }
     }
 
@@ -96,14 +96,18 @@ impl Amounts {
             gpus: self.gpus.max(other.gpus),
             cpus: self.cpus.max(other.cpus),
             memory: self.memory.max(other.memory),
-            grain: self.grain,
         }
     }
 }
 
-/// The free ids of a node's cores or GPUs: a bit each.
+/// A set of ids of a node's cores or GPUs: a bit each. Most nodes have few, and what is looked at for every start
+/// and end lies in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ids(Box<[u64]>);
+pub(super) enum Ids {
+    /// Up to 64 ids.
+    Few(u64),
+    Many(Box<[u64]>),
+}
 
 const WORD: usize = 64;
 
@@ -112,7 +116,7 @@ fn bit(id: u16) -> u64 {
 }
 
 impl Ids {
-    /// The ids from 0 to `count - 1`, all free.
+    /// The ids from 0 to `count - 1`.
     pub(super) fn all(count: u32) -> Self {
         let count = count as usize;
         let mut words = vec![u64::MAX; count.div_ceil(WORD)];
@@ -121,11 +125,19 @@ impl Ids {
         {
             *last = (1 << (count % WORD)) - 1;
         }
-        Self(words.into())
+        match *words {
+            [] => Self::Few(0),
+            [word] => Self::Few(word),
+            _ => Self::Many(words.into()),
+        }
     }
 
-    /// Chooses `count` free ids, ascending: the lowest run that is long enough, else the lowest.
-    /// Fewer only when fewer are free.
+    pub(super) fn len(&self) -> u32 {
+        self.words().iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Chooses `count` ids of the set, ascending: the lowest run that is long enough, else the lowest.
+    /// Fewer only when there are fewer.
     pub(super) fn choose(&self, count: u32) -> Box<[u16]> {
         let count = count as usize;
         if count == 0 {
@@ -142,34 +154,44 @@ impl Ids {
         chosen.into()
     }
 
-    /// Takes those of these ids that are free, and returns them.
-    pub(super) fn take(&mut self, mut ids: Box<[u16]>) -> Box<[u16]> {
-        if !ids.iter().all(|&id| self.is_free(id)) {
-            ids = ids.iter().copied().filter(|&id| self.is_free(id)).collect();
-        }
-        for &id in &ids {
-            self.0[usize::from(id) / WORD] &= !bit(id);
-        }
-        ids
-    }
-
-    fn is_free(&self, id: u16) -> bool {
-        self.0.get(usize::from(id) / WORD).is_some_and(|word| word & bit(id) != 0)
-    }
-
-    /// Frees ids that were taken.
-    pub(super) fn give_back(&mut self, ids: &[u16]) {
+    /// Takes out those of these ids that are in the set, and returns them.
+    pub(super) fn take(&mut self, ids: &[u16]) -> Self {
+        let mut taken = self.clone();
+        taken.words_mut().fill(0);
         for &id in ids {
-            if let Some(free) = self.0.get_mut(usize::from(id) / WORD) {
-                *free |= bit(id);
-            }
+            let index = usize::from(id) / WORD;
+            let Some(word) = self.words_mut().get_mut(index) else { continue };
+            taken.words_mut()[index] |= *word & bit(id);
+            *word &= !bit(id);
+        }
+        taken
+    }
+
+    /// Adds ids that were taken.
+    pub(super) fn give_back(&mut self, taken: &Self) {
+        for (word, taken) in self.words_mut().iter_mut().zip(taken.words()) {
+            *word |= taken;
+        }
+    }
+
+    fn words(&self) -> &[u64] {
+        match self {
+            Self::Few(word) => std::slice::from_ref(word),
+            Self::Many(words) => words,
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Few(word) => std::slice::from_mut(word),
+            Self::Many(words) => words,
         }
     }
 
     fn first_run(&self, count: usize) -> Option<usize> {
         let mut start = self.next(0, true)?;
         loop {
-            let end = self.next(start, false).unwrap_or(self.0.len() * WORD);
+            let end = self.next(start, false).unwrap_or(self.words().len() * WORD);
             if end - start >= count {
                 return Some(start);
             }
@@ -177,12 +199,12 @@ impl Ids {
         }
     }
 
-    /// The first id from `from` on that is free, or that is not.
-    fn next(&self, from: usize, free: bool) -> Option<usize> {
+    /// The first id from `from` on that is in the set, or that is not.
+    fn next(&self, from: usize, is_in: bool) -> Option<usize> {
         let mut index = from / WORD;
         let mut mask = u64::MAX << (from % WORD);
-        while let Some(&word) = self.0.get(index) {
-            let found = if free { word } else { !word } & mask;
+        while let Some(&word) = self.words().get(index) {
+            let found = if is_in { word } else { !word } & mask;
             if found != 0 {
                 return Some(index * WORD + found.trailing_zeros() as usize);
             }
@@ -200,7 +222,8 @@ mod tests {
     #[test]
     fn a_run_is_preferred_to_the_lowest_ids() {
         let mut ids = Ids::all(130);
-        assert_eq!(*ids.take([1, 4, 5].into()), [1, 4, 5]);
+        let taken = ids.take(&[1, 4, 5]);
+        assert_eq!(*taken.choose(9), [1, 4, 5]);
         assert_eq!(*ids.choose(1), [0]);
         assert_eq!(*ids.choose(2), [2, 3]);
         assert_eq!(*ids.choose(3), [6, 7, 8]);
@@ -208,15 +231,19 @@ mod tests {
         assert_eq!(ids.choose(126).first(), Some(&0), "no run is that long");
         assert_eq!(ids.choose(127).len(), 127);
         assert_eq!(ids.choose(128).len(), 127, "no more than there are");
-        assert_eq!(*ids.take([1, 2, 200].into()), [2], "taken and unknown ids are left out");
-        ids.give_back(&[1]);
+        let second = ids.take(&[1, 2, 129, 200]);
+        assert_eq!(*second.choose(9), [2, 129], "taken and unknown ids are left out");
+        assert_eq!((second.len(), ids.len()), (2, 125));
+        ids.give_back(&taken);
         assert_eq!(*ids.choose(2), [0, 1]);
+        ids.give_back(&second);
+        assert_eq!(ids, Ids::all(130));
     }
 
     #[test]
     fn a_run_may_go_on_to_the_last_id() {
         let mut ids = Ids::all(64);
-        ids.take([1].into());
+        ids.take(&[1]);
         assert_eq!(ids.choose(62).first(), Some(&2));
         let chosen = ids.choose(63);
         assert_eq!((chosen.first(), chosen.len()), (Some(&0), 63), "no run is that long");

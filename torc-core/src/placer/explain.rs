@@ -4,7 +4,7 @@
 //! asks the same searches as a decision, so that it never names a cause that a decision would not
 //! have met.
 
-use super::amounts::Amounts;
+use super::amounts::Total;
 use super::feasibility;
 use super::fleet::{NEVER, Site};
 use super::promise::{Promise, earliest_room, opens_at};
@@ -74,7 +74,7 @@ impl WholeNodePlacer {
             let nodes = site.slots().map(|slot| self.fleet.node(slot));
             let free = nodes.filter(|node| {
                 let is_open = node.is_usable() && (node.is_idle() || !ask.request.is_gang());
-                is_open && node.free.covers(Amounts::needed(ask.request, node.total))
+                is_open && node.free.covers(node.total.needed(ask.request))
             });
             free.count() >= ask.request.nodes.max(1) as usize
         };
@@ -85,8 +85,8 @@ impl WholeNodePlacer {
     fn lack_of_room(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {
         let nearest = search::nearest(&self.fleet, ask);
         let needs = nearest.first().map_or_else(
-            || Amounts::needed(ask.request, Amounts::default()),
-            |&slot| Amounts::needed(ask.request, self.fleet.node(slot).total),
+            || Total::default().needed(ask.request),
+            |&slot| self.fleet.node(slot).total.needed(ask.request),
         );
         let expected_at = match promised {
             Some(promise) => promise.forecast.at,
@@ -104,8 +104,7 @@ impl WholeNodePlacer {
 
     fn lack_of_idle_nodes(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {
         let idle = |site: &Site| {
-            let fits = |total: Amounts| total.covers(Amounts::needed(ask.request, total));
-            let fitting = site.idle.iter().filter(|(total, _)| fits(**total));
+            let fitting = site.idle.iter().filter(|(total, _)| total.holds(ask.request));
             fitting.map(|(_, [open, held])| open.len() + held.len()).sum::<u32>()
         };
         // Of equals, the one that has the most nodes that could come back.
@@ -122,9 +121,7 @@ impl WholeNodePlacer {
     /// Nodes of an allocation that would have room if they were idle, and take nothing new.
     fn unusable(&self, ask: Ask<'_>, site: &Site) -> u32 {
         let nodes = site.slots().map(|slot| self.fleet.node(slot));
-        let fitting = nodes.filter(|node| {
-            !node.is_usable() && node.total.covers(Amounts::needed(ask.request, node.total))
-        });
+        let fitting = nodes.filter(|node| !node.is_usable() && node.total.holds(ask.request));
         u32::try_from(fitting.count()).unwrap_or(u32::MAX)
     }
 

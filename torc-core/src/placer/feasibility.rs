@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::amounts::Amounts;
+use super::amounts::{Amounts, Total};
 use crate::resources::{Allocation, MemoryRequest, Request, START_UP_GRACE};
 use crate::time::Timestamp;
 use crate::traits::NeverReason;
@@ -38,15 +38,13 @@ pub(super) fn judge<'a>(
     if matching.is_empty() {
         return Err(NeverReason::NoMatchingAllocation);
     }
-    let fitting = |allocation: &Allocation| {
-        let fits = |total: Amounts| total.covers(Amounts::needed(request, total));
-        totals(allocation).filter(|total| fits(*total)).count()
-    };
+    let fitting =
+        |allocation: &Allocation| totals(allocation).filter(|total| total.holds(request)).count();
     let counts: Vec<_> = matching.iter().map(|allocation| fitting(allocation)).collect();
     let largest = counts.iter().copied().max().unwrap_or(0);
     if largest == 0 {
         let all = || matching.iter().flat_map(|allocation| totals(allocation));
-        let most = all().fold(Amounts::default(), Amounts::most);
+        let most = all().map(|total| total.amounts).fold(Amounts::default(), Amounts::most);
         let least_grain = all().map(|total| total.grain).min().unwrap_or(1);
         return Err(lacking(request, most, least_grain));
     }
@@ -62,8 +60,8 @@ pub(super) fn judge<'a>(
     walltime(request.runtime, wide_enough, now)
 }
 
-fn totals(allocation: &Allocation) -> impl Iterator<Item = Amounts> {
-    allocation.nodes.iter().map(|(_, inventory)| Amounts::of(inventory))
+fn totals(allocation: &Allocation) -> impl Iterator<Item = Total> {
+    allocation.nodes.iter().map(|(_, inventory)| Total::of(inventory))
 }
 
 /// The first resource of which no node has enough.

@@ -3,10 +3,10 @@
 //! Owns: the moves between indexes when a node changes. Does not know: why it changed. Invariant: a
 //! usable node is counted by what it has; if its site is not closed, it is in the index of its group
 //! by what it has free, and in the idle runs of its site exactly when nothing runs on it; any other
-//! node is in none of them.
+//! node is in none of them. A node is among the next ends exactly while the end of a step there is known.
 
-use super::amounts::Amounts;
-use super::fleet::{Fleet, Site};
+use super::amounts::Total;
+use super::fleet::{Fleet, NEVER, Site};
 use super::index::Entry;
 use super::node::Node;
 
@@ -24,7 +24,15 @@ impl Fleet {
         if before.0 {
             self.file_free(slot, Filing::Out);
         }
-        change(&mut self.nodes[slot as usize]);
+        let node = &mut self.nodes[slot as usize];
+        let next_end = node.next_end;
+        change(node);
+        if node.next_end != next_end {
+            self.next_ends.remove(&(next_end, slot));
+            if node.next_end != NEVER {
+                self.next_ends.insert((node.next_end, slot));
+            }
+        }
         let after = self.standing(slot);
         if after.0 {
             self.file_free(slot, Filing::In);
@@ -144,7 +152,7 @@ impl Fleet {
 /// Files a node as idle, or takes it out, if by (usable, idle, held) it belongs there.
 fn file_idle(
     site: &mut Site,
-    (position, total): (u32, Amounts),
+    (position, total): (u32, Total),
     (usable, idle, held): (bool, bool, bool),
     filing: Filing,
 ) {

@@ -16,9 +16,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::amounts::Amounts;
+use super::amounts::Total;
 use super::filing::Filing;
-use super::idmap::IdMap;
+use super::idtable::IdTable;
 use super::index::FreeIndex;
 use super::node::Node;
 use super::runs::Runs;
@@ -38,9 +38,9 @@ pub(super) struct Site {
     /// The slot of its first node; the others follow in node order.
     pub(super) first: u32,
     /// Usable nodes by what they have.
-    pub(super) shapes: BTreeMap<Amounts, u32>,
+    pub(super) shapes: BTreeMap<Total, u32>,
     /// Positions of usable idle nodes by what they have: open ones, and held ones.
-    pub(super) idle: BTreeMap<Amounts, [Runs; 2]>,
+    pub(super) idle: BTreeMap<Total, [Runs; 2]>,
     /// How many they are.
     pub(super) idle_count: [u32; 2],
     /// Steps that run in it.
@@ -67,7 +67,7 @@ pub(super) struct Group {
     pub(super) free: [FreeIndex; 2],
     pub(super) sites: BTreeSet<(AllocationId, u32)>,
     /// Usable nodes by what they have.
-    pub(super) shapes: BTreeMap<Amounts, u32>,
+    pub(super) shapes: BTreeMap<Total, u32>,
 }
 
 /// Allocations of one scheduler and one set of labels.
@@ -79,24 +79,7 @@ pub(super) struct Pool {
     pub(super) groups: BTreeMap<Timestamp, Group>,
 }
 
-/// Where a started job is.
-#[derive(Clone, Debug, PartialEq)]
-struct Run {
-    ends: Timestamp,
-    slots: Slots,
-}
-
-/// What the end of a step frees. The earliest ends are gone through for every planned start, so what
-/// most of them free is kept at hand.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Freed {
-    /// So much on one node.
-    Part(u32, Amounts),
-    /// All of several nodes.
-    Nodes,
-}
-
-/// Most jobs are on one node.
+/// Where a started job is: most are on one node.
 #[derive(Clone, Debug, PartialEq)]
 enum Slots {
     One(u32),
@@ -121,10 +104,10 @@ pub(super) struct Fleet {
     pub(super) sites: Vec<Option<Site>>,
     pub(super) pools: Vec<Pool>,
     site_of: BTreeMap<AllocationId, u32>,
-    slot_of: IdMap<NodeId, u32>,
-    runs: IdMap<JobId, Run>,
-    /// The known expected ends, and what they free.
-    ends: BTreeMap<(Timestamp, JobId), Freed>,
+    slot_of: IdTable<u32>,
+    runs: IdTable<Slots>,
+    /// Nodes by the first known expected end of a step there.
+    pub(super) next_ends: BTreeSet<(Timestamp, u32)>,
 }
 
 impl Fleet {
@@ -135,9 +118,9 @@ impl Fleet {
             sites: Vec::new(),
             pools: Vec::new(),
             site_of: BTreeMap::new(),
-            slot_of: IdMap::default(),
-            runs: IdMap::default(),
-            ends: BTreeMap::new(),
+            slot_of: IdTable::default(),
+            runs: IdTable::default(),
+            next_ends: BTreeSet::new(),
         }
     }
 
@@ -150,7 +133,7 @@ impl Fleet {
     }
 
     pub(super) fn slot_of(&self, node: NodeId) -> Option<u32> {
-        self.slot_of.get(&node).copied()
+        self.slot_of.get(node.0).copied()
     }
 
     pub(super) fn site(&self, site: u32) -> Option<&Site> {
@@ -172,25 +155,12 @@ impl Fleet {
     }
 
     pub(super) fn is_running(&self, job: JobId) -> bool {
-        self.runs.contains_key(&job)
+        self.runs.contains(job.0)
     }
 
-    /// The nodes of a started job.
-    pub(super) fn slots_of(&self, job: JobId) -> &[u32] {
-        self.runs.get(&job).map_or(&[], |run| run.slots.as_slice())
-    }
-
-    /// How many steps have a known expected end.
-    pub(super) fn known_ends(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// The known expected ends from `now` on, earliest first.
-    pub(super) fn ends_from(
-        &self,
-        now: Timestamp,
-    ) -> impl Iterator<Item = (Timestamp, JobId, Freed)> {
-        self.ends.range((now, JobId(0))..).map(|(&(end, job), &freed)| (end, job, freed))
+    /// The nodes with steps whose end is known, by the first of these ends, earliest first.
+    pub(super) fn next_ends(&self) -> &BTreeSet<(Timestamp, u32)> {
+        &self.next_ends
     }
 
     /// Adds an allocation, and returns its site. A number that is taken, of an allocation or of a
@@ -203,15 +173,15 @@ impl Fleet {
         let first = count(self.nodes.len());
         let mut next = first;
         allocation.nodes.retain(|(node, _)| {
-            let is_new = !self.slot_of.contains_key(node);
+            let is_new = !self.slot_of.contains(node.0);
             if is_new {
-                self.slot_of.insert(*node, next);
+                self.slot_of.insert(node.0, next);
                 next += 1;
             }
             is_new
         });
         for (position, (id, inventory)) in allocation.nodes.iter().enumerate() {
-            self.nodes.push(Node::idle(*id, Amounts::of(inventory), site, count(position)));
+            self.nodes.push(Node::idle(*id, Total::of(inventory), site, count(position)));
         }
         self.site_of.insert(allocation.id, site);
         let pool = self.pool_for(&allocation);
@@ -249,9 +219,8 @@ impl Fleet {
         let Some(gone) = self.sites.get_mut(site as usize).and_then(Option::take) else { return };
         self.site_of.remove(&gone.allocation.id);
         for slot in gone.slots() {
-            let node = &mut self.nodes[slot as usize];
-            node.go();
-            self.slot_of.remove(&node.id);
+            self.change(slot, Node::go);
+            self.slot_of.remove(self.nodes[slot as usize].id.0);
         }
     }
 
@@ -281,27 +250,19 @@ impl Fleet {
         if self.is_running(job) {
             return;
         }
-        let mut slots = Vec::with_capacity(shares.len());
-        let mut freed = Freed::Nodes;
+        let known = || shares.iter().filter_map(|share| Some((self.slot_of(share.node)?, share)));
+        let slots = match known().next() {
+            Some((slot, _)) if shares.len() == 1 => Slots::One(slot),
+            _ => Slots::Many(known().map(|(slot, _)| slot).collect()),
+        };
         for share in shares {
             let Some(slot) = self.slot_of(share.node) else { continue };
-            slots.push(slot);
-            self.change(slot, |node| freed = Freed::Part(slot, node.take(job, ends, share)));
+            self.change(slot, |node| node.take(job, ends, share));
         }
-        let slots = match *slots.as_slice() {
-            [slot] => Slots::One(slot),
-            _ => {
-                freed = Freed::Nodes;
-                Slots::Many(slots.into())
-            }
-        };
         if let Some(site) = self.site_of_run(slots.as_slice()) {
             self.count_step(site, 1);
         }
-        self.runs.insert(job, Run { ends, slots });
-        if ends != NEVER {
-            self.ends.insert((ends, job), freed);
-        }
+        self.runs.insert(job.0, slots);
     }
 
     fn site_of_run(&self, slots: &[u32]) -> Option<u32> {
@@ -324,32 +285,26 @@ impl Fleet {
     /// Frees what the job holds, and calls `freed` with each of its nodes that is still there. The
     /// site that is open only now.
     pub(super) fn release(&mut self, job: JobId, mut freed: impl FnMut(&Self, u32)) -> Option<u32> {
-        let run = self.runs.remove(&job)?;
-        self.ends.remove(&(run.ends, job));
-        for &slot in run.slots.as_slice() {
+        let slots = self.runs.remove(job.0)?;
+        for &slot in slots.as_slice() {
             if self.node(slot).is_gone {
                 continue;
             }
             self.change(slot, |node| node.give_back(job));
             freed(self, slot);
         }
-        let site = self.site_of_run(run.slots.as_slice())?;
+        let site = self.site_of_run(slots.as_slice())?;
         self.count_step(site, -1).then_some(site)
     }
 
     /// The ends before `now` did not happen: those steps overran, and their ends are unknown from
     /// now on. Calls `overrun` with their nodes.
     pub(super) fn note_time(&mut self, now: Timestamp, mut overrun: impl FnMut(u32)) {
-        while let Some((&(ends, job), _)) = self.ends.first_key_value()
+        while let Some(&(ends, slot)) = self.next_ends.first()
             && ends < now
         {
-            self.ends.remove(&(ends, job));
-            let Some(run) = self.runs.get_mut(&job) else { continue };
-            run.ends = NEVER;
-            for &slot in run.slots.as_slice() {
-                self.nodes[slot as usize].note_overrun(job);
-                overrun(slot);
-            }
+            self.change(slot, |node| node.note_overrun(now));
+            overrun(slot);
         }
     }
 }

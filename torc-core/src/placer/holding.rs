@@ -3,11 +3,11 @@
 //! Owns: the answer, for those who account for idle time. Does not know: how a promise is made or
 //! respected. Invariant: it follows from what the placer knows now, not from how it came to know it.
 
+use super::fleet::NEVER;
 use super::promise::Promise;
 use super::queue::Least;
 use super::search::earliest_end;
 use super::whole_node::WholeNodePlacer;
-use super::{amounts::Amounts, fleet::NEVER};
 use crate::ids::{ClassId, JobId, NodeId};
 use crate::time::Timestamp;
 
@@ -52,6 +52,6 @@ impl WholeNodePlacer {
             && !site.is_closed
             && class.pools.contains(&site.pool)
             && earliest_end(&class.request, now) <= ends_at
-            && node.free.covers(Amounts::needed(&class.request, node.total))
+            && node.free.covers(node.total.needed(&class.request))
     }
 }

@@ -109,7 +109,7 @@ impl FreeIndex {
         let mut best: Option<(Amounts, Entry)> = None;
         let mut next = self.0.iter().next_back();
         while let Some(&(free, ..)) = next {
-            let bucket = Amounts { gpus: free.gpus, cpus: free.cpus, memory: 0, grain: 0 };
+            let bucket = Amounts { gpus: free.gpus, cpus: free.cpus, memory: 0 };
             if best.is_none_or(|(missing, _)| need.minus(free) < missing) {
                 let here = (bucket, NodeId(0), 0)..=(free, NodeId(u32::MAX), u32::MAX);
                 let found = self.0.range(here).rev().find(|entry| will_do(entry));
@@ -134,12 +134,7 @@ mod tests {
     use super::*;
 
     fn amounts() -> impl Strategy<Value = Amounts> {
-        (0u32..3, 0u32..4, 0u64..4).prop_map(|(gpus, cpus, memory)| Amounts {
-            gpus,
-            cpus,
-            memory,
-            grain: 0,
-        })
+        (0u32..3, 0u32..4, 0u64..4).prop_map(|(gpus, cpus, memory)| Amounts { gpus, cpus, memory })
     }
 
     proptest! {

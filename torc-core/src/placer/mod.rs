@@ -50,8 +50,8 @@
 //!
 //! A class that was looked at in vain is not looked at again until something is freed that it could
 //! use; the queue finds such classes without visiting the others. A start is foreseen exactly while
-//! ten thousand steps or fewer run; in larger fleets a single-node job may be promised a later time
-//! than the earliest, in exchange for a bounded cost. Nodes are found by what they have
+//! the end of some step is known on two thousand nodes or fewer; in larger fleets a single-node job may be
+//! promised a later time than the earliest, in exchange for a bounded cost. Nodes are found by what they have
 //! free, idle nodes as runs of neighbours. The parts that grow faster than logarithmically are the
 //! forecast for a gang (linear in the nodes, made only when an end or a change concerns it) and the
 //! number of allocations with different ends.
@@ -62,7 +62,7 @@ mod feasibility;
 mod filing;
 mod fleet;
 mod holding;
-mod idmap;
+mod idtable;
 mod index;
 mod node;
 mod pass;

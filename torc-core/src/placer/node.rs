@@ -3,7 +3,7 @@
 //! Owns: what is free, id by id, and a summary of the expected ends. Does not know: which indexes it
 //! is filed in; only the fleet changes a node, so that they follow.
 
-use super::amounts::{Amounts, Ids};
+use super::amounts::{Amounts, Ids, Total};
 use super::fleet::NEVER;
 use crate::ids::{JobId, NodeId};
 use crate::resources::NodeShare;
@@ -16,19 +16,9 @@ pub(super) struct StepHere {
     pub(super) job: JobId,
     /// [`NEVER`] when unknown: without a declared runtime, or past it.
     pub(super) ends: Timestamp,
-    pub(super) share: NodeShare,
-}
-
-impl StepHere {
-    pub(super) fn takes(&self) -> Amounts {
-        let count = |ids: &[u16]| u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        Amounts {
-            gpus: count(&self.share.gpus),
-            cpus: count(&self.share.cores),
-            memory: self.share.memory,
-            grain: 0,
-        }
-    }
+    pub(super) takes: Amounts,
+    cores: Ids,
+    gpus: Ids,
 }
 
 /// A node.
@@ -38,11 +28,11 @@ pub(super) struct Node {
     pub(super) site: u32,
     /// Its place in the allocation's node order.
     pub(super) position: u32,
-    pub(super) total: Amounts,
+    pub(super) total: Total,
     pub(super) free: Amounts,
     pub(super) steps: Vec<StepHere>,
-    /// The jobs of the steps, in the same order: what is searched at every end lies close together.
-    jobs: Vec<JobId>,
+    /// The first known expected end of its steps; [`NEVER`] when none is known.
+    pub(super) next_end: Timestamp,
     /// When the last of its steps is expected to end: [`NEVER`] when one of them has no known end.
     pub(super) idle_at: Timestamp,
     /// Steps without a known end.
@@ -58,20 +48,20 @@ pub(super) struct Node {
 
 impl Node {
     /// A node on which nothing runs.
-    pub(super) fn idle(id: NodeId, total: Amounts, site: u32, position: u32) -> Self {
+    pub(super) fn idle(id: NodeId, total: Total, site: u32, position: u32) -> Self {
         Self {
             id,
             site,
             position,
             total,
-            free: total.all_free(),
+            free: total.amounts,
             steps: Vec::new(),
-            jobs: Vec::new(),
+            next_end: NEVER,
             idle_at: Timestamp::default(),
             unknown_ends: 0,
             held: false,
-            cores: Ids::all(total.cpus),
-            gpus: Ids::all(total.gpus),
+            cores: Ids::all(total.amounts.cpus),
+            gpus: Ids::all(total.amounts.gpus),
             state: NodeState::Up,
             is_gone: false,
         }
@@ -86,43 +76,56 @@ impl Node {
         self.steps.is_empty()
     }
 
-    /// Books a step. Ids and memory that are not free are left out; returns what it takes.
-    pub(super) fn take(&mut self, job: JobId, ends: Timestamp, share: &NodeShare) -> Amounts {
-        let cores = self.cores.take(share.cores.clone());
-        let gpus = self.gpus.take(share.gpus.clone());
+    /// Books a step. Ids and memory that are not free are left out.
+    pub(super) fn take(&mut self, job: JobId, ends: Timestamp, share: &NodeShare) {
+        let cores = self.cores.take(&share.cores);
+        let gpus = self.gpus.take(&share.gpus);
         let memory = share.memory.min(self.free.memory);
-        let share = NodeShare { node: self.id, cores, gpus, memory };
-        let step = StepHere { job, ends, share };
-        let takes = step.takes();
+        let takes = Amounts { gpus: gpus.len(), cpus: cores.len(), memory };
         self.free = self.free.minus(takes);
-        self.steps.push(step);
-        self.jobs.push(job);
+        self.steps.push(StepHere { job, ends, takes, cores, gpus });
+        self.next_end = self.next_end.min(ends);
         self.idle_at = self.idle_at.max(ends);
         self.unknown_ends += u32::from(ends == NEVER);
-        takes
     }
 
     /// Frees what the job holds here, if it does.
     pub(super) fn give_back(&mut self, job: JobId) {
-        let Some(index) = self.jobs.iter().position(|here| *here == job) else { return };
-        self.jobs.swap_remove(index);
+        let Some(index) = self.steps.iter().position(|step| step.job == job) else { return };
         let step = self.steps.swap_remove(index);
-        self.cores.give_back(&step.share.cores);
-        self.gpus.give_back(&step.share.gpus);
-        self.free = self.free.plus(step.takes());
+        self.cores.give_back(&step.cores);
+        self.gpus.give_back(&step.gpus);
+        self.free = self.free.plus(step.takes);
         if step.ends == NEVER && self.unknown_ends > 1 {
             self.unknown_ends -= 1;
-        } else if step.ends == self.idle_at {
+        } else if step.ends == self.idle_at || step.ends == self.next_end {
             self.note_ends();
         }
     }
 
-    /// The step of the job overran: its end is unknown from now on.
-    pub(super) fn note_overrun(&mut self, job: JobId) {
-        if let Some(step) = self.steps.iter_mut().find(|step| step.job == job) {
+    /// The ends before `now` did not happen: those steps overran, and their ends are unknown from now on.
+    pub(super) fn note_overrun(&mut self, now: Timestamp) {
+        for step in self.steps.iter_mut().filter(|step| step.ends < now) {
             step.ends = NEVER;
         }
         self.note_ends();
+    }
+
+    /// What is free once all steps have ended whose ends are known and not after `at`.
+    pub(super) fn free_at(&self, at: Timestamp) -> Amounts {
+        if at < self.next_end {
+            return self.free;
+        }
+        let ended = self.steps.iter().filter(|step| step.ends <= at && step.ends != NEVER);
+        ended.fold(self.free, |free, step| free.plus(step.takes))
+    }
+
+    /// The first known end from `now` on after which `need` is free.
+    pub(super) fn room_at(&self, need: Amounts, now: Timestamp) -> Option<Timestamp> {
+        let known = self.steps.iter().map(|step| step.ends).filter(|ends| *ends != NEVER);
+        let mut ends: Vec<_> = known.filter(|ends| *ends >= now).collect();
+        ends.sort_unstable();
+        ends.into_iter().find(|end| self.free_at(*end).covers(need))
     }
 
     /// Its allocation has ended, and everything on it.
@@ -130,12 +133,14 @@ impl Node {
         self.is_gone = true;
         self.held = false;
         self.steps = Vec::new();
-        self.jobs = Vec::new();
+        self.note_ends();
         (self.cores, self.gpus) = (Ids::all(0), Ids::all(0));
     }
 
     fn note_ends(&mut self) {
-        self.idle_at = self.steps.iter().map(|step| step.ends).max().unwrap_or_default();
+        let ends = || self.steps.iter().map(|step| step.ends);
+        (self.next_end, self.idle_at) =
+            (ends().min().unwrap_or(NEVER), ends().max().unwrap_or_default());
         let unknown = self.steps.iter().filter(|step| step.ends == NEVER).count();
         self.unknown_ends = u32::try_from(unknown).unwrap_or(u32::MAX);
     }
@@ -151,10 +156,11 @@ mod tests {
         fn check(node: &Node) {
             let ends = node.steps.iter().map(|step| step.ends);
             let unknown = ends.clone().filter(|end| *end == NEVER).count();
-            let found = (node.idle_at, node.unknown_ends as usize);
-            assert_eq!(found, (ends.max().unwrap_or_default(), unknown));
+            let found = (node.next_end, node.idle_at, node.unknown_ends as usize);
+            let (first, last) = (ends.clone().min(), ends.max());
+            assert_eq!(found, (first.unwrap_or(NEVER), last.unwrap_or_default(), unknown));
         }
-        let total = Amounts { gpus: 0, cpus: 8, memory: 8, grain: 1 };
+        let total = Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1 };
         let mut node = Node::idle(NodeId(0), total, 0, 0);
         let share = NodeShare { node: NodeId(0), cores: [].into(), gpus: [].into(), memory: 1 };
         let ends = [Timestamp(7), NEVER, Timestamp(9), NEVER, NEVER, Timestamp(9)];
@@ -166,7 +172,7 @@ mod tests {
             node.give_back(JobId(job));
             check(&node);
         }
-        node.note_overrun(JobId(5));
+        node.note_overrun(Timestamp(10));
         check(&node);
         node.give_back(JobId(5));
         check(&node);

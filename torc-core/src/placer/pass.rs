@@ -115,7 +115,7 @@ pub(super) fn plan(placer: &mut WholeNodePlacer, now: Timestamp, limit: usize) -
     }
     placer.serve(&mut pass, Part::All);
     if !pass.is_full() {
-        placer.touched = super::whole_node::Touched::default();
+        placer.touched.clear();
     }
     placer.gave_up_at = pass.vain.filter(|_| pass.vain_count >= VAIN_FORECASTS);
     if placer.promise.as_ref().is_some_and(|promise| promise.is_stale) {
@@ -280,14 +280,18 @@ impl WholeNodePlacer {
             }
             self.hold_back(&mut ask, promise);
         }
+        let (one, many);
         let slots = if class.request.is_gang() {
-            search::gang(&self.fleet, ask)
+            let Some(slots) = search::gang(&self.fleet, ask) else { return false };
+            many = slots;
+            many.as_slice()
         } else {
-            search::single(&self.fleet, ask).map(|slot| vec![slot])
+            let Some(slot) = search::single(&self.fleet, ask) else { return false };
+            one = slot;
+            std::slice::from_ref(&one)
         };
-        let Some(slots) = slots else { return false };
         let ends = expected_end(pass.now, class.request.runtime);
-        let placement = self.placement(key, &slots);
+        let placement = self.placement(key, slots);
         self.fleet.book(key.job, ends, &placement.shares);
         self.queue.remove(key.job);
         pass.starts.push(Start { job: key.job, placement });
@@ -310,7 +314,7 @@ impl WholeNodePlacer {
             && !promise.is_gang
         {
             let promised = &self.classes[promise.class.0 as usize].request;
-            let need = Amounts::needed(ask.request, self.fleet.node(slot).total);
+            let need = self.fleet.node(slot).total.needed(ask.request);
             let fits_beside = promise.beside(&self.fleet, promised).covers(need);
             if ask.request.is_gang() || !fits_beside {
                 ask.barred = Some(slot);
@@ -324,7 +328,7 @@ impl WholeNodePlacer {
         let shares = slots.iter().map(|&slot| {
             let node = self.fleet.node(slot);
             let takes =
-                if request.is_gang() { node.total } else { Amounts::needed(request, node.total) };
+                if request.is_gang() { node.total.amounts } else { node.total.needed(request) };
             NodeShare {
                 node: node.id,
                 cores: node.cores.choose(takes.cpus),
@@ -340,7 +344,9 @@ impl WholeNodePlacer {
     }
 
     /// Takes stock of what became possible.
-    fn look_for_openings(&self, pass: &mut Pass) {
+    fn look_for_openings(&mut self, pass: &mut Pass) {
+        self.touched.slots.sort_unstable();
+        self.touched.slots.dedup();
         let in_force = self.promise.as_ref().filter(|_| pass.in_force);
         let mut found = Openings { longest: self.longest_runtime(pass.now), ..Openings::default() };
         if self.touched.all {

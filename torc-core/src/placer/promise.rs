@@ -5,11 +5,8 @@
 //! at the time of a forecast, all of its steps that have a known end having ended, the job fits on
 //! the nodes of the forecast and its allocation still admits it.
 
-use std::collections::BTreeSet;
-
-use super::amounts::Amounts;
-use super::fleet::{Fleet, Freed, NEVER, Site};
-use super::idmap::IdMap;
+use super::amounts::{Amounts, Total};
+use super::fleet::{Fleet, NEVER, Site};
 use super::node::Node;
 use super::search::{Ask, earliest_end};
 use crate::ids::{ClassId, JobId};
@@ -54,8 +51,7 @@ pub(super) enum Prospect {
 /// Foresees the start of a job that is blocked now.
 pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
     let has_room = |site: &Site| {
-        let fits = |total: &Amounts| total.covers(Amounts::needed(ask.request, *total));
-        let fitting = site.shapes.iter().filter(|(total, _)| fits(total));
+        let fitting = site.shapes.iter().filter(|(total, _)| total.holds(ask.request));
         fitting.map(|(_, nodes)| nodes).sum::<u32>() >= ask.request.nodes.max(1)
     };
     if !ask.sites(fleet).any(|(_, site)| has_room(site)) {
@@ -65,22 +61,22 @@ pub(super) fn prospect(fleet: &Fleet, ask: Ask<'_>) -> Prospect {
     forecast.map_or(Prospect::TooLate, Prospect::Start)
 }
 
-/// Up to so many known ends, all of them are gone through for a single-node job.
-const ALL_ENDS: usize = 10_000;
+/// Up to so many nodes with known ends, all of them are gone through for a single-node job.
+const ALL_NODES: usize = 2_000;
 /// Where there are more, so many are.
-const FIRST_ENDS: usize = 100;
+const FIRST_NODES: usize = 10;
 
 /// When and where a single-node job first has room.
 ///
-/// In a fleet with very many steps, the earliest ends may not suffice; then a node that lacks little
+/// In a fleet with very many nodes, those with the earliest ends may not suffice; then a node that lacks little
 /// is promised, for when it has room. That may be later than the earliest time, but the cost of a
 /// decision stays bounded, and the job starts earlier anyway if there is room elsewhere before.
 fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
-    let is_small = fleet.known_ends() <= ALL_ENDS;
+    let is_small = fleet.next_ends().len() <= ALL_NODES;
     let room = if is_small {
-        earliest_room(fleet, ask, ALL_ENDS)
+        earliest_room(fleet, ask, ALL_NODES)
     } else {
-        earliest_room(fleet, ask, FIRST_ENDS).or_else(|| room_nearby(fleet, ask))
+        earliest_room(fleet, ask, FIRST_NODES).or_else(|| room_nearby(fleet, ask))
     };
     let Some((at, slot)) = room else { return room_some_day(fleet, ask) };
     Some(Forecast { site: fleet.node(slot).site, slots: vec![slot], at: Some(at), until: at })
@@ -90,49 +86,47 @@ fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
 fn room_nearby(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
     let slot = nearest(fleet, ask, |node| node.unknown_ends == 0)?;
     let node = fleet.node(slot);
-    let need = Amounts::needed(ask.request, node.total);
-    let mut ends: Vec<_> = node.steps.iter().map(|step| step.ends).collect();
-    ends.sort_unstable();
-    let at = ends.into_iter().find(|end| free_at(node, *end).covers(need))?;
+    let at = node.room_at(node.total.needed(ask.request), ask.now)?;
     is_open(fleet, ask, node, earliest_end(ask.request, at)).then_some((at, slot))
 }
 
-/// When and where a single-node job first has room, going through so many known ends in order.
+/// When and where a single-node job first has room, going through so many nodes in the order of their next
+/// ends: a node whose next end is later than the best time found has no better one.
 pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>, most: usize) -> Option<(Timestamp, u32)> {
     let pools = ask.pools.iter().filter_map(|&pool| fleet.pools.get(pool as usize));
     let last = pools.filter_map(|pool| pool.groups.keys().next_back()).max().copied()?;
-    let mut free: IdMap<u32, Amounts> = IdMap::default();
-    // Closed sites in which a step has ended by then: they are open, on all of their nodes.
-    let mut opened = BTreeSet::new();
-    for (end, job, freed) in fleet.ends_from(ask.now).take(most) {
-        let enough = earliest_end(ask.request, end);
-        if enough > last {
-            return None;
+    let mut best = room_in_closed_sites(fleet, ask);
+    for &(end, slot) in fleet.next_ends().iter().take(most) {
+        let before = best.map_or(last, |(at, _)| at);
+        if end > before || earliest_end(ask.request, end) > last {
+            break;
         }
-        let mut has_room = |slot, freed| {
-            let node = fleet.node(slot);
-            let free = free.entry(slot).or_insert(node.free);
-            *free = free.plus(freed);
-            free.covers(Amounts::needed(ask.request, node.total))
-                && is_open(fleet, ask, node, enough)
-        };
-        let found = match freed {
-            Freed::Part(slot, freed) => has_room(slot, freed).then_some(slot),
-            Freed::Nodes => {
-                let mut slots = fleet.slots_of(job).iter().copied();
-                slots.find(|&slot| has_room(slot, fleet.node(slot).total))
-            }
-        };
-        let found = found.or_else(|| {
-            let site = fleet.site(fleet.node(*fleet.slots_of(job).first()?).site)?;
-            let opens = site.is_closed && opened.insert(site.first);
-            site.slots().filter(|_| opens).find(|&slot| has_room(slot, Amounts::default()))
-        });
-        if let Some(slot) = found {
-            return Some((end, slot));
+        let node = fleet.node(slot);
+        let need = node.total.needed(ask.request);
+        if node.free_at(before).covers(need)
+            && let Some(at) = node.room_at(need, ask.now)
+            && is_open(fleet, ask, node, earliest_end(ask.request, at))
+            && best.is_none_or(|best| (at, slot) < best)
+        {
+            best = Some((at, slot));
         }
     }
-    None
+    best
+}
+
+/// When and where a single-node job first has room that is there now, but in a site that takes no more steps.
+fn room_in_closed_sites(fleet: &Fleet, ask: Ask<'_>) -> Option<(Timestamp, u32)> {
+    let closed = ask.sites(fleet).filter(|(_, site)| site.is_closed);
+    let rooms = closed.filter_map(|(_, site)| {
+        let at = opens_at(fleet, site, ask.now);
+        let enough = earliest_end(ask.request, at);
+        let has_room = |&slot: &u32| {
+            let node = fleet.node(slot);
+            node.free.covers(node.total.needed(ask.request)) && is_open(fleet, ask, node, enough)
+        };
+        Some((at, site.slots().find(has_room)?))
+    });
+    rooms.filter(|(at, _)| *at != NEVER).min()
 }
 
 /// Whether the node may be given the job, in an allocation that ends late enough.
@@ -153,11 +147,10 @@ fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
 
 /// The node that lacks the least for a single-node job, of those that `will_do`.
 fn nearest(fleet: &Fleet, ask: Ask<'_>, will_do: impl Fn(&Node) -> bool) -> Option<u32> {
-    let need = |total| Amounts::needed(ask.request, total);
-    let bare = need(Amounts::default());
+    let bare = Total::default().needed(ask.request);
     let is_good = |slot: u32| {
         let node = fleet.node(slot);
-        will_do(node) && node.total.covers(need(node.total))
+        will_do(node) && node.total.holds(ask.request)
     };
     let open = ask.groups(fleet).flat_map(|group| &group.free);
     let open = open.filter_map(|index| index.nearest(bare, |(_, _, slot)| is_good(*slot)));
@@ -191,9 +184,7 @@ fn gang_at(fleet: &Fleet, ask: Ask<'_>, index: u32, site: &Site) -> Option<Forec
     let mut nodes: Vec<_> = site
         .slots()
         .map(|slot| (fleet.node(slot), slot))
-        .filter(|(node, _)| {
-            node.is_usable() && node.total.covers(Amounts::needed(ask.request, node.total))
-        })
+        .filter(|(node, _)| node.is_usable() && node.total.holds(ask.request))
         .map(|(node, slot)| {
             // A step without a known end weighs more than any known end.
             (node.idle_at.max(ask.now), node.unknown_ends, node.total, slot)
@@ -227,7 +218,7 @@ pub(super) fn opens_at(fleet: &Fleet, site: &Site, now: Timestamp) -> Timestamp 
     steps.map(|step| step.ends).min().unwrap_or(NEVER)
 }
 
-fn in_order(nodes: Vec<(Timestamp, u32, Amounts, u32)>) -> Vec<u32> {
+fn in_order(nodes: Vec<(Timestamp, u32, Total, u32)>) -> Vec<u32> {
     let mut slots: Vec<_> = nodes.into_iter().map(|(.., slot)| slot).collect();
     slots.sort_unstable();
     slots
@@ -246,11 +237,11 @@ impl Promise {
     pub(super) fn beside(&self, fleet: &Fleet, request: &Request) -> Amounts {
         let [slot] = *self.forecast.slots else { return Amounts::default() };
         let node = fleet.node(slot);
-        let need = Amounts::needed(request, node.total);
+        let need = node.total.needed(request);
         let Some(at) = self.forecast.at else {
             return node.free.minus(need);
         };
-        node.free.least(free_at(node, at).minus(need))
+        node.free.least(node.free_at(at).minus(need))
     }
 
     /// Whether the end of a step on this node may change the forecast.
@@ -265,13 +256,7 @@ impl Promise {
             (None, true) => node.unknown_ends == 0 || self.forecast.slots.contains(&slot),
             (None, false) => true,
             (Some(at), true) => node.idle_at <= at,
-            (Some(at), false) => free_at(node, at).covers(Amounts::needed(ask.request, node.total)),
+            (Some(at), false) => node.free_at(at).covers(node.total.needed(ask.request)),
         }
     }
-}
-
-/// What the node has free once all steps have ended that are expected to by then.
-fn free_at(node: &Node, at: Timestamp) -> Amounts {
-    let ended = node.steps.iter().filter(|step| step.ends <= at);
-    ended.fold(node.free, |free, step| free.plus(step.takes()))
 }

@@ -10,10 +10,10 @@
 //! cannot use the little that was freed (P10).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::amounts::Amounts;
-use super::idmap::IdMap;
+use super::idtable::IdTable;
 use crate::ids::{ClassId, JobId};
 use crate::resources::{MemoryRequest, Request};
 use crate::workflow::SortMethod;
@@ -67,7 +67,7 @@ impl Least {
             MemoryRequest::Bytes(bytes) => bytes,
             MemoryRequest::ShareOfCpus => 0,
         };
-        let single = Amounts { gpus: request.gpus, cpus: request.cpus, memory, grain: 0 };
+        let single = Amounts { gpus: request.gpus, cpus: request.cpus, memory };
         Self { single, single_runtime: runtime, ..common }
     }
 
@@ -124,12 +124,12 @@ pub(super) struct Queue {
     sort: SortMethod,
     entries: Vec<Entry>,
     root: u32,
-    waiting: IdMap<JobId, ClassId>,
+    waiting: IdTable<ClassId>,
 }
 
 impl Queue {
     pub(super) fn new(sort: SortMethod) -> Self {
-        Self { sort, entries: Vec::new(), root: NIL, waiting: HashMap::default() }
+        Self { sort, entries: Vec::new(), root: NIL, waiting: IdTable::default() }
     }
 
     pub(super) fn sort(&self) -> SortMethod {
@@ -159,7 +159,7 @@ impl Queue {
 
     /// The class of a waiting job.
     pub(super) fn class_of(&self, job: JobId) -> Option<ClassId> {
-        self.waiting.get(&job).copied()
+        self.waiting.get(job.0).copied()
     }
 
     /// The place of a class of which jobs wait.
@@ -174,7 +174,7 @@ impl Queue {
             return;
         }
         self.remove(job);
-        self.waiting.insert(job, class);
+        self.waiting.insert(job.0, class);
         let entry = &mut self.entries[class.0 as usize];
         entry.jobs.insert(job);
         if entry.jobs.len() == 1 {
@@ -188,7 +188,7 @@ impl Queue {
 
     /// Removes a job, if it waits.
     pub(super) fn remove(&mut self, job: JobId) -> Option<ClassId> {
-        let class = self.waiting.remove(&job)?;
+        let class = self.waiting.remove(job.0)?;
         let entry = &mut self.entries[class.0 as usize];
         entry.jobs.remove(&job);
         if job == entry.key.job {

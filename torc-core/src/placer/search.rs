@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 
 use super::Policy;
-use super::amounts::Amounts;
+use super::amounts::{Amounts, Total};
 use super::fleet::{Fleet, Group, NEVER, Site};
 use super::index::{Entry, Wanted, emptiness};
 use super::runs::Runs;
@@ -76,7 +76,7 @@ pub(super) fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<u32> {
                 lowest: lowest(ask.request, group),
                 will_do: |(free, _, slot): &Entry| {
                     ask.barred != Some(*slot)
-                        && free.covers(Amounts::needed(ask.request, fleet.node(*slot).total))
+                        && free.covers(fleet.node(*slot).total.needed(ask.request))
                 },
             };
             best = match ask.policy {
@@ -101,12 +101,12 @@ fn lowest(request: &Request, group: &Group) -> Amounts {
         MemoryRequest::ShareOfCpus => group
             .shapes
             .keys()
-            .filter(|total| total.cpus >= request.cpus)
-            .map(|total| Amounts::needed(request, *total).memory)
+            .filter(|total| total.amounts.cpus >= request.cpus)
+            .map(|total| total.needed(request).memory)
             .min()
             .unwrap_or(0),
     };
-    Amounts { gpus: request.gpus, cpus: request.cpus, memory, grain: 0 }
+    Amounts { gpus: request.gpus, cpus: request.cpus, memory }
 }
 
 /// The nodes on which a gang would start now, in node order: of one allocation, where they waste
@@ -128,10 +128,10 @@ pub(super) fn gang(fleet: &Fleet, ask: Ask<'_>) -> Option<Vec<u32>> {
 }
 
 /// The shapes of idle nodes that fit, those that waste least first, with the nodes on each side.
-fn fitting<'a>(ask: Ask<'a>, site: &'a Site) -> impl Iterator<Item = (Amounts, &'a Runs)> {
+fn fitting<'a>(ask: Ask<'a>, site: &'a Site) -> impl Iterator<Item = (Total, &'a Runs)> {
     site.idle
         .iter()
-        .filter(move |(total, _)| total.covers(Amounts::needed(ask.request, **total)))
+        .filter(move |(total, _)| total.holds(ask.request))
         .flat_map(move |(total, sides)| ask.sides().iter().map(|&side| (*total, &sides[side])))
 }
 
@@ -141,7 +141,7 @@ fn waste(ask: Ask<'_>, site: &Site) -> Option<Amounts> {
     let mut waste = Amounts::default();
     for (total, runs) in fitting(ask, site) {
         let taken = runs.len().min(missing);
-        waste = waste.plus(total.times(taken));
+        waste = waste.plus(total.amounts.times(taken));
         missing -= taken;
     }
     (missing == 0).then_some(waste)
@@ -168,7 +168,7 @@ pub(super) fn nearest(fleet: &Fleet, ask: Ask<'_>) -> Vec<u32> {
         .filter(|&slot| fleet.node(slot).is_usable())
         .map(|slot| {
             let node = fleet.node(slot);
-            let missing = Amounts::needed(ask.request, node.total).minus(node.free);
+            let missing = node.total.needed(ask.request).minus(node.free);
             ((missing, Reverse(node.free.cpus), node.id), slot)
         })
         .collect();

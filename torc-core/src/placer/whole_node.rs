@@ -5,7 +5,6 @@
 //! not run, a running job does not wait, and every node on which more became possible since the last
 //! complete decision is noted as touched.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fleet::{Fleet, NEVER};
@@ -70,9 +69,17 @@ pub(super) struct Class {
 /// Nodes on which more may be possible than at the last complete decision.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    pub(super) slots: BTreeSet<u32>,
+    /// Perhaps more than once.
+    pub(super) slots: Vec<u32>,
     /// Any node at all.
     pub(super) all: bool,
+}
+
+impl Touched {
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.all = false;
+    }
 }
 
 impl WholeNodePlacer {
@@ -193,7 +200,7 @@ impl WholeNodePlacer {
     fn end_step(&mut self, job: JobId) {
         let Self { fleet, touched, promise, classes, policy, .. } = self;
         let opened = fleet.release(job, |fleet, slot| {
-            touched.slots.insert(slot);
+            touched.slots.push(slot);
             let Some(promise) = promise.as_mut().filter(|promise| !promise.is_stale) else {
                 return;
             };
@@ -249,7 +256,7 @@ impl WholeNodePlacer {
         let Some(slot) = self.fleet.slot_of(node) else { return };
         self.fleet.set_state(slot, state);
         if state == NodeState::Up {
-            self.touched.slots.insert(slot);
+            self.touched.slots.push(slot);
             self.queue.forget_unpromisable();
         }
         self.upset_promise();

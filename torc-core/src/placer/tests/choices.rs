@@ -107,19 +107,20 @@ fn without_a_time_the_node_that_lacks_the_least_is_promised() {
     assert_eq!(planned, Some(vec![NodeId(1)]), "both lack 4 CPUs, the first more memory");
 }
 
-/// Two nodes: a large one that is full of so many small jobs, which end at second 2000, and one where
+/// So many small nodes, which are full until second 1000; a large one that is full until second 2000, and one where
 /// half is taken until second 5000. Where and when a job is promised a start that needs a little more
 /// than that half.
 fn promise_beside(small: u16) -> Option<(NodeId, Timestamp)> {
     let mut model = in_order();
-    model.allocate(&[(u32::from(small), 0, 0), (400, 0, 0)], None);
-    let step = |job, class, node, cores: std::ops::Range<u16>| RunningStep {
-        job: JobId(job),
+    let nodes: Vec<_> = (0..small).map(|_| (1, 0, 0)).chain([(400, 0, 0); 2]).collect();
+    model.allocate(&nodes, None);
+    let step = |class: u32, node: u16, cores: std::ops::Range<u16>| RunningStep {
+        job: JobId(u32::from(node) + 1),
         class: ClassId(class),
         placement: Placement {
             allocation: model.allocations.keys().next().copied().expect("one"),
             shares: vec![NodeShare {
-                node: NodeId(node),
+                node: NodeId(node.into()),
                 cores: cores.collect(),
                 gpus: [].into(),
                 memory: 0,
@@ -127,14 +128,15 @@ fn promise_beside(small: u16) -> Option<(NodeId, Timestamp)> {
         },
         started_at: model.now,
     };
-    let here = (0..small).map(|core| step(u32::from(core) + 1, 0, 0, core..core + 1));
-    let there = step(u32::from(small) + 1, 1, 1, 0..200);
-    let waiting = WaitingJob { job: JobId(u32::from(small) + 2), class: ClassId(2) };
+    let full = (0..small).map(|node| step(0, node, 0..1));
+    let large = [step(1, small, 0..400), step(2, small + 1, 0..200)];
+    let waiting = WaitingJob { job: JobId(u32::from(small) + 3), class: ClassId(3) };
+    let lasts = |seconds, cpus| lasting(seconds, request(cpus));
     let snapshot = Snapshot {
-        classes: vec![lasting(1000, request(1)), lasting(4000, request(200)), request(210)],
+        classes: vec![lasts(0, 1), lasts(1000, 400), lasts(4000, 200), request(210)],
         allocations: model.allocations.values().cloned().collect(),
         node_states: Vec::new(),
-        running: here.chain([there]).collect(),
+        running: full.chain(large).collect(),
         waiting: vec![waiting],
     };
     let mut placer = WholeNodePlacer::new(SortMethod::None, Policy::Pack);
@@ -144,9 +146,9 @@ fn promise_beside(small: u16) -> Option<(NodeId, Timestamp)> {
 }
 
 #[test]
-fn a_start_is_foreseen_exactly_unless_there_are_very_many_steps() {
-    assert_eq!(promise_beside(9_999), Some((NodeId(0), at(2000))));
-    assert_eq!(promise_beside(10_000), Some((NodeId(1), at(5000))), "later, but found quickly");
+fn a_start_is_foreseen_exactly_unless_there_are_very_many_nodes() {
+    assert_eq!(promise_beside(1_998), Some((NodeId(1_998), at(2000))));
+    assert_eq!(promise_beside(1_999), Some((NodeId(2_000), at(5000))), "later, but found quickly");
 }
 
 #[test]
