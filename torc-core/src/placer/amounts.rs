@@ -126,7 +126,6 @@ impl Ids {
             *last = (1 << (count % WORD)) - 1;
         }
         match *words {
-            [] => Self::Few(0),
             [word] => Self::Few(word),
             _ => Self::Many(words.into()),
         }

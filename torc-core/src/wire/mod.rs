@@ -3,6 +3,7 @@
 //! These shapes are a contract with users' scripts: fields are added, never renamed or removed.
 //! Times are milliseconds since 1970-01-01T00:00:00Z, sizes are bytes, durations say their unit.
 
+pub mod crew;
 pub mod link;
 
 use std::collections::BTreeMap;

@@ -177,7 +177,7 @@ impl SlurmAllocation {
 
     /// Where it stands at `now`, and the nodes that it still has; `None` for those when that is not known,
     /// or it ends: then one after the other leaves it that is good.
-    pub(super) async fn standing(&self, now: Timestamp) -> (Standing, Option<Vec<String>>) {
+    pub async fn standing(&self, now: Timestamp) -> (Standing, Option<Vec<String>>) {
         let mut pauses = PAUSES.into_iter();
         loop {
             let error = match self.observe().await {

@@ -40,13 +40,16 @@ mod task;
 mod terms;
 mod usage;
 pub mod version;
+mod watch;
 
 pub use allocation::{AllocationError, SlurmAllocation};
 pub use command::{Answer, Call, CommandError, Programs};
 pub use executor::{SlurmConfig, SlurmExecutor, SlurmStartError};
 pub use launcher::SrunLauncher;
+pub use outcome::Standing;
 pub use partitions::{NodeKind, Partition};
 pub use position::QueuePosition;
 pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
 pub use usage::Accounting;
+pub use watch::{Sight, watch};

@@ -15,7 +15,7 @@ use crate::keeper::ending::{self, Reason};
 
 /// Where the allocation stood when a step had ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// It goes on, or nothing is known to the contrary.
     Lives,
     /// Slurm takes it away for something else.

@@ -1,0 +1,259 @@
+//! The task that runs a crew: takes what happens, asks the books what to do, and does it.
+//!
+//! Decides nothing. Everything that the crew reports comes from here, in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use torc_core::ids::StepId;
+use torc_core::time::Timestamp;
+use torc_core::traits::{NodeState, Step, StepEvent, StepEvents, StepSignal};
+use torc_core::wire::crew::ToNode;
+use torc_executors::slurm::Standing;
+
+use super::Overseer;
+use super::books::{Books, Effect, Now, Place};
+use super::post::Link;
+use crate::clock::now;
+
+/// What happens.
+pub(super) enum Input {
+    Launch(Box<Step>),
+    Signal(StepId, StepSignal),
+    /// A node's worker has come.
+    Joined {
+        node: Box<str>,
+        link: u64,
+        sender: Link,
+    },
+    Reported(u64, StepEvent),
+    /// A connection has ended, in these words.
+    Left(u64, String),
+    News(News),
+    /// Which steps have not ended?
+    Asked(oneshot::Sender<Vec<StepId>>),
+    Stands(Standing, Instant),
+    Cleared(Vec<StepId>),
+    /// Nothing more is launched, and what runs comes to its end. Slurm itself may have asked it to.
+    WindUp {
+        is_asked: bool,
+    },
+    /// What runs is killed.
+    Close,
+}
+
+/// What the scheduler tells of the workers and their nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The workers of these nodes have ended.
+    WorkersEnded {
+        /// The nodes.
+        nodes: Vec<String>,
+        /// The scheduler's words.
+        words: String,
+    },
+    /// These nodes have failed, or left the allocation.
+    NodesFailed {
+        /// The nodes.
+        nodes: Vec<String>,
+        /// The scheduler's words.
+        words: String,
+    },
+    /// A node was found good or bad for new work.
+    NodeIs {
+        /// The node.
+        node: String,
+        /// Its state.
+        state: NodeState,
+        /// The scheduler's words.
+        words: String,
+    },
+    /// The jobs are to be asked to end at this time, if nobody has; `None`: never.
+    TimeIsUpAt(Option<Timestamp>),
+}
+
+/// The state of the task.
+pub(super) struct Service {
+    books: Books,
+    events: Arc<dyn StepEvents>,
+    overseer: Arc<dyn Overseer>,
+    links: HashMap<u64, Place>,
+    senders: HashMap<Place, Link>,
+    tasks: JoinSet<Input>,
+    time_is_up_at: Option<Timestamp>,
+}
+
+impl Service {
+    pub(super) fn new(
+        books: Books,
+        events: Arc<dyn StepEvents>,
+        overseer: Arc<dyn Overseer>,
+    ) -> Self {
+        Self {
+            books,
+            events,
+            overseer,
+            links: HashMap::new(),
+            senders: HashMap::new(),
+            tasks: JoinSet::new(),
+            time_is_up_at: None,
+        }
+    }
+
+    /// Runs until all is done.
+    pub(super) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
+        while !self.books.is_done() {
+            let due = self.due();
+            tokio::select! {
+                Some(input) = inputs.recv() => self.take(input),
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    // A task that panicked has said so.
+                    if let Ok(input) = done {
+                        self.take(input);
+                    }
+                }
+                () = wait_until(due) => self.mind_time(),
+            }
+        }
+        // The connections end first, so that no worker takes its end for an accident.
+        self.senders.clear();
+        self.overseer.end_workers().await;
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let time_is_up = self.time_is_up_at.map(|at| Instant::now() + at.since(now()));
+        self.books.deadline().into_iter().chain(time_is_up).min()
+    }
+
+    fn mind_time(&mut self) {
+        let time = moment();
+        if self.time_is_up_at.is_some_and(|at| at <= time.at) {
+            self.time_is_up_at = None;
+            self.signal_all(StepSignal::TimeUp);
+        }
+        let effects = self.books.mind_deadlines(time);
+        self.perform(effects);
+    }
+
+    fn signal_all(&mut self, signal: StepSignal) {
+        for step in self.books.steps().collect::<Vec<_>>() {
+            let effects = self.books.signal(step, signal, moment());
+            self.perform(effects);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let time = moment();
+        let effects = match input {
+            Input::Launch(step) => self.books.launch(step, time),
+            Input::Signal(step, signal) => self.books.signal(step, signal, time),
+            Input::Joined { node, link, sender } => return self.join(&node, link, sender),
+            Input::Reported(link, event) => match self.links.get(&link) {
+                Some(&place) => self.books.report(place, event, time),
+                None => Vec::new(),
+            },
+            Input::Left(link, words) => match self.links.remove(&link) {
+                Some(place) => {
+                    self.senders.remove(&place);
+                    self.books.leave(place, &words, time)
+                }
+                None => Vec::new(),
+            },
+            Input::News(news) => self.hear(news),
+            Input::Asked(answer) => {
+                // Whoever asked need not wait for it.
+                let _ = answer.send(self.books.steps().collect());
+                Vec::new()
+            }
+            Input::Stands(standing, asked) => self.books.stands(standing, asked),
+            Input::Cleared(steps) => self.books.cleared(&steps, time),
+            Input::WindUp { is_asked } => self.books.wind_up(is_asked, time),
+            Input::Close => {
+                self.signal_all(StepSignal::Kill);
+                self.books.wind_up(false, time)
+            }
+        };
+        self.perform(effects);
+    }
+
+    fn join(&mut self, node: &str, link: u64, sender: Link) {
+        match self.books.join(node) {
+            Ok((place, effects)) => {
+                tracing::info!(node, "the worker of a node has come");
+                self.links.insert(link, place);
+                self.senders.insert(place, sender);
+                self.perform(effects);
+            }
+            Err(reason) => {
+                tracing::warn!(node, reason, "the worker of a node was not taken in");
+                say(&sender, &ToNode::Refused { reason });
+                sender.close("refused");
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News) -> Vec<Effect> {
+        let time = moment();
+        match news {
+            News::WorkersEnded { nodes, words } => self.books.workers_ended(&nodes, &words, time),
+            News::NodesFailed { nodes, words } => self.books.nodes_failed(&nodes, &words, time),
+            News::NodeIs { node, state, words } => self.books.node_is(&node, state, &words, time),
+            News::TimeIsUpAt(at) => {
+                self.time_is_up_at = at;
+                Vec::new()
+            }
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Say(place, message) => {
+                    if let Some(sender) = self.senders.get(&place) {
+                        say(sender, &message);
+                    }
+                }
+                Effect::Dismiss(place) => {
+                    if let Some(sender) = self.senders.remove(&place) {
+                        sender.close("the node is not used any more");
+                    }
+                }
+                Effect::Emit(event) => self.events.emit(event),
+                Effect::Clear(steps) => {
+                    let overseer = Arc::clone(&self.overseer);
+                    self.tasks.spawn(async move {
+                        overseer.clear(&steps).await;
+                        Input::Cleared(steps)
+                    });
+                }
+                Effect::AskStanding => {
+                    let (overseer, asked) = (Arc::clone(&self.overseer), Instant::now());
+                    self.tasks
+                        .spawn(async move { Input::Stands(overseer.standing().await, asked) });
+                }
+            }
+        }
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says something, unless the connection has ended: that is noticed where it is read.
+fn say(sender: &Link, message: &ToNode) {
+    if let Err(error) = sender.send(message) {
+        tracing::debug!(%error, "the worker of a node is not told");
+    }
+}
+
+fn moment() -> Now {
+    Now { instant: Instant::now(), at: now() }
+}

@@ -1,0 +1,341 @@
+//! Crews whose workers are tasks of the test: the connections are real, the jobs are not.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
+use torc_core::traits::{
+    NodeState, Outcome, RankLayout, StdioPaths, StepEvent, StepLimits, StepNode, Usage,
+};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs jobs in name only: `true` ends at once, `false` fails, all others wait for a signal.
+struct Pretended {
+    tell: UnboundedSender<StepEvent>,
+    running: Mutex<Vec<StepId>>,
+}
+
+impl Pretended {
+    fn end(&self, step: StepId, outcome: Outcome) {
+        let event = StepEvent::Ended { step, at: now(), outcome, usage: Usage::default() };
+        let _ = self.tell.send(event);
+    }
+
+    fn end_all(&self, outcome: &Outcome) {
+        for step in std::mem::take(&mut *self.running.lock().unwrap()) {
+            self.end(step, outcome.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for Pretended {
+    async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+        Ok(Vec::new())
+    }
+
+    async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
+        let _ = self.tell.send(StepEvent::Started { step: step.id, at: now() });
+        match step.argv[0].as_str() {
+            "true" => self.end(step.id, Outcome::Exited { code: 0 }),
+            "false" => self.end(step.id, Outcome::Exited { code: 1 }),
+            _ => self.running.lock().unwrap().push(step.id),
+        }
+        Ok(())
+    }
+
+    async fn signal(&self, step: StepId, _: StepSignal) -> Result<(), ExecutorError> {
+        let mut running = self.running.lock().unwrap();
+        if let Some(place) = running.iter().position(|known| *known == step) {
+            running.swap_remove(place);
+            self.end(step, Outcome::Cancelled);
+        }
+        Ok(())
+    }
+
+    async fn reconcile(&self, _: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A scheduler that says what it is told to say.
+struct Told(Mutex<Standing>);
+
+#[async_trait]
+impl Overseer for Told {
+    async fn standing(&self) -> Standing {
+        *self.0.lock().unwrap()
+    }
+
+    async fn clear(&self, _: &[StepId]) {}
+
+    async fn end_workers(&self) {}
+}
+
+/// A worker, and how it is asked to end.
+type Worker = (JoinHandle<Result<NodeEnd, NodeError>>, watch::Sender<bool>);
+
+/// A crew of three nodes, and its workers.
+struct Site {
+    crew: Option<Crew>,
+    scheduler: Arc<Told>,
+    heard: UnboundedReceiver<StepEvent>,
+    workers: Vec<Worker>,
+    _folder: tempfile::TempDir,
+}
+
+fn inventory(name: &str) -> NodeInventory {
+    NodeInventory {
+        name: name.into(),
+        cores: (0..4).collect(),
+        threads_per_core: 1,
+        memory: 1 << 30,
+        gpus: [].into(),
+    }
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes: Vec<_> = ["n1", "n2", "n3"].map(inventory).into();
+        let post = Post::open(folder.path(), &nodes).unwrap();
+        let access = post.file().to_path_buf();
+        let scheduler = Arc::new(Told(Mutex::new(Standing::Lives)));
+        let workers = nodes.iter().map(|node| worker(&access, &node.name)).collect();
+        let (tell, heard) = unbounded_channel();
+        let parts =
+            CrewParts { allocation: AllocationId(1), nodes, post, overseer: scheduler.clone() };
+        let crew = Crew::start(parts, Arc::new(move |event| drop(tell.send(event))));
+        Self { crew: Some(crew), scheduler, heard, workers, _folder: folder }
+    }
+
+    fn crew(&self) -> &Crew {
+        self.crew.as_ref().unwrap()
+    }
+
+    async fn launch(&self, job: u32, program: &str, nodes: &[&str]) {
+        self.crew().launch(step(job, program, nodes)).await.unwrap();
+    }
+
+    /// The next thing that is reported.
+    async fn next(&mut self) -> StepEvent {
+        timeout(LONG, self.heard.recv()).await.expect("something is reported").expect("is open")
+    }
+
+    /// How this step ends.
+    async fn end_of(&mut self, job: u32) -> Outcome {
+        loop {
+            if let StepEvent::Ended { step, outcome, .. } = self.next().await
+                && step == id(job)
+            {
+                return outcome;
+            }
+        }
+    }
+
+    async fn worker_ends(&mut self, place: usize) -> Result<NodeEnd, NodeError> {
+        let worker = &mut self.workers[place].0;
+        timeout(LONG, worker).await.expect("it ends").expect("it does not panic")
+    }
+}
+
+fn worker(access: &std::path::Path, node: &str) -> Worker {
+    let (tell, reports) = unbounded_channel();
+    let executor = Arc::new(Pretended { tell, running: Mutex::default() });
+    let (stop, stopped) = watch::channel(false);
+    let winding = Arc::clone(&executor);
+    let parts = NodeParts {
+        access: Access::read(access).unwrap(),
+        node: node.into(),
+        delay: Duration::ZERO,
+        executor,
+        reports,
+        wind_up: Box::new(move |is_asked| {
+            let signal = Outcome::Signaled { signal: 15 };
+            winding.end_all(if is_asked { &signal } else { &Outcome::Cancelled });
+            Box::pin(std::future::ready(()))
+        }),
+        stop: stopped,
+    };
+    (tokio::spawn(work_on_node(parts)), stop)
+}
+
+fn id(job: u32) -> StepId {
+    StepId { workflow: WorkflowId(1), job: JobId(job), run: RunId(1), attempt: AttemptId::FIRST }
+}
+
+fn step(job: u32, program: &str, nodes: &[&str]) -> Step {
+    let node = |name: &&str| StepNode {
+        name: (*name).into(),
+        cores: [0].into(),
+        gpus: [].into(),
+        memory: 0,
+    };
+    Step {
+        id: id(job),
+        job_name: "a".into(),
+        argv: vec![program.to_owned()],
+        env: BTreeMap::new(),
+        working_dir: "/".into(),
+        stdio: StdioPaths::default(),
+        allocation: AllocationId(1),
+        nodes: nodes.iter().map(node).collect(),
+        layout: RankLayout { ntasks_per_node: 1, cpus_per_node: 1, mpi: None, cpu_bind: None },
+        limits: StepLimits {
+            memory: None,
+            runtime: None,
+            termination_signal: 15,
+            termination_lead: Duration::from_secs(1),
+        },
+        expected_files: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn steps_run_on_their_nodes_and_their_ends_are_told() {
+    let mut site = Site::new().await;
+    // Long before the workers have come.
+    site.launch(1, "true", &["n2"]).await;
+    site.launch(2, "false", &["n3", "n1"]).await;
+    site.launch(3, "wait", &["n1"]).await;
+    let started = |job| move |event: &StepEvent| matches!(event, StepEvent::Started { step, .. } if *step == id(job));
+    let mut events = Vec::new();
+    while events.len() < 5 {
+        events.push(site.next().await);
+    }
+    for job in 1..4 {
+        assert!(events.iter().any(started(job)), "{events:?}");
+    }
+    let states = site.crew().reconcile(&[id(1), id(3)]).await.unwrap();
+    assert_eq!(states, [StepState::Unknown, StepState::Running]);
+    site.crew().signal(id(3), StepSignal::Cancel).await.unwrap();
+    assert_eq!(site.end_of(3).await, Outcome::Cancelled);
+}
+
+#[tokio::test]
+async fn a_crew_that_winds_up_has_told_all_and_its_workers_have_left() {
+    let mut site = Site::new().await;
+    site.launch(1, "wait", &["n1"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    let file = site._folder.path().join("crew.json");
+    assert!(file.exists());
+    timeout(LONG, site.crew().wind_up()).await.expect("it ends");
+    assert_eq!(site.end_of(1).await, Outcome::Cancelled);
+    assert_eq!(site.worker_ends(0).await.unwrap(), NodeEnd::Left);
+    assert!(!file.exists(), "nobody can come in any more");
+    let error = site.crew().launch(step(2, "true", &["n1"])).await.expect_err("it has ended");
+    assert!(matches!(error, ExecutorError::Gone(_)), "{error}");
+}
+
+#[tokio::test]
+async fn workers_of_a_crew_that_is_dropped_are_told_to_end() {
+    let mut site = Site::new().await;
+    site.launch(1, "wait", &["n1"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    site.crew = None;
+    assert_eq!(site.end_of(1).await, Outcome::Cancelled);
+    assert_eq!(site.worker_ends(0).await.unwrap(), NodeEnd::Left);
+}
+
+#[tokio::test]
+async fn when_slurm_ends_a_worker_its_jobs_are_lost_and_the_others_go_on() {
+    let mut site = Site::new().await;
+    site.launch(1, "wait", &["n1"]).await;
+    site.launch(2, "wait", &["n2", "n1"]).await;
+    site.launch(3, "wait", &["n3"]).await;
+    let mut started = 0;
+    while started < 3 {
+        started += u32::from(matches!(site.next().await, StepEvent::Started { .. }));
+    }
+    let words = "task 0: Killed".to_owned();
+    site.workers[0].0.abort();
+    site.crew().hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
+    let StepEvent::NodeChanged { node, state: NodeState::Down, reason, .. } = site.next().await
+    else {
+        panic!("the node is told first");
+    };
+    assert_eq!(&*node, "n1");
+    assert!(reason.starts_with("its worker"), "{reason}");
+    assert_eq!(site.end_of(1).await, Outcome::Lost);
+    assert_eq!(site.end_of(2).await, Outcome::Lost, "a gang ends with one of its nodes");
+    site.crew().signal(id(3), StepSignal::Cancel).await.unwrap();
+    assert_eq!(site.end_of(3).await, Outcome::Cancelled);
+}
+
+#[tokio::test]
+async fn a_job_that_slurm_ended_is_not_said_to_have_failed() {
+    let mut site = Site::new().await;
+    *site.scheduler.0.lock().unwrap() = Standing::Preempted;
+    site.launch(1, "false", &["n1"]).await;
+    assert_eq!(site.end_of(1).await, Outcome::Preempted);
+    *site.scheduler.0.lock().unwrap() = Standing::Lives;
+    site.launch(2, "false", &["n1"]).await;
+    assert_eq!(site.end_of(2).await, Outcome::Exited { code: 1 });
+}
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_end_says_what_became_of_its_jobs() {
+    let mut site = Site::new().await;
+    site.launch(1, "wait", &["n2"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    *site.scheduler.0.lock().unwrap() = Standing::Ended;
+    site.workers[1].1.send(true).unwrap();
+    assert_eq!(site.end_of(1).await, Outcome::Lost);
+    assert_eq!(site.worker_ends(1).await.unwrap(), NodeEnd::Stopped);
+}
+
+#[tokio::test]
+async fn jobs_are_asked_to_end_when_the_time_is_up() {
+    let mut site = Site::new().await;
+    site.launch(1, "wait", &["n2"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    site.crew().hear(News::TimeIsUpAt(Some(now())));
+    assert_eq!(site.end_of(1).await, Outcome::Cancelled, "as the pretended executor calls it");
+}
+
+#[tokio::test]
+async fn a_second_worker_of_a_node_is_sent_away() {
+    let mut site = Site::new().await;
+    site.launch(1, "true", &["n1"]).await;
+    assert_eq!(site.end_of(1).await, Outcome::Exited { code: 0 });
+    let access = site._folder.path().join("crew.json");
+    let (second, _stop) = worker(&access, "n1");
+    let error = timeout(LONG, second).await.expect("it ends").unwrap().expect_err("is refused");
+    let NodeError::Refused(reason) = error else { panic!("{error}") };
+    assert_eq!(reason, "n1 has a worker already");
+}
+
+#[test]
+fn what_a_worker_has_to_know_is_told_to_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crew.json");
+    let read = || Access::read(&file).map(drop).map_err(|error| error.to_string());
+    let missing = read().expect_err("is not there");
+    assert!(missing.starts_with("there is no ") && missing.contains("has ended"), "{missing}");
+    std::fs::write(&file, "{}").unwrap();
+    let exposed = read().expect_err("others can read it");
+    assert!(exposed.contains("other users can read"), "{exposed}");
+    std::fs::remove_file(&file).unwrap();
+    crate::private_file::create(&file, b"{}").unwrap();
+    let damaged = read().expect_err("makes no sense");
+    assert!(damaged.ends_with("is damaged at line 1, column 2"), "{damaged}");
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_it_was_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let post = Post::open(folder.path(), &[inventory("n1")]).unwrap();
+    let again = Post::open(folder.path(), &[inventory("n2")]).unwrap();
+    assert_eq!(post.file(), again.file(), "what an earlier one left is replaced");
+    let access = Access::read(again.file()).unwrap();
+    assert_eq!(access.node("n2").unwrap(), &inventory("n2"));
+    let error = access.node("n1").expect_err("it is another's").to_string();
+    assert_eq!(error, "the allocation has no node n1");
+}
