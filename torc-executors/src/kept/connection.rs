@@ -65,8 +65,21 @@ struct Books {
     steps: HashMap<StepKey, Held>,
     keys: HashMap<StepId, StepKey>,
     last_key: StepKey,
+    /// What is in the books may end; nothing is to be added.
+    is_winding_up: bool,
     /// Why nothing can be launched any more.
     gone: Option<String>,
+}
+
+/// What came of entering a step into the books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is in them now, by this number.
+    New(StepKey),
+    /// It was in them already.
+    Known,
+    /// Nothing is launched any more.
+    TooLate,
 }
 
 /// A connection to a keeper, shared by the executor and the task that watches it.
@@ -79,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) hostfiles: Hostfiles,
     /// Tells the watching task that something is unsent.
     pub(super) has_unsent: Notify,
+    /// Tells that the books have become empty.
+    has_emptied: Notify,
     is_closing: AtomicBool,
     unsent: Mutex<Vec<u8>>,
     books: Mutex<Books>,
@@ -104,6 +119,7 @@ impl Connection {
             keeper,
             hostfiles,
             has_unsent: Notify::new(),
+            has_emptied: Notify::new(),
             is_closing: AtomicBool::new(false),
             unsent: Mutex::default(),
             books: Mutex::default(),
@@ -111,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// Enters a step into the books. `None`: it is in them already.
+    /// Enters a step into the books.
     ///
     /// # Errors
     /// When the keeper is gone.
@@ -120,20 +136,44 @@ impl Connection {
         id: StepId,
         memory: Memory,
         has_hostfile: bool,
-    ) -> Result<Option<StepKey>, ExecutorError> {
+    ) -> Result<Entry, ExecutorError> {
         let mut books = lock(&self.books);
         if let Some(reason) = &books.gone {
             return Err(ExecutorError::Gone(reason.clone()));
         }
         if books.keys.contains_key(&id) {
-            return Ok(None);
+            return Ok(Entry::Known);
+        }
+        if books.is_winding_up {
+            return Ok(Entry::TooLate);
         }
         books.last_key += 1;
         let key = books.last_key;
         books.keys.insert(id, key);
         let held = Held { id, pid: None, memory, peak_memory: None, has_hostfile };
         books.steps.insert(key, held);
-        Ok(Some(key))
+        Ok(Entry::New(key))
+    }
+
+    /// From now on nothing is entered into the books; returns what is in them.
+    pub(crate) fn wind_up(&self) -> Vec<StepKey> {
+        let mut books = lock(&self.books);
+        books.is_winding_up = true;
+        books.steps.keys().copied().collect()
+    }
+
+    /// Returns once nothing is in the books.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.has_emptied.notified();
+            tokio::pin!(emptied);
+            // From here on no change is missed.
+            emptied.as_mut().enable();
+            if lock(&self.books).steps.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// Takes a step out of the books.
@@ -141,7 +181,11 @@ impl Connection {
         let mut books = lock(&self.books);
         let held = books.steps.remove(&key)?;
         books.keys.remove(&held.id);
+        let is_last = books.steps.is_empty();
         drop(books);
+        if is_last {
+            self.has_emptied.notify_waiters();
+        }
         if held.has_hostfile {
             self.hostfiles.remove(held.id);
         }

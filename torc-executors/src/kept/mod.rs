@@ -14,7 +14,7 @@ mod memory;
 mod start;
 mod watch;
 
-pub(crate) use connection::{Audience, Memory};
+pub(crate) use connection::{Audience, Entry, Memory};
 pub(crate) use custody::Custody;
 pub(crate) use environment::add_nodes;
 pub use error::StartError;

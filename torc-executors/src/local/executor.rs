@@ -17,7 +17,7 @@ use super::config::LocalConfig;
 use super::environment;
 use crate::clock::now;
 use crate::keeper::wire::{Launch, Order, Role, StepKey};
-use crate::kept::{Custody, Hostfiles, Memory, Setup, StartError, add_nodes};
+use crate::kept::{Custody, Entry, Hostfiles, Memory, Setup, StartError, add_nodes};
 
 /// Runs steps as processes of this host.
 ///
@@ -59,6 +59,21 @@ impl LocalExecutor {
         let custody = Custody::start(&setup, hostfiles, Arc::new(events))?;
         let (nodes, pin, enforce_memory) = (config.nodes, config.pin, config.enforce_memory);
         Ok(Self { custody, nodes, pin, enforce_memory })
+    }
+
+    /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
+    /// [`StepSignal::Cancel`], unless they have been asked already, as by a batch system that takes their
+    /// node away. Ends are reported as they come; a step that is launched now ends as
+    /// [`Outcome::Cancelled`] at once.
+    pub async fn wind_up(&self, is_asked: bool) {
+        for key in self.custody.wind_up() {
+            if !is_asked {
+                // An error means that the keeper is gone, and all jobs with it.
+                let _ = self.custody.send(&Order::Signal { key, signal: StepSignal::Cancel });
+            }
+        }
+        self.custody.emptied().await;
+        self.custody.shutdown().await;
     }
 
     /// Kills whatever still runs, and returns when no process of any job and no keeper is left.
@@ -123,7 +138,17 @@ impl Executor for LocalExecutor {
         };
         let memory = Memory::Measured(self.memory_limit(&step));
         let has_own = step.nodes.len() != 1 || !self.custody.hostfiles.is_here(&step.nodes[0].name);
-        let Some(key) = self.custody.enter(id, memory, has_own)? else { return Ok(()) };
+        let key = match self.custody.enter(id, memory, has_own)? {
+            Entry::New(key) => key,
+            Entry::Known => return Ok(()),
+            Entry::TooLate => {
+                if has_own {
+                    self.custody.hostfiles.remove(id);
+                }
+                self.custody.refuse(id, now(), Outcome::Cancelled);
+                return Ok(());
+            }
+        };
         let sent = self.custody.send(&self.order(step, key, &hostfile));
         match sent {
             // If the step is no longer in the books, its end was reported.

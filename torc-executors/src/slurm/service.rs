@@ -26,7 +26,7 @@ use super::terms::{self, Terms};
 use super::{hostlist, steps};
 use crate::clock::now;
 use crate::keeper::wire::Order;
-use crate::kept::{Custody, Memory};
+use crate::kept::{Custody, Entry, Memory};
 
 /// A process that wakes up so late has not been given time to run.
 const STOOD_STILL: Duration = Duration::from_secs(3);
@@ -279,8 +279,8 @@ impl Service {
         self.books.limited(id, limit);
         let has_hostfile = step.nodes.len() != 1;
         let key = self.custody.enter(id, Memory::Unmeasured, has_hostfile);
-        // Only a keeper that is gone takes no step.
-        let key = key.ok().flatten().ok_or(Outcome::Lost)?;
+        // Only a keeper that is gone takes no step: these books are never wound up.
+        let Ok(Entry::New(key)) = key else { return Err(Outcome::Lost) };
         match self.custody.send(&terms::order(step, key, argv)) {
             // If the step is no longer in the keeper's books, its end was reported.
             Err(_) if self.custody.leave(key).is_some() => Err(Outcome::Lost),

@@ -17,6 +17,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_stopped_step_ends", stopped),
     ("the_signal_reaches_other_sessions", other_sessions),
     ("an_unknown_step_is_left_alone", unknown),
+    ("what_runs_comes_to_its_end", wind_up),
+    ("what_was_asked_to_end_is_not_asked_again", wind_up_unasked),
+    ("an_executor_without_steps_winds_up_at_once", wind_up_idle),
 ];
 
 /// Runs a script that writes a line into the pipe `ready` once it can be signalled; signals it then.
@@ -147,5 +150,55 @@ fn unknown() {
         site.executor.signal(step_id(5), StepSignal::Kill).await.expect("takes a signal");
         assert_eq!(site.outcome(site.step(5, "exit 0")).await, Outcome::Exited { code: 0 });
         site.executor.signal(step_id(5), StepSignal::Kill).await.expect("takes a signal");
+    });
+}
+
+fn wind_up() {
+    run(async {
+        let mut site = Site::new();
+        let ready = site.pipe("ready");
+        let script =
+            "trap 'read -r word < go; exit 0' TERM; exec 9> ready; echo >&9; sleep 1000 & wait";
+        let go = site.pipe("go");
+        for (job, script) in [(1, script), (2, WAIT)] {
+            site.launch(site.step(job, script)).await;
+        }
+        let reader = ready.lines(2).await;
+        let executor = site.executor.clone();
+        let winding_up = tokio::spawn(async move { executor.wind_up(false).await });
+        let (ended, outcome, _) = site.end().await;
+        assert_eq!((ended, outcome), (step_id(2), Outcome::Cancelled));
+        assert!(!winding_up.is_finished());
+        site.launch(site.step(3, "exit 0")).await;
+        assert_eq!(site.end().await.1, Outcome::Cancelled, "nothing is launched any more");
+        go.write("on\n").await;
+        let (ended, outcome, _) = site.end().await;
+        assert_eq!((ended, outcome), (step_id(1), Outcome::Exited { code: 0 }));
+        winding_up.await.expect("no panic");
+        reader.assert_all_gone();
+        site.executor.launch(site.step(4, "exit 0")).await.expect_err("it is gone");
+    });
+}
+
+fn wind_up_unasked() {
+    run(async {
+        let mut site = Site::new();
+        let (ready, go) = (site.pipe("ready"), site.pipe("go"));
+        let script = "trap 'exit 5' TERM; echo > ready; read -r word < go; exit 3";
+        site.launch(site.step(1, script)).await;
+        ready.lines(1).await;
+        let executor = site.executor.clone();
+        let winding_up = tokio::spawn(async move { executor.wind_up(true).await });
+        go.write("on\n").await;
+        assert_eq!(site.end().await.1, Outcome::Exited { code: 3 });
+        winding_up.await.expect("no panic");
+    });
+}
+
+fn wind_up_idle() {
+    run(async {
+        let site = Site::new();
+        site.executor.wind_up(false).await;
+        site.executor.wind_up(true).await;
     });
 }

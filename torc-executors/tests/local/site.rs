@@ -32,7 +32,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 
 /// An executor and what it reports.
 pub(crate) struct Site {
-    pub(crate) executor: LocalExecutor,
+    pub(crate) executor: Arc<LocalExecutor>,
     events: UnboundedReceiver<StepEvent>,
     folder: TempDir,
 }
@@ -66,7 +66,7 @@ impl Site {
         let (sender, events) = unbounded_channel();
         let emit = move |event| drop(sender.send(event));
         let executor = LocalExecutor::start(config, Arc::new(emit)).expect("an executor starts");
-        Self { executor, events, folder }
+        Self { executor: Arc::new(executor), events, folder }
     }
 
     /// A path in the temporary folder.
