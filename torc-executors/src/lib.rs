@@ -5,6 +5,7 @@
 //! A program that embeds this crate calls [`keeper::run_if_asked`] first thing in its `main`.
 
 pub mod clock;
+pub mod direct;
 pub mod host;
 pub mod keeper;
 mod kept;

@@ -325,11 +325,11 @@ impl SlurmExecutor {
 }
 
 /// The host's name as srun tells it to Slurm: without a domain.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     i32::try_from(pid).ok().and_then(Process::read).is_some_and(|process| !process.is_zombie)
 }

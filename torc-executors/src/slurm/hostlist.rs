@@ -4,7 +4,7 @@
 //! Pure. What is expanded never has more entries than the caller allows, whatever the text says.
 
 /// More nodes than any cluster has: what names more is no list of Slurm's.
-pub(super) const MOST_NODES: usize = 1 << 20;
+pub(crate) const MOST_NODES: usize = 1 << 20;
 
 /// A short form that cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

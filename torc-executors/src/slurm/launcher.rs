@@ -168,7 +168,7 @@ fn literal(path: &str) -> Result<String, LauncherError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use insta::assert_snapshot;
@@ -184,7 +184,7 @@ pub(super) mod tests {
     }
 
     /// A step on node3: 4 CPUs, 1 GiB.
-    pub(in crate::slurm) fn single() -> Step {
+    pub(crate) fn single() -> Step {
         Step {
             id: StepId {
                 workflow: WorkflowId(1),
@@ -220,7 +220,7 @@ pub(super) mod tests {
     }
 
     /// A gang on node2 to node4: 2 ranks on each, 6 CPUs.
-    pub(in crate::slurm) fn gang() -> Step {
+    pub(crate) fn gang() -> Step {
         let nodes = ["node2", "node3", "node4"];
         Step {
             nodes: nodes.iter().map(|name| node(name, 8, &["0", "1"], 32 << 30)).collect(),

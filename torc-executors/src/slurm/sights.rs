@@ -119,7 +119,7 @@ pub(super) fn is_read_by_srun(name: &OsStr) -> bool {
 }
 
 /// The worker's environment, as far as every srun is to have it.
-pub(super) fn base(env: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+pub(crate) fn base(env: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let is_kept =
         |name: &OsString| !is_read_by_srun(name) && !DEVICES.iter().any(|device| name == *device);
     env.iter().filter(|(name, _)| is_kept(name)).cloned().collect()
@@ -137,31 +137,35 @@ pub(super) fn of_srun(env: &BTreeMap<String, String>) -> BTreeMap<String, String
 /// Launchers of MPI that run inside the job look at the variables of the allocation (Open MPI at
 /// SLURM_JOB_NODELIST, torch's at SLURM_NNODES).
 pub(super) fn inside(step: &Step) -> Vec<String> {
-    let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
-    let list = hostlist::compress(&names);
-    let count = names.len().to_string();
-    let mut env = BTreeMap::from([
-        ("SLURM_JOB_NODELIST", list.as_str()),
-        ("SLURM_NODELIST", list.as_str()),
-        ("SLURM_JOB_NUM_NODES", count.as_str()),
-        ("SLURM_NNODES", count.as_str()),
-        // What an srun says that is not asked to be verbose, as torc's is.
-        ("SRUN_DEBUG", "3"),
-    ]);
-    let cpus = counts(&cpus_per_node(step));
-    env.insert("SLURM_JOB_CPUS_PER_NODE", &cpus);
-    // srun 22.05 sets this one, too, from the allocation that it asks about.
-    env.insert("SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0", &cpus);
+    let mut env: BTreeMap<&str, String> = own_nodes(step);
+    // What an srun says that is not asked to be verbose, as torc's is.
+    env.insert("SRUN_DEBUG", "3".to_owned());
     let own = step.env.iter().filter(|(name, _)| is_read_by_srun(OsStr::new(name)));
     // A shell could not set others.
     let own = own.filter(|(name, _)| is_identifier(name));
-    env.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
+    env.extend(own.map(|(name, value)| (name.as_str(), value.clone())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The variables by which Slurm tells a job its nodes, as the step's nodes alone would have them.
+pub(crate) fn own_nodes(step: &Step) -> BTreeMap<&'static str, String> {
+    let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
+    let (list, count) = (hostlist::compress(&names), names.len().to_string());
+    let cpus = counts(&cpus_per_node(step));
+    BTreeMap::from([
+        ("SLURM_JOB_NODELIST", list.clone()),
+        ("SLURM_NODELIST", list),
+        ("SLURM_JOB_NUM_NODES", count.clone()),
+        ("SLURM_NNODES", count),
+        ("SLURM_JOB_CPUS_PER_NODE", cpus.clone()),
+        // srun 22.05 sets this one, too, from the allocation that it asks about.
+        ("SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0", cpus),
+    ])
 }
 
 /// The CPUs that the step is given on each node. A gang holds its nodes whole, but is given what its
 /// ranks share.
-fn cpus_per_node(step: &Step) -> Vec<u32> {
+pub(crate) fn cpus_per_node(step: &Step) -> Vec<u32> {
     match step.nodes.as_slice() {
         [node] => vec![cpus(node)],
         nodes => vec![step.layout.cpus_per_node; nodes.len()],
@@ -169,7 +173,7 @@ fn cpus_per_node(step: &Step) -> Vec<u32> {
 }
 
 /// The same as `TORC_CPUS_PER_NODE` lists them.
-pub(super) fn cpus_list(step: &Step) -> String {
+pub(crate) fn cpus_list(step: &Step) -> String {
     cpus_per_node(step).iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -178,7 +182,7 @@ fn cpus(node: &StepNode) -> u32 {
 }
 
 /// `8(x3),4`, as Slurm writes one count for each node.
-fn counts(counts: &[u32]) -> String {
+pub(crate) fn counts(counts: &[u32]) -> String {
     let runs = counts.chunk_by(|a, b| a == b).map(|run| match run {
         [one] => one.to_string(),
         run => format!("{}(x{})", run[0], run.len()),

@@ -40,7 +40,7 @@ fn number(line: &str) -> Option<(String, u32)> {
 
 /// Sends a signal to all processes of these steps. A step that has ended, or whose tasks have, is no
 /// error: scancel complains about some that it has signalled, and about none that are gone.
-pub(super) async fn signal(allocation: &SlurmAllocation, signal: i32, numbers: &[u32]) {
+pub(crate) async fn signal(allocation: &SlurmAllocation, signal: i32, numbers: &[u32]) {
     for batch in numbers.chunks(BATCH) {
         let mut args = vec![format!("--signal={signal}")];
         args.extend(batch.iter().map(|number| format!("{}.{number}", allocation.job())));
@@ -80,40 +80,75 @@ pub(super) async fn clear(
     host: &str,
     is_alive: impl Fn(u32) -> bool,
 ) {
-    let call = Call::new("scontrol", ["show", "step", allocation.job()]);
     // There is no step, most often.
-    let Ok(answer) = allocation.programs().run(call).await else { return };
-    let Ok(text) = answer.text() else { return };
-    let left: Vec<u32> = orphans(text, host, is_alive);
+    let Ok(listed) = list(allocation).await else { return };
+    let left = orphans(&listed, host, is_alive);
     if !left.is_empty() {
         tracing::warn!(steps = ?left, "steps of an earlier torc are killed: their srun is gone");
         signal(allocation, nix::sys::signal::Signal::SIGKILL as i32, &left).await;
     }
 }
 
-/// The numbers of torc's steps that were started by a process of `host` that is gone, from
-/// `scontrol show step`.
-fn orphans(text: &str, host: &str, is_alive: impl Fn(u32) -> bool) -> Vec<u32> {
-    let mut found = Vec::new();
-    let mut current: Option<u32> = None;
-    let mut is_ours = false;
+/// A step of the allocation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its number within the Slurm job.
+    pub(crate) number: u32,
+    /// The first word of its name.
+    pub(crate) name: String,
+    /// Its nodes, as a host list.
+    pub(crate) nodes: String,
+    /// The host and the process id of its srun.
+    pub(crate) srun: Option<(String, u32)>,
+}
+
+/// The allocation's steps that have numbers.
+///
+/// # Errors
+/// When Slurm cannot be asked now.
+pub(crate) async fn list(allocation: &SlurmAllocation) -> Result<Vec<Listed>, CommandError> {
+    let call = Call::new("scontrol", ["show", "step", allocation.job()]);
+    match allocation.programs().run(call).await {
+        Ok(answer) => Ok(listed(answer.text()?)),
+        // It says so in this way that there is no step, or no such job any more.
+        Err(CommandError::Failed { stderr, .. }) if !is_about_communication(&stderr) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads `scontrol show step`.
+fn listed(text: &str) -> Vec<Listed> {
+    let mut found: Vec<Listed> = Vec::new();
+    let mut is_numbered = false;
     for word in text.split_whitespace() {
         if let Some(id) = word.strip_prefix("StepId=") {
-            current = id.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
-            is_ours = false;
-        } else if let Some(name) = word.strip_prefix("Name=") {
-            is_ours = name.parse::<StepId>().is_ok();
-        } else if let Some(srun) = word.strip_prefix("SrunHost:Pid=")
-            && let Some((its_host, pid)) = srun.rsplit_once(':')
-            && let (Ok(pid), Some(number)) = (pid.parse(), current)
-            && is_ours
-            && its_host == host
-            && !is_alive(pid)
+            let number = id.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
+            is_numbered = number.is_some();
+            found.extend(number.map(|number| Listed { number, ..Listed::default() }));
+        }
+        let Some(step) = found.last_mut().filter(|_| is_numbered) else { continue };
+        if let Some(name) = word.strip_prefix("Name=") {
+            name.clone_into(&mut step.name);
+        } else if let Some(nodes) = word.strip_prefix("NodeList=") {
+            nodes.clone_into(&mut step.nodes);
+        } else if let Some((host, pid)) =
+            word.strip_prefix("SrunHost:Pid=").and_then(|srun| srun.rsplit_once(':'))
         {
-            found.push(number);
+            step.srun = pid.parse().ok().map(|pid| (host.to_owned(), pid));
         }
     }
     found
+}
+
+/// The numbers of torc's steps that were started by a process of `host` that is gone.
+fn orphans(listed: &[Listed], host: &str, is_alive: impl Fn(u32) -> bool) -> Vec<u32> {
+    let is_orphan = |step: &&Listed| {
+        step.name.parse::<StepId>().is_ok()
+            && step.srun.as_ref().is_some_and(|(its_host, pid)| its_host == host && !is_alive(*pid))
+    };
+    listed.iter().filter(is_orphan).map(|step| step.number).collect()
 }
 
 #[cfg(test)]
@@ -148,7 +183,12 @@ mod tests {
             step("batch", "wf1_j4_r1_a1", "here:10"),
             step("5", "wf1_j5_r1_a1", "here:x"),
         ];
-        assert_eq!(orphans(&text.concat(), "here", |pid| pid == 11), [0]);
-        assert_eq!(orphans("Job 41 has no steps", "here", |_| false), [0_u32; 0]);
+        let found = listed(&text.concat());
+        assert_eq!(orphans(&found, "here", |pid| pid == 11), [0]);
+        let numbers: Vec<u32> = found.iter().map(|step| step.number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 5]);
+        let (nodes, srun) = (found[2].nodes.as_str(), found[2].srun.clone());
+        assert_eq!((nodes, srun), ("n", Some(("there".to_owned(), 10))));
+        assert_eq!(listed("Job 41 has no steps"), []);
     }
 }

@@ -1,0 +1,295 @@
+//! The private srun: a folder with small shell scripts that stand in for Slurm's srun in a job.
+//!
+//! Environment alone does not keep an srun to a job's nodes, so the script excludes the others of the
+//! allocation, whatever nodes the job itself names. It also leaves a mark that it was called, with the
+//! process id that the real srun will have: only then is Slurm asked, when the job has ended, whether
+//! steps of its are left. It owns the folder and the marks; it starts nothing and asks nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use torc_core::ids::StepId;
+use torc_core::traits::Step;
+
+use crate::kept::StartError;
+use crate::slurm::hostlist;
+
+/// By these a job tells the scripts about itself.
+const STEP: &str = "TORC_SRUN_STEP";
+const NODES: &str = "TORC_SRUN_NODES";
+const OTHERS: &str = "TORC_SRUN_OTHERS";
+
+/// `--exclude` alone leaves exactly the job's nodes, and lets it choose among them. A job's own `--exclude`
+/// would replace it; then the nodes are named, too.
+///
+/// `@marks@` stands for the folder of marks, `@srun@` for the real srun, both quoted.
+const SRUN: &str = r#"#!/bin/sh
+# Starts steps of a job of torc's on its own nodes only: the real srun does not know that the
+# allocation's other nodes are other jobs'.
+[ -z "$TORC_SRUN_STEP" ] || { echo "$$" >> @marks@/"$TORC_SRUN_STEP"; } 2> /dev/null
+if [ -n "$TORC_SRUN_OTHERS" ]; then
+    for word in "$@"; do
+        case $word in
+        -x* | --exclude*)
+            set -- --nodelist="$TORC_SRUN_NODES" "$@"
+            break
+            ;;
+        esac
+    done
+    set -- --exclude="$TORC_SRUN_OTHERS" "$@"
+fi
+[ -z "$TORC_SRUN_STEP" ] || set -- --job-name="torc_$TORC_SRUN_STEP" "$@"
+# Two jobs that share a node would be given the same CPUs of it; without a number all are the step's.
+[ "$SLURM_JOB_NUM_NODES" != 1 ] || unset SLURM_CPUS_PER_TASK
+exec @srun@ --overlap "$@"
+"#;
+
+/// What Hydra is told to start its proxies with: its option for ssh comes first if it was asked for that,
+/// and none of srun's own calls of it begins like that. How many CPUs a rank gets is not the proxies' matter.
+///
+/// `@srun@` stands for the private srun, quoted.
+const HYDRA: &str = r#"#!/bin/sh
+# Starts the proxies of Hydra (mpiexec of MPICH and Intel MPI) on the nodes of a job of torc's only.
+case $1 in
+-x | -X | -q) exec ssh "$@" ;;
+esac
+unset SLURM_CPUS_PER_TASK
+exec @srun@ "$@"
+"#;
+
+/// The folder of a node worker.
+#[derive(Clone, Debug)]
+pub(super) struct Sruns {
+    folder: String,
+    hydra: String,
+    marks: PathBuf,
+}
+
+impl Sruns {
+    /// Writes the scripts into the folder `scratch`, which exists, and removes old marks.
+    ///
+    /// # Errors
+    /// When that is impossible.
+    pub(super) fn prepare(scratch: &Path, srun: &Path) -> Result<Self, StartError> {
+        let failed = |source| StartError::Scratch { path: scratch.to_owned(), source };
+        let scratch = fs::canonicalize(scratch).map_err(failed)?;
+        let (folder, marks) = (scratch.join("bin"), scratch.join("sruns"));
+        let (own, hydra) = (folder.join("srun"), scratch.join("hydra"));
+        match fs::remove_dir_all(&marks) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        fs::create_dir_all(&marks).and_then(|()| fs::create_dir_all(&folder)).map_err(failed)?;
+        let script = SRUN.replace("@marks@", &quoted(&marks)?).replace("@srun@", &quoted(srun)?);
+        write_program(&own, &script).map_err(failed)?;
+        let script = HYDRA.replace("@srun@", &quoted(&own)?);
+        write_program(&hydra, &script).map_err(failed)?;
+        Ok(Self { folder: text(&folder)?.to_owned(), hydra: text(&hydra)?.to_owned(), marks })
+    }
+
+    /// What comes first in the PATH of jobs.
+    pub(super) fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// What Hydra starts its proxies with.
+    pub(super) fn for_hydra(&self) -> &str {
+        &self.hydra
+    }
+
+    /// The process ids of the sruns that a step called for here; `None`: it called for none.
+    pub(super) fn called_by(&self, step: StepId) -> Option<Vec<u32>> {
+        let text = fs::read_to_string(self.marks.join(step.to_string())).ok()?;
+        Some(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Forgets a step.
+    pub(super) fn forget(&self, step: StepId) {
+        // A mark that stays does no harm: its name is never used again.
+        let _ = fs::remove_file(self.marks.join(step.to_string()));
+    }
+}
+
+fn text(path: &Path) -> Result<&str, StartError> {
+    path.to_str().ok_or_else(|| StartError::ScratchName(path.to_owned()))
+}
+
+/// As a word of a shell script.
+fn quoted(path: &Path) -> Result<String, StartError> {
+    // Only a NUL cannot be quoted, and no path has one.
+    let word = shlex::try_quote(text(path)?);
+    Ok(word.map_err(|_| StartError::ScratchName(path.to_owned()))?.into_owned())
+}
+
+/// In one step, since jobs of a worker that was here before may be executing it.
+fn write_program(path: &Path, script: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, script)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    fs::rename(new, path)
+}
+
+/// The name that Slurm's steps of a step have. No name of a step of torc's own.
+pub(super) fn name(step: StepId) -> String {
+    format!("torc_{step}")
+}
+
+/// The options that keep an srun to a job's nodes, if these are all others of the allocation.
+pub(super) fn options(others: &str) -> Vec<String> {
+    let mut options = vec!["--overlap".to_owned()];
+    options.extend((!others.is_empty()).then(|| format!("--exclude={others}")));
+    options
+}
+
+/// What the private srun goes by.
+pub(super) fn orders(step: &Step, others: String) -> [(String, String); 3] {
+    let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
+    [
+        (STEP.to_owned(), step.id.to_string()),
+        (NODES.to_owned(), hostlist::compress(&names)),
+        (OTHERS.to_owned(), others),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::slurm::launcher::tests::single;
+
+    /// Prints its process id and its arguments, each on a line.
+    const FAKE: &str = "#!/bin/sh\necho $$ \"$SLURM_CPUS_PER_TASK\"\nprintf '%s\\n' \"$@\"\n";
+
+    struct Site {
+        folder: TempDir,
+        sruns: Sruns,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let folder = TempDir::with_prefix("it's a").expect("a folder");
+            let fake = folder.path().join("real srun");
+            write_program(&fake, FAKE).expect("is written");
+            let sruns = Sruns::prepare(folder.path(), &fake).expect("is written");
+            Self { folder, sruns }
+        }
+
+        /// What the real srun was given, after its process id.
+        fn run(&self, program: &str, args: &[&str], env: &[(&str, &str)]) -> (u32, Vec<String>) {
+            let mut command = Command::new(program);
+            command.args(args).env_remove(STEP).env_remove(OTHERS).envs(env.iter().copied());
+            let output = command.output().expect("starts");
+            assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+            let text = String::from_utf8(output.stdout).expect("text");
+            let mut lines = text.lines();
+            let pid = lines.next().and_then(|line| line.split(' ').next()?.parse().ok());
+            let pid = pid.expect("a process id");
+            (pid, lines.map(str::to_owned).collect())
+        }
+
+        fn srun(&self, args: &[&str], env: &[(&str, &str)]) -> (u32, Vec<String>) {
+            self.run(&format!("{}/srun", self.sruns.folder()), args, env)
+        }
+    }
+
+    const JOB: [(&str, &str); 3] =
+        [(STEP, "wf1_j2_r1_a1"), (NODES, "node[3-4]"), (OTHERS, "node[1-2]")];
+
+    #[test]
+    fn the_other_nodes_are_excluded() {
+        let site = Site::new();
+        let check = |args: &[&str], added: &[&str]| {
+            let expected: Vec<&str> = ["--overlap", "--job-name=torc_wf1_j2_r1_a1"]
+                .iter()
+                .chain(added)
+                .chain(args)
+                .copied()
+                .collect();
+            assert_eq!(site.srun(args, &JOB).1, expected);
+        };
+        let excluded = "--exclude=node[1-2]";
+        check(&[], &[excluded]);
+        check(&["-n1", "a b", "*", ""], &[excluded]);
+        check(&["--exact", "--exclusive", "x"], &[excluded]);
+        for own in ["-xnode3", "--exclude=node3"] {
+            check(&["-n1", own, "x"], &[excluded, "--nodelist=node[3-4]"]);
+        }
+        check(&["-x", "node3", "x"], &[excluded, "--nodelist=node[3-4]"]);
+    }
+
+    #[test]
+    fn a_call_leaves_a_mark_with_the_process_id() {
+        let site = Site::new();
+        let step = single().id;
+        assert_eq!(site.sruns.called_by(step), None);
+        let pids = [site.srun(&["a"], &JOB).0, site.srun(&["b"], &JOB).0];
+        assert_eq!(site.sruns.called_by(step), Some(pids.to_vec()));
+        site.sruns.forget(step);
+        assert_eq!(site.sruns.called_by(step), None);
+    }
+
+    #[test]
+    fn it_works_where_nothing_is_said_or_can_be_noted() {
+        let site = Site::new();
+        assert_eq!(site.srun(&["a"], &[]).1, ["--overlap", "a"]);
+        fs::remove_dir_all(&site.sruns.marks).expect("is removed");
+        assert_eq!(site.srun(&["a"], &[(STEP, "x")]).1, ["--overlap", "--job-name=torc_x", "a"]);
+    }
+
+    #[test]
+    fn jobs_that_share_a_node_are_not_given_the_same_cpus() {
+        let site = Site::new();
+        let check = |program: &str, nodes: &str, expected: &str| {
+            let env = [("SLURM_JOB_NUM_NODES", nodes), ("SLURM_CPUS_PER_TASK", "4")];
+            let output = Command::new(program).args(["x"]).envs(env).output().expect("starts");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let first =
+                text.lines().next().and_then(|line| line.split_once(' ')).expect("two words");
+            assert_eq!(first.1, expected, "{program} {nodes}");
+        };
+        let srun = format!("{}/srun", site.sruns.folder());
+        check(&srun, "1", "");
+        check(&srun, "2", "4");
+        check(site.sruns.for_hydra(), "2", "");
+    }
+
+    #[test]
+    fn proxies_of_hydra_are_started_by_the_private_srun_or_by_ssh() {
+        let site = Site::new();
+        let ssh = site.folder.path().join("ssh");
+        write_program(&ssh, "#!/bin/sh\necho 1 ssh\nprintf '%s\\n' \"$@\"\n").expect("is written");
+        let path = format!("{}:/usr/bin:/bin", site.folder.path().display());
+        let env = [("PATH", path.as_str()), JOB[0], JOB[2]];
+        let (_, args) = site.run(site.sruns.for_hydra(), &["-N", "2", "proxy"], &env);
+        assert_eq!(
+            args,
+            [
+                "--overlap",
+                "--job-name=torc_wf1_j2_r1_a1",
+                "--exclude=node[1-2]",
+                "-N",
+                "2",
+                "proxy"
+            ]
+        );
+        let output = Command::new(site.sruns.for_hydra())
+            .args(["-x", "node4", "proxy"])
+            .env("PATH", &path)
+            .output()
+            .expect("starts");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "1 ssh\n-x\nnode4\nproxy\n");
+    }
+
+    #[test]
+    fn old_marks_are_nobodys() {
+        let site = Site::new();
+        site.srun(&["a"], &JOB);
+        let again = Sruns::prepare(site.folder.path(), "/bin/true".as_ref()).expect("is written");
+        assert_eq!(again.called_by(single().id), None);
+    }
+}
