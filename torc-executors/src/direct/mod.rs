@@ -1,12 +1,17 @@
 //! Direct mode: one process on each node of a Slurm allocation runs the node's jobs as its children.
 //!
-//! [`NodeExecutor`] runs the jobs of one node, and keeps what they start with srun to their own nodes.
-//! How its orders reach it, and who tells it of jobs, is not known here.
+//! [`Muster`] starts these processes, and [`NodeExecutor`], in each of them, runs the jobs of its node and
+//! keeps what they start with srun to their own nodes. How orders get from the one to the other, and who
+//! gives them, is not known here.
 
 mod devices;
+mod evidence;
 mod leftovers;
+mod muster;
 mod node;
+mod outer;
 mod sruns;
 mod surroundings;
 
+pub use muster::{Muster, MusterConfig, MusterEvent};
 pub use node::{NodeConfig, NodeExecutor};
