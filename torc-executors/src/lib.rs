@@ -1,6 +1,6 @@
 //! What launches steps and keeps their processes: the Local executor, the keeper that is the parent
 //! of all its jobs, and what this host has to offer; and Slurm: where allocations come from, and what
-//! launches steps inside one.
+//! launches steps inside one, by srun or on each of its nodes.
 //!
 //! A program that embeds this crate calls [`keeper::run_if_asked`] first thing in its `main`.
 

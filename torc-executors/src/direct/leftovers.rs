@@ -17,7 +17,7 @@ use torc_core::traits::{StepEvent, StepEvents};
 
 use super::sruns;
 use crate::slurm::steps::{self, Listed};
-use crate::slurm::{SlurmAllocation, hostlist};
+use crate::slurm::{SlurmAllocation, host_name, hostlist, is_alive};
 
 /// The step that the node workers themselves are.
 pub(super) const WORKERS: &str = "torc_workers";
@@ -29,38 +29,86 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After this time an end is told even if Slurm still shows a step, as for a node that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A job that has ended, and what tells its steps.
-#[derive(Debug)]
-pub(super) struct Ended {
+/// What tells the steps of Slurm's that a job started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
     /// The job's step.
-    pub(super) step: StepId,
-    /// Its nodes, if they were its alone.
-    pub(super) whole_nodes: Vec<String>,
-    /// The process ids that the sruns had which it called for.
-    pub(super) sruns: Vec<u32>,
-    /// What is to be told.
-    pub(super) event: StepEvent,
+    pub step: StepId,
+    /// Its nodes, if they were its alone; otherwise none.
+    pub whole_nodes: Vec<String>,
+    /// The process ids on this host that the sruns had which it called for, as far as they are known.
+    pub sruns: Vec<u32>,
 }
 
-impl Ended {
-    /// Whether a step of Slurm's is one of this job's; `is_gone`: whether a process of a host has ended.
-    fn has_left(&self, listed: &Listed, host: &str, is_gone: impl Fn(u32) -> bool) -> bool {
+/// Whose processes those of sruns are.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    /// This host's name, as srun tells it to Slurm.
+    pub(super) name: String,
+    /// Whether a process of this host has ended.
+    pub(super) is_gone: fn(u32) -> bool,
+}
+
+impl Host {
+    /// This host.
+    pub(super) fn this() -> Self {
+        Self { name: host_name(), is_gone: |pid| !is_alive(pid) }
+    }
+}
+
+impl Traces {
+    /// Whether a step of Slurm's is one that this job, which has ended, left behind.
+    ///
+    /// On nodes that were the job's alone any step is, unless the srun that started it lives: somebody else
+    /// may have come to look.
+    fn lead_to(&self, listed: &Listed, host: &Host) -> bool {
         if listed.name == WORKERS {
             return false;
         }
-        if listed.name == sruns::name(self.step) {
-            return true;
-        }
-        let Some((_, pid)) = listed.srun.as_ref().filter(|(its_host, _)| its_host == host) else {
-            return false;
-        };
-        self.sruns.contains(pid) || (is_gone(*pid) && self.has_all(&listed.nodes))
+        let here = listed.srun.as_ref().filter(|(name, _)| *name == host.name).map(|(_, pid)| *pid);
+        listed.name == sruns::name(self.step)
+            || here.is_some_and(|pid| {
+                self.sruns.contains(&pid) || ((host.is_gone)(pid) && self.has_all(&listed.nodes))
+            })
     }
 
     fn has_all(&self, nodes: &str) -> bool {
         let nodes = hostlist::expand(nodes, hostlist::MOST_NODES).unwrap_or_default();
         !nodes.is_empty() && nodes.iter().all(|node| self.whole_nodes.contains(node))
     }
+}
+
+/// Ends the steps of Slurm's that jobs left behind, and returns when none is left, or some time after Slurm
+/// has stopped to get any further. For jobs whose own node worker is gone.
+pub async fn end_steps_of(allocation: &SlurmAllocation, jobs: &[Traces]) {
+    let (host, at_latest) = (Host::this(), Instant::now() + PATIENCE);
+    let mut pause = FIRST_PAUSE;
+    while !jobs.is_empty() && Instant::now() < at_latest {
+        match steps::list(allocation).await {
+            Ok(listed) => {
+                let is_left =
+                    |step: &&Listed| jobs.iter().any(|traces| traces.lead_to(step, &host));
+                let left: Vec<u32> =
+                    listed.iter().filter(is_left).map(|step| step.number).collect();
+                if left.is_empty() {
+                    return;
+                }
+                steps::signal(allocation, Signal::SIGKILL as i32, &left).await;
+            }
+            Err(error) => tracing::warn!(%error, "it is not known whether jobs left steps behind"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// What it may have left behind.
+    pub(super) traces: Traces,
+    /// What is to be told.
+    pub(super) event: StepEvent,
 }
 
 /// The jobs whose ends are held back.
@@ -113,28 +161,22 @@ pub(super) struct Gate {
 impl Gate {
     /// Takes an end, which is told when nothing of its job is left.
     pub(super) fn take(&self, ended: Ended) {
-        self.held.insert(ended.step);
+        self.held.insert(ended.traces.step);
         if let Err(unsent) = self.ends.send(ended) {
             // The task has ended with its runtime.
-            self.held.remove(unsent.0.step);
+            self.held.remove(unsent.0.traces.step);
             self.events.emit(unsent.0.event);
         }
     }
 }
 
 /// Starts the task that ends what is left of jobs, on the current runtime.
-pub(super) fn start(
-    allocation: SlurmAllocation,
-    host: String,
-    is_gone: fn(u32) -> bool,
-    events: Arc<dyn StepEvents>,
-) -> (Gate, Arc<Held>) {
+pub(super) fn start(allocation: SlurmAllocation, events: Arc<dyn StepEvents>) -> (Gate, Arc<Held>) {
     let (ends, inbox) = tokio::sync::mpsc::unbounded_channel();
     let held = Arc::new(Held::new());
     let task = Sweep {
         allocation,
-        host,
-        is_gone,
+        host: Host::this(),
         events: Arc::clone(&events),
         held: Arc::clone(&held),
         inbox,
@@ -147,8 +189,7 @@ pub(super) fn start(
 /// The task.
 struct Sweep {
     allocation: SlurmAllocation,
-    host: String,
-    is_gone: fn(u32) -> bool,
+    host: Host,
     events: Arc<dyn StepEvents>,
     held: Arc<Held>,
     inbox: UnboundedReceiver<Ended>,
@@ -203,7 +244,7 @@ impl Sweep {
             if numbers.as_ref().is_some_and(Vec::is_empty) {
                 self.tell(ended);
             } else if at_latest <= Instant::now() {
-                tracing::warn!(step = %ended.step, ?numbers, "what its sruns started may run on");
+                tracing::warn!(step = %ended.traces.step, ?numbers, "what its sruns started may run on");
                 self.tell(ended);
             } else {
                 left.extend(numbers.into_iter().flatten());
@@ -217,12 +258,12 @@ impl Sweep {
     }
 
     fn left_of(&self, ended: &Ended, listed: &[Listed]) -> Vec<u32> {
-        let left = listed.iter().filter(|step| ended.has_left(step, &self.host, self.is_gone));
+        let left = listed.iter().filter(|step| ended.traces.lead_to(step, &self.host));
         left.map(|step| step.number).collect()
     }
 
     fn tell(&self, ended: Ended) {
-        self.held.remove(ended.step);
+        self.held.remove(ended.traces.step);
         self.events.emit(ended.event);
     }
 }
@@ -240,5 +281,43 @@ impl Drop for Sweep {
         while let Ok(ended) = self.inbox.try_recv() {
             self.tell(ended);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(name: &str, nodes: &str, host: &str, pid: u32) -> Listed {
+        let srun = Some((host.to_owned(), pid));
+        Listed { number: 1, name: name.to_owned(), nodes: nodes.to_owned(), srun }
+    }
+
+    #[test]
+    fn steps_are_known_by_their_names_their_sruns_or_their_nodes() {
+        let host = Host { name: "here".to_owned(), is_gone: |pid| pid < 100 };
+        let step: StepId = "wf1_j2_r1_a1".parse().expect("a step");
+        let single = Traces { step, whole_nodes: Vec::new(), sruns: vec![7, 107] };
+        let nodes = ["node3", "node4"].map(str::to_owned).to_vec();
+        let gang = Traces { step, whole_nodes: nodes, sruns: Vec::new() };
+        let check = |traces: &Traces, listed: &Listed, expected: bool| {
+            assert_eq!(traces.lead_to(listed, &host), expected, "{traces:?} {listed:?}");
+        };
+        for traces in [&single, &gang] {
+            check(traces, &listed("torc_wf1_j2_r1_a1", "node1", "there", 900), true);
+            check(traces, &listed("torc_wf1_j2_r1_a11", "node1", "there", 7), false);
+            check(traces, &listed("torc_workers", "node3", "here", 7), false);
+            check(traces, &listed("mine", "node1", "here", 8), false);
+            check(traces, &Listed { srun: None, ..listed("mine", "node3", "", 0) }, false);
+        }
+        check(&single, &listed("mine", "node1", "here", 7), true);
+        check(&single, &listed("mine", "node1", "here", 107), true);
+        check(&single, &listed("mine", "node1", "there", 7), false);
+        check(&gang, &listed("mine", "node[3-4]", "here", 7), true);
+        check(&gang, &listed("mine", "node4", "here", 7), true);
+        check(&gang, &listed("mine", "node[2-4]", "here", 7), false);
+        check(&gang, &listed("mine", "node4", "here", 200), false);
+        check(&gang, &listed("mine", "node4", "login", 7), false);
+        check(&gang, &listed("mine", "", "here", 7), false);
     }
 }

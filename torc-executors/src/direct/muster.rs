@@ -57,7 +57,8 @@ pub struct MusterConfig {
 /// What becomes of node workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MusterEvent {
-    /// The workers on these nodes have ended. No process of them is left there, nor of their jobs.
+    /// The workers on these nodes have ended. Their keepers see that, and kill what is left of their jobs at
+    /// once; steps of Slurm's that these jobs started are left ([`end_steps_of`](super::end_steps_of)).
     TaskEnded {
         /// The nodes.
         nodes: Vec<String>,

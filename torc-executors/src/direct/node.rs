@@ -18,12 +18,12 @@ use torc_core::traits::{
 };
 
 use super::devices::Devices;
-use super::leftovers::{self, Ended, Gate, Held};
+use super::leftovers::{self, Ended, Gate, Held, Traces};
 use super::sruns::Sruns;
 use super::surroundings::{self, Surroundings};
 use crate::kept::StartError;
 use crate::local::{LocalConfig, LocalExecutor};
-use crate::slurm::{SlurmAllocation, host_name, hostlist, is_alive};
+use crate::slurm::{SlurmAllocation, hostlist};
 
 /// What the executor of a node is started with.
 #[derive(Clone, Debug)]
@@ -177,10 +177,7 @@ impl Reports {
         events: Arc<dyn StepEvents>,
     ) -> Self {
         let leftovers = match SlurmAllocation::of(env, folder) {
-            Ok(allocation) => {
-                let is_gone = |pid| !is_alive(pid);
-                Some(leftovers::start(allocation, host_name(), is_gone, Arc::clone(&events)))
-            }
+            Ok(allocation) => Some(leftovers::start(allocation, Arc::clone(&events))),
             Err(error) => {
                 tracing::warn!(%error, "steps that jobs leave behind are not looked for");
                 None
@@ -226,7 +223,7 @@ impl Reports {
         }
         self.sruns.forget(step);
         let (whole_nodes, sruns) = (whole_nodes.unwrap_or_default(), sruns.unwrap_or_default());
-        Ok(Ended { step, whole_nodes, sruns, event })
+        Ok(Ended { traces: Traces { step, whole_nodes, sruns }, event })
     }
 }
 

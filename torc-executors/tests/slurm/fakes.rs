@@ -81,10 +81,10 @@ NodeName=n2 CoresPerSocket=4
 ";
 
 /// A folder with programs and what they answer.
-struct Fake(TempDir);
+pub(crate) struct Fake(TempDir);
 
 impl Fake {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fake = Self(tempfile::tempdir().expect("a temporary folder"));
         fake.program("srun", SRUN);
         fake.program("scontrol", SCONTROL);
@@ -98,15 +98,15 @@ impl Fake {
         fake
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("written");
     }
 
-    fn program(&self, name: &str, text: &str) {
+    pub(crate) fn program(&self, name: &str, text: &str) {
         self.write(name, text);
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(self.path(name), mode).expect("is made a program");

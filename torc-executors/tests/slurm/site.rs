@@ -46,7 +46,7 @@ impl Test {
 }
 
 /// Longer than any test takes on a busy host; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Runs a test to its end, or fails it after a while.
 pub(crate) fn run(test: impl Future<Output = ()>) {
