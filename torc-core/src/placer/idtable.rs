@@ -100,6 +100,8 @@ mod tests {
                 let mut pages: Vec<_> = map.keys().map(|number| number / 1024).collect();
                 pages.dedup();
                 prop_assert!(live <= pages.len() + 1, "pages without a value are given back");
+                let is_kept = |page: &Page<_>| !page.entries.is_empty();
+                prop_assert!(table.pages.last().is_none_or(is_kept), "but for the last");
             }
         }
     }

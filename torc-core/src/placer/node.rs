@@ -177,4 +177,17 @@ mod tests {
         node.give_back(JobId(5));
         check(&node);
     }
+
+    #[test]
+    fn a_step_overruns_when_its_end_has_passed() {
+        let total = Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1 };
+        let mut node = Node::idle(NodeId(0), total, 0, 0);
+        let share = NodeShare { node: NodeId(0), cores: [].into(), gpus: [].into(), memory: 1 };
+        for (job, ends) in [(1, 9), (2, 10)] {
+            node.take(JobId(job), Timestamp(ends), &share);
+        }
+        node.note_overrun(Timestamp(10));
+        let ends: Vec<_> = node.steps.iter().map(|step| step.ends).collect();
+        assert_eq!(ends, [NEVER, Timestamp(10)]);
+    }
 }

@@ -106,9 +106,8 @@ pub(super) fn earliest_room(fleet: &Fleet, ask: Ask<'_>, most: usize) -> Option<
         if node.free_at(before).covers(need)
             && let Some(at) = node.room_at(need, ask.now)
             && is_open(fleet, ask, node, earliest_end(ask.request, at))
-            && best.is_none_or(|best| (at, slot) < best)
         {
-            best = Some((at, slot));
+            best = best.into_iter().chain([(at, slot)]).min();
         }
     }
     best

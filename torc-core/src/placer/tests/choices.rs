@@ -152,6 +152,28 @@ fn a_start_is_foreseen_exactly_unless_there_are_very_many_nodes() {
 }
 
 #[test]
+fn of_nodes_that_have_room_at_the_same_time_the_first_is_promised() {
+    #[track_caller]
+    fn check(first: &[(u64, u32)], second: &[(u64, u32)]) {
+        let mut model = nodes_of_8(2);
+        for steps in [first, second] {
+            // One node after the other is filled.
+            let steps: Vec<_> = steps
+                .iter()
+                .map(|&(ends, cpus)| model.submit(&lasting(ends, request(cpus))))
+                .collect();
+            assert_eq!(model.plan(), steps);
+        }
+        model.submit(&request(8));
+        assert_eq!(model.plan(), []);
+        let planned = model.planned.map(|planned| (planned.nodes, planned.at));
+        assert_eq!(planned, Some((vec![NodeId(0)], at(1010))));
+    }
+    check(&[(10, 8)], &[(5, 4), (10, 4)]);
+    check(&[(5, 4), (10, 4)], &[(10, 8)]);
+}
+
+#[test]
 fn a_promise_outlives_an_allocation_that_it_does_not_need() {
     let mut model = Model::new(SortMethod::GpusRuntimeMemory, Policy::Pack);
     model.allocate(&[(8, 16, 0); 2], None);

@@ -242,11 +242,11 @@ fn gangs_start_in_a_stream_that_never_lets_up() {
         let outcome = play(&nodes, endless(seed), SortMethod::None);
         if seed == FIRST {
             assert_snapshot!(outcome.report(), @r"
-            2974 jobs on one node waited 961 s, 4239 s, 5105 s
-            26 gangs waited 2336 s, 4619 s, 5071 s
-            94.4 % held in 27978 s
+            2974 jobs on one node waited 1060 s, 4211 s, 5096 s
+            26 gangs waited 2336 s, 4768 s, 5082 s
+            94.4 % held in 28001 s
             96.7 % while jobs waited
-            670 promised, 0 late
+            658 promised, 0 late
             late by 0 s, 0 s
             ");
         }
@@ -327,11 +327,11 @@ fn gpus_are_kept_busy() {
         let sorted = play(&nodes, all_gpu(seed), SortMethod::GpusRuntimeMemory);
         if seed == FIRST {
             assert_snapshot!(in_order.report(), @r"
-            1943 jobs on one node waited 1949 s, 3825 s, 5380 s
-            57 gangs waited 2645 s, 4614 s, 5648 s
-            66.1 % held in 64740 s
+            1943 jobs on one node waited 1943 s, 3825 s, 5380 s
+            57 gangs waited 2645 s, 4581 s, 5410 s
+            65.9 % held in 64918 s
             68.0 % while jobs waited, 97.3 % of the GPUs
-            393 promised, 0 late
+            398 promised, 0 late
             late by 0 s, 0 s
             ");
             assert_snapshot!(sorted.report(), @r"
