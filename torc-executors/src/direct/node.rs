@@ -97,10 +97,10 @@ impl NodeExecutor {
     }
 
     /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
-    /// [`StepSignal::Cancel`], unless Slurm has asked all processes of the node already (`is_asked`). Ends
-    /// are reported as they come; nothing is launched any more.
-    pub async fn wind_up(&self, is_asked: bool) {
-        self.local.wind_up(is_asked).await;
+    /// [`StepSignal::Cancel`]: Slurm, when it takes the allocation away, asks this process alone. Ends are
+    /// reported as they come; nothing is launched any more.
+    pub async fn wind_up(&self) {
+        self.local.wind_up().await;
         self.reports.all_told().await;
     }
 

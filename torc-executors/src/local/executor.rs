@@ -62,15 +62,12 @@ impl LocalExecutor {
     }
 
     /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
-    /// [`StepSignal::Cancel`], unless they have been asked already, as by a batch system that takes their
-    /// node away. Ends are reported as they come; a step that is launched now ends as
+    /// [`StepSignal::Cancel`]. Ends are reported as they come; a step that is launched now ends as
     /// [`Outcome::Cancelled`] at once.
-    pub async fn wind_up(&self, is_asked: bool) {
+    pub async fn wind_up(&self) {
         for key in self.custody.wind_up() {
-            if !is_asked {
-                // An error means that the keeper is gone, and all jobs with it.
-                let _ = self.custody.send(&Order::Signal { key, signal: StepSignal::Cancel });
-            }
+            // An error means that the keeper is gone, and all jobs with it.
+            let _ = self.custody.send(&Order::Signal { key, signal: StepSignal::Cancel });
         }
         self.custody.emptied().await;
         self.custody.shutdown().await;

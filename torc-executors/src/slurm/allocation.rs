@@ -166,6 +166,18 @@ impl SlurmAllocation {
         Ok(found)
     }
 
+    /// Gives all nodes but these back. Slurm leaves scripts in the folder, which tell a shell of the new size.
+    ///
+    /// By their names: a number of nodes alone would end the steps on nodes that Slurm chooses (scontrol(1)).
+    ///
+    /// # Errors
+    /// When Slurm cannot be asked now, or does not allow it.
+    pub async fn keep_only(&self, nodes: &[String], folder: PathBuf) -> Result<(), CommandError> {
+        let (job, list) = (format!("JobId={}", self.job), hostlist::compress(nodes));
+        let call = Call::new("scontrol", ["update", &job, &format!("NodeList={list}")]);
+        self.programs.run(Call { folder: Some(folder), ..call }).await.map(drop)
+    }
+
     /// How many steps one job may have here (slurm.conf(5), MaxStepCount).
     ///
     /// # Errors

@@ -18,7 +18,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_signal_reaches_other_sessions", other_sessions),
     ("an_unknown_step_is_left_alone", unknown),
     ("what_runs_comes_to_its_end", wind_up),
-    ("what_was_asked_to_end_is_not_asked_again", wind_up_unasked),
     ("an_executor_without_steps_winds_up_at_once", wind_up_idle),
 ];
 
@@ -165,7 +164,7 @@ fn wind_up() {
         }
         let reader = ready.lines(2).await;
         let executor = site.executor.clone();
-        let winding_up = tokio::spawn(async move { executor.wind_up(false).await });
+        let winding_up = tokio::spawn(async move { executor.wind_up().await });
         let (ended, outcome, _) = site.end().await;
         assert_eq!((ended, outcome), (step_id(2), Outcome::Cancelled));
         assert!(!winding_up.is_finished());
@@ -180,25 +179,10 @@ fn wind_up() {
     });
 }
 
-fn wind_up_unasked() {
-    run(async {
-        let mut site = Site::new();
-        let (ready, go) = (site.pipe("ready"), site.pipe("go"));
-        let script = "trap 'exit 5' TERM; echo > ready; read -r word < go; exit 3";
-        site.launch(site.step(1, script)).await;
-        ready.lines(1).await;
-        let executor = site.executor.clone();
-        let winding_up = tokio::spawn(async move { executor.wind_up(true).await });
-        go.write("on\n").await;
-        assert_eq!(site.end().await.1, Outcome::Exited { code: 3 });
-        winding_up.await.expect("no panic");
-    });
-}
-
 fn wind_up_idle() {
     run(async {
         let site = Site::new();
-        site.executor.wind_up(false).await;
-        site.executor.wind_up(true).await;
+        site.executor.wind_up().await;
+        site.executor.wind_up().await;
     });
 }
