@@ -8,6 +8,7 @@ mod exit;
 mod finding;
 mod host;
 mod interrupts;
+mod led_crew;
 mod out;
 mod probe;
 mod queue;

@@ -53,6 +53,42 @@ id! {
     ClassId
 }
 
+/// A worker: the process that runs the steps of an allocation, or in mode direct of one node of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "WrittenWorker", into = "WrittenWorker")]
+pub struct WorkerId {
+    /// The allocation.
+    pub allocation: AllocationId,
+    /// The node, where it is that of one node only.
+    pub node: Option<NodeId>,
+}
+
+/// As it is stored: the worker of an allocation is its number, as it was when there were no others.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenWorker {
+    Allocation(AllocationId),
+    Node(AllocationId, NodeId),
+}
+
+impl From<WrittenWorker> for WorkerId {
+    fn from(written: WrittenWorker) -> Self {
+        match written {
+            WrittenWorker::Allocation(allocation) => Self { allocation, node: None },
+            WrittenWorker::Node(allocation, node) => Self { allocation, node: Some(node) },
+        }
+    }
+}
+
+impl From<WorkerId> for WrittenWorker {
+    fn from(WorkerId { allocation, node }: WorkerId) -> Self {
+        match node {
+            None => Self::Allocation(allocation),
+            Some(node) => Self::Node(allocation, node),
+        }
+    }
+}
+
 impl JobId {
     /// The job's index into the workflow's list of jobs.
     pub fn index(self) -> usize {
@@ -137,6 +173,16 @@ mod tests {
         assert_eq!("wf3_j17_r2_a1".parse(), Ok(step));
         for wrong in ["", "wf3_j17_r2", "wf3_j17_r2_a1_x", "wf0_j1_r1_a1", "wf3_j-1_r2_a1"] {
             assert!(wrong.parse::<StepId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_worker_of_an_allocation_is_stored_as_its_number() {
+        let text = |worker: &WorkerId| serde_json::to_string(worker).unwrap();
+        let worker = |node| WorkerId { allocation: AllocationId(3), node };
+        for (worker, stored) in [(worker(None), "3"), (worker(Some(NodeId(5))), "[3,5]")] {
+            assert_eq!(text(&worker), stored);
+            assert_eq!(serde_json::from_str::<WorkerId>(stored).unwrap(), worker);
         }
     }
 }

@@ -349,6 +349,9 @@ pub struct ExecutionConfig {
     pub oom_exit_code: i32,
     /// `--mpi=` of the srun that starts workers.
     pub srun_mpi: Option<String>,
+    /// Give nodes back on which nothing that waits could ever start.
+    #[serde(default)]
+    pub release_idle_nodes: bool,
     /// `srun --signal=`.
     pub srun_termination_signal: Option<String>,
     /// Bind tasks to CPUs.
@@ -403,6 +406,7 @@ impl Default for ExecutionConfig {
             sigterm_lead_seconds: 30,
             oom_exit_code: 137,
             srun_mpi: None,
+            release_idle_nodes: false,
             srun_termination_signal: None,
             enable_cpu_bind: false,
             launcher: None,

@@ -10,15 +10,15 @@ use std::process::Stdio;
 
 /// What there is to run.
 #[derive(Clone, Debug)]
-pub(crate) struct ActionProcess {
+pub struct ActionProcess {
     /// For `bash -c`.
-    pub(crate) text: String,
+    pub text: String,
     /// Its environment: the whole of it, or what is set on top of this process's.
-    pub(crate) env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
     /// The working folder.
-    pub(crate) working_dir: String,
+    pub working_dir: String,
     /// The file that its output is appended to.
-    pub(crate) output: String,
+    pub output: String,
 }
 
 /// The shell's code for a command that cannot be executed.

@@ -7,7 +7,7 @@
 use std::fmt::Display;
 
 use torc_core::traits::{AllocationHandle, AllocationRequest};
-use torc_core::workflow::{SchedulerSettings, Workflow};
+use torc_core::workflow::{ExecutionMode, SchedulerSettings, Workflow};
 
 use crate::store::Submitter;
 
@@ -60,17 +60,28 @@ impl Asking<'_> {
 
     /// What the batch script runs.
     fn worker_command(&self, names: Names<'_>) -> Vec<String> {
-        let header = &self.workflow.header;
-        let words = [
+        let execution = &self.workflow.header.execution;
+        let is_direct = execution.mode == ExecutionMode::Direct;
+        // In mode direct it is the worker, not Slurm, that ends what nobody has ended before.
+        let headroom = match is_direct {
+            true => execution.stop_margin(false).as_secs(),
+            false => execution.sigkill_headroom_seconds,
+        };
+        let patience = self.workflow.header.wait_for_server_minutes;
+        let always = [
             ("--output-dir", self.output_dir.to_owned()),
             ("--workflow", names.workflow.to_string()),
             ("--allocation", names.allocation.to_string()),
-            ("--headroom", header.execution.sigkill_headroom_seconds.to_string()),
-            ("--patience", header.wait_for_server_minutes.to_string()),
+            ("--headroom", headroom.to_string()),
+            ("--patience", patience.to_string()),
         ];
-        let steps = header.execution.max_parallel_steps;
-        let steps = steps.map(|steps| ("--max-parallel-steps", steps.to_string()));
-        let options = words.into_iter().chain(steps);
+        let steps = execution.max_parallel_steps;
+        let others = [
+            steps.map(|steps| ("--max-parallel-steps", steps.to_string())),
+            is_direct.then(|| ("--mode", "direct".to_owned())),
+            execution.srun_mpi.clone().map(|kind| ("--srun-mpi", kind)),
+        ];
+        let options = always.into_iter().chain(others.into_iter().flatten());
         [self.program.to_owned(), "worker".to_owned()]
             .into_iter()
             .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))

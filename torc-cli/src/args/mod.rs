@@ -124,6 +124,9 @@ pub(crate) enum Command {
     /// Run the steps of one allocation for a server; batch scripts start it
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Run the steps of one node for the worker of its allocation; srun starts it
+    #[command(hide = true)]
+    NodeWorker(NodeWorkerArgs),
     /// Show what would be given to Slurm
     #[command(subcommand)]
     Slurm(SlurmCommand),
@@ -409,6 +412,34 @@ pub(crate) struct WorkerArgs {
     /// Minutes for which to go on without a server while nothing runs
     #[arg(long, default_value_t = 20)]
     pub(crate) patience: u64,
+    /// How steps are started
+    #[arg(long, value_enum, default_value_t = WorkerMode::Slurm)]
+    pub(crate) mode: WorkerMode,
+    /// `--mpi` of the srun that starts the workers of the nodes in mode direct
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) srun_mpi: Option<String>,
+}
+
+/// How the steps of an allocation are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkerMode {
+    /// Each by an srun
+    Slurm,
+    /// As child processes of a worker on each node
+    Direct,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct NodeWorkerArgs {
+    /// The file that tells how the worker of the allocation is reached
+    #[arg(long)]
+    pub(crate) access: PathBuf,
+    /// The folder of that worker; each node's own lies below
+    #[arg(long)]
+    pub(crate) scratch: PathBuf,
+    /// Slurm's srun
+    #[arg(long)]
+    pub(crate) srun: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -54,6 +54,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Nodes(nodes) => nodes::execute(nodes, &dir, args.format).await,
         Command::Serve(serve) => serve::execute(serve, dir).await,
         Command::Worker(worker) => worker::execute(worker, dir).await,
+        Command::NodeWorker(worker) => worker::execute_on_node(worker).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Plan(plan) => plan::execute(plan, args.format),
         Command::Simulate(simulate) => simulate::execute(simulate, &dir, args.format).await,

@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{AllocationId, JobId};
+use crate::ids::{JobId, NodeId, WorkerId};
 use crate::time::Timestamp;
-use crate::workflow::{Action, ActionKind, Trigger};
+use crate::traits::NodeState;
+use crate::workflow::{Action, ActionKind, ExecutionMode, Trigger};
 
-use super::{ActionCommand, Effect, Engine, Event, JobStatus, Phase, Refused};
+use super::{ActionCommand, AllocationBook, Effect, Engine, Event, JobStatus, Phase, Refused};
 
 /// What became of one action in the current run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ActionBook {
     /// Its firings, by the worker that they are for.
-    firings: BTreeMap<Option<AllocationId>, Firing>,
+    firings: BTreeMap<Option<WorkerId>, Firing>,
     /// Of the jobs that it waits for, so many from the first on need not be looked at again.
     settled: usize,
 }
@@ -78,7 +79,7 @@ impl Engine {
     }
 
     /// The workers for which an action is to fire now; `None` among them stands for the workflow.
-    fn due(&mut self, action: &Action, index: u32) -> Vec<Option<AllocationId>> {
+    fn due(&mut self, action: &Action, index: u32) -> Vec<Option<WorkerId>> {
         let has_fired = !self.actions[index as usize].firings.is_empty();
         let once = |is_due: bool| if is_due && !has_fired { vec![None] } else { Vec::new() };
         match &action.trigger {
@@ -88,10 +89,15 @@ impl Engine {
             Trigger::OnJobsComplete(jobs) => {
                 once(self.all_settled(index, jobs, JobStatus::has_ended))
             }
-            Trigger::OnWorkerStart => self.due_workers(action, index, |book| book.is_live()),
-            Trigger::OnWorkerComplete => {
-                self.due_workers(action, index, |book| book.end.is_some() || book.is_leaving)
-            }
+            Trigger::OnWorkerStart => self.due_workers(action, index, |book, node| {
+                book.is_live() && node.is_none_or(|node| self.ledger.is_good(node))
+            }),
+            Trigger::OnWorkerComplete => self.due_workers(action, index, |book, node| {
+                let has_left = |node| {
+                    self.ledger.is_leaving(node) || self.ledger.state(node) == Some(NodeState::Down)
+                };
+                book.end.is_some() || book.is_leaving || node.is_some_and(has_left)
+            }),
         }
     }
 
@@ -105,7 +111,7 @@ impl Engine {
         });
         self.phase == Phase::Running
             && last.any(|(action, index)| {
-                !self.due_workers(action, index, |book| book.end.is_none()).is_empty()
+                !self.due_workers(action, index, |book, _| book.end.is_none()).is_empty()
             })
     }
 
@@ -115,8 +121,8 @@ impl Engine {
         &self,
         action: &Action,
         index: u32,
-        is_moment: impl Fn(&super::AllocationBook) -> bool,
-    ) -> Vec<Option<AllocationId>> {
+        is_moment: impl Fn(&AllocationBook, Option<NodeId>) -> bool,
+    ) -> Vec<Option<WorkerId>> {
         let firings = &self.actions[index as usize].firings;
         if !action.persistent && !firings.is_empty() {
             return Vec::new();
@@ -125,11 +131,22 @@ impl Engine {
         let due = self
             .allocations
             .values()
-            .filter(|book| book.granted_at.is_some_and(|at| at >= began) && is_moment(book))
-            .map(|book| Some(book.allocation.id))
+            .filter(|book| book.granted_at.is_some_and(|at| at >= began))
+            .flat_map(|book| self.workers_of(book).map(move |worker| (book, worker)))
+            .filter(|(book, worker)| is_moment(book, worker.node))
+            .map(|(_, worker)| Some(worker))
             .filter(|worker| !firings.contains_key(worker));
         let most = if action.persistent { usize::MAX } else { 1 };
         due.take(most).collect()
+    }
+
+    /// The workers of an allocation: one of each node in mode direct, else one of all.
+    pub(super) fn workers_of(&self, book: &AllocationBook) -> impl Iterator<Item = WorkerId> {
+        let allocation = book.allocation.id;
+        let is_by_node = self.workflow.header.execution.mode == ExecutionMode::Direct;
+        let nodes = book.allocation.nodes.iter().filter(move |_| is_by_node);
+        let of_nodes = nodes.map(move |(node, _)| WorkerId { allocation, node: Some(*node) });
+        of_nodes.chain((!is_by_node).then_some(WorkerId { allocation, node: None }))
     }
 
     /// Whether all of these jobs have come so far. In one run, a job that has stays so.
@@ -150,7 +167,7 @@ impl Engine {
         &mut self,
         at: Timestamp,
         action: u32,
-        worker: Option<AllocationId>,
+        worker: Option<WorkerId>,
     ) -> Result<Vec<Effect>, Refused> {
         let refused = self.wrong_phase();
         let Some(book) = self.actions.get_mut(action as usize) else { return Err(refused) };
@@ -180,7 +197,7 @@ impl Engine {
     }
 
     /// The command that is to be run, or runs, for a firing.
-    fn next_command(&self, action: u32, worker: Option<AllocationId>) -> Option<ActionCommand> {
+    fn next_command(&self, action: u32, worker: Option<WorkerId>) -> Option<ActionCommand> {
         let firing = self.actions.get(action as usize)?.firings.get(&worker)?;
         let ActionKind::RunCommands(commands) = &self.workflow.header.actions[action as usize].kind
         else {
@@ -210,7 +227,7 @@ impl Engine {
     }
 
     /// The firings of an action in the current run.
-    pub fn firings(&self, action: u32) -> impl Iterator<Item = (Option<AllocationId>, Firing)> {
+    pub fn firings(&self, action: u32) -> impl Iterator<Item = (Option<WorkerId>, Firing)> {
         let firings = self.actions.get(action as usize).into_iter().flat_map(|book| &book.firings);
         firings.map(|(worker, firing)| (*worker, *firing))
     }

@@ -302,6 +302,41 @@ impl Engine {
         }
     }
 
+    /// The nodes of an allocation on which nothing runs, and nothing that waits could ever start, alone or with
+    /// others of its nodes. The first is not among them: the allocation ends with it.
+    pub fn useless_nodes(&self, allocation: AllocationId, now: Timestamp) -> Vec<NodeId> {
+        let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
+            return Vec::new();
+        };
+        let mut good = book.effective();
+        good.nodes.retain(|(node, _)| self.ledger.state(*node) == Some(NodeState::Up));
+        let may_start = |request: &Request, allocation: &Allocation| {
+            crate::placer::feasibility(request, std::slice::from_ref(allocation), now).is_ok()
+        };
+        let waiting = self.classes.requests().iter().zip(&self.waiting);
+        let mut wanted: Vec<Request> = waiting
+            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
+            .map(|(request, _)| request.clone())
+            .filter(|request| may_start(request, &good))
+            .collect();
+        // Each node of several has to have what that of a job on one has.
+        wanted.iter_mut().for_each(|request| request.nodes = 1);
+        let nodes = std::mem::take(&mut good.nodes);
+        let candidates = nodes.into_iter().filter(|(node, _)| {
+            *node != book.allocation.nodes[0].0 && self.ledger.steps_on(*node) == 0
+        });
+        let useless = candidates.filter(|one| {
+            let alone = Allocation { nodes: vec![one.clone()], ..good.clone() };
+            !wanted.iter().any(|request| may_start(request, &alone))
+        });
+        useless.map(|(node, _)| node).collect()
+    }
+
+    /// Whether a node is to be given back.
+    pub fn is_leaving(&self, node: NodeId) -> bool {
+        self.ledger.is_leaving(node)
+    }
+
     pub(super) fn request_allocation(
         &mut self,
         allocation: AllocationId,
@@ -442,6 +477,12 @@ impl Engine {
         reason: &str,
     ) {
         let state = self.ledger.set_state(node, state, reason);
+        self.note_node_state(at, node, state);
+    }
+
+    /// A node is to be given back.
+    pub(super) fn leave_node(&mut self, at: Timestamp, node: NodeId) {
+        let state = self.ledger.set_leaving(node);
         self.note_node_state(at, node, state);
     }
 

@@ -91,6 +91,7 @@ impl Engine {
             Event::NodeStateChanged { at, node, state, reason } => {
                 self.set_node_state(*at, *node, *state, reason);
             }
+            Event::NodeLeaving { at, node } => self.leave_node(*at, *node),
             Event::NodesHeld { at, held } => self.idleness.hold(self.moment(*at), held),
             Event::LaunchesCleared { jobs, .. } => self.clear(jobs)?,
             Event::Dispatched { job, attempt, at, placement } => {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId, StepId};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId, StepId, WorkerId};
 use crate::resources::{Allocation, Placement};
 use crate::time::Timestamp;
 use crate::traits::{
@@ -112,6 +112,13 @@ pub enum Event {
         /// The allocation.
         allocation: AllocationId,
     },
+    /// A node is to be given back before its allocation ends: nothing more starts there.
+    NodeLeaving {
+        /// When.
+        at: Timestamp,
+        /// The node.
+        node: NodeId,
+    },
     /// An allocation's nodes are gone, or its request came to nothing.
     AllocationEnded {
         /// When.
@@ -133,7 +140,7 @@ pub enum Event {
         /// Index into the workflow's actions.
         action: u32,
         /// The worker on whose node commands are run; `None`: the server's host.
-        worker: Option<AllocationId>,
+        worker: Option<WorkerId>,
     },
     /// A command of an action ended. The next one follows after code 0.
     ActionCommandEnded {
@@ -142,7 +149,7 @@ pub enum Event {
         /// Index into the workflow's actions.
         action: u32,
         /// The worker it was for.
-        worker: Option<AllocationId>,
+        worker: Option<WorkerId>,
         /// Index of the command.
         command: u32,
         /// 0 to 255; 128 + n after signal n.
@@ -293,6 +300,7 @@ impl Event {
             | Self::ActionFired { at, .. }
             | Self::ActionCommandEnded { at, .. }
             | Self::NodeStateChanged { at, .. }
+            | Self::NodeLeaving { at, .. }
             | Self::NodesHeld { at, .. }
             | Self::LaunchesCleared { at, .. }
             | Self::Dispatched { at, .. }
@@ -328,7 +336,14 @@ pub struct ActionCommand {
     /// Index into the workflow's actions.
     pub action: u32,
     /// The worker on whose node it is run; `None`: the server's host.
-    pub worker: Option<AllocationId>,
+    pub worker: Option<WorkerId>,
     /// Index into the action's commands.
     pub command: u32,
+}
+
+impl ActionCommand {
+    /// Whether a worker of this allocation runs it.
+    pub fn is_for(&self, allocation: AllocationId) -> bool {
+        self.worker.is_some_and(|worker| worker.allocation == allocation)
+    }
 }

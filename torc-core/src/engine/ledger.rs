@@ -48,6 +48,8 @@ struct NodeAccount {
     is_reachable: bool,
     /// Nothing there is given time to run.
     is_suspended: bool,
+    /// It is to be given back.
+    is_leaving: bool,
     core_owner: Vec<Option<JobId>>,
     gpu_owner: Vec<Option<JobId>>,
     memory_free: u64,
@@ -58,7 +60,9 @@ impl NodeAccount {
     /// Where nobody can start anything, what runs goes on.
     fn effective_state(&self) -> NodeState {
         match self.state {
-            NodeState::Up if !self.is_reachable || self.is_suspended => NodeState::Draining,
+            NodeState::Up if !self.is_reachable || self.is_suspended || self.is_leaving => {
+                NodeState::Draining
+            }
             state => state,
         }
     }
@@ -80,6 +84,7 @@ impl Ledger {
                 reason: Box::default(),
                 is_reachable: true,
                 is_suspended: false,
+                is_leaving: false,
                 core_owner: vec![None; inventory.cores.len()],
                 gpu_owner: vec![None; inventory.gpus.len()],
                 memory_free: inventory.memory,
@@ -113,6 +118,18 @@ impl Ledger {
         let Some(account) = self.nodes.get_mut(&node) else { return NodeState::Down };
         account.is_suspended = is_suspended;
         account.effective_state()
+    }
+
+    /// The node is to be given back; what it is good for from now on.
+    pub(super) fn set_leaving(&mut self, node: NodeId) -> NodeState {
+        let Some(account) = self.nodes.get_mut(&node) else { return NodeState::Down };
+        account.is_leaving = true;
+        account.effective_state()
+    }
+
+    /// Whether the node is to be given back.
+    pub(super) fn is_leaving(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|account| account.is_leaving)
     }
 
     pub(super) fn states(&self) -> Vec<(NodeId, NodeState)> {

@@ -306,6 +306,11 @@ impl Engine {
         self.node_names.get(node.0 as usize).map_or("?", |name| name)
     }
 
+    /// The state of a node of an allocation that has not ended.
+    pub fn node_state(&self, node: NodeId) -> Option<NodeState> {
+        self.ledger.state(node)
+    }
+
     /// The node of this name in an allocation that has not ended.
     pub fn find_node(&self, allocation: AllocationId, name: &str) -> Option<NodeId> {
         let book = self.allocations.get(&allocation).filter(|book| book.is_live())?;

@@ -67,7 +67,9 @@ impl Engine {
             matches!(action.trigger, Trigger::OnWorkerStart | Trigger::OnWorkerComplete);
         let fired: Vec<_> = firings.filter_map(|(worker, _)| worker).collect();
         let mut open = self.books_of_run().filter(|book| book.end.is_none());
-        action.persistent && is_per_worker && open.any(|book| !fired.contains(&book.allocation.id))
+        action.persistent
+            && is_per_worker
+            && open.any(|book| self.workers_of(book).any(|worker| !fired.contains(&worker)))
     }
 
     /// The jobs that an action waits for, and those of them that have not come so far.

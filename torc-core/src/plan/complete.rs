@@ -55,4 +55,5 @@ pub(crate) fn is_for_direct(execution: &ExecutionConfig) -> bool {
         || execution.sigterm_lead_seconds != usual.sigterm_lead_seconds
         || execution.oom_exit_code != usual.oom_exit_code
         || execution.srun_mpi != usual.srun_mpi
+        || execution.release_idle_nodes != usual.release_idle_nodes
 }

@@ -17,6 +17,8 @@ pub enum FromNode {
     Hello(Box<str>),
     /// A report of its executor.
     Report(StepEvent),
+    /// The command of this number ended with this code; 128 + n after signal n.
+    CommandEnded(u64, i32),
 }
 
 /// What it is told.
@@ -34,9 +36,19 @@ pub enum ToNode {
     Launch(Box<Step>),
     /// Signal a step, if it runs.
     Signal(StepId, StepSignal),
-    /// Let what runs come to its end, report that, and end.
-    WindUp {
-        /// The scheduler itself has asked all processes to end.
-        is_asked: bool,
+    /// Run a command of an action.
+    RunCommand {
+        /// Its number, by which its end is told.
+        number: u64,
+        /// Its text, for `bash -c`.
+        text: String,
+        /// The file that its output goes to.
+        output: String,
+        /// Set on top of the worker's environment.
+        env: Vec<(String, String)>,
+        /// Its working folder.
+        working_dir: String,
     },
+    /// Ask what runs to end, report its ends, and end.
+    WindUp,
 }

@@ -93,6 +93,14 @@ pub enum ToWorker {
         env: Vec<(String, String)>,
         /// Its working folder.
         working_dir: String,
+        /// The node to run it on; `None`: where the worker is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<Box<str>>,
+    },
+    /// Give a node back: nothing could run there any more.
+    ReleaseNode {
+        /// The node.
+        node: Box<str>,
     },
     /// End: there is nothing more to do here.
     Leave {

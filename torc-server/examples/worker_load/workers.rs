@@ -89,6 +89,8 @@ fn parts(
         ends_at,
         executor: steps,
         reports,
+        on_node: None,
+        release: None,
         wind_up: Box::new(|| Box::pin(std::future::ready(()))),
         ask_end: Box::new(move || Box::pin(async move { Ok(ends_at) })),
         stop,

@@ -23,6 +23,9 @@ pub(super) const COMES_WITHIN: Duration = Duration::from_secs(180);
 /// notice, and to end all it runs.
 pub(super) const LEASE: Duration = Duration::from_secs(75);
 
+/// Why a node is gone that was given back.
+const GIVEN_BACK: &str = "it was given back";
+
 /// A place in the list of nodes.
 pub(super) type Place = usize;
 
@@ -45,6 +48,8 @@ pub(super) enum Effect {
     /// End what steps of these may have left on the other nodes of theirs; to be answered by
     /// [`Books::cleared`].
     Clear(Vec<StepId>),
+    /// Give the nodes back to the scheduler that are not [`Books::kept`].
+    GiveBack,
     /// Ask where the allocation stands; to be answered by [`Books::stands`].
     AskStanding,
 }
@@ -68,6 +73,10 @@ struct Node {
     stand: Stand,
     /// The scheduler's word on it.
     state: NodeState,
+    /// Its worker was told to end, for the node is to be given back.
+    is_released: bool,
+    /// Its worker has ended, and is started again.
+    comes_again: bool,
 }
 
 /// A step that was taken over.
@@ -101,7 +110,7 @@ pub(super) struct Books {
     steps: BTreeMap<StepId, Entry>,
     doubts: Vec<Doubt>,
     is_asking: bool,
-    /// Nothing is launched any more; the scheduler itself has asked all to end.
+    /// Nothing is launched any more; whether because the scheduler takes the allocation away.
     winding_up: Option<bool>,
 }
 
@@ -113,7 +122,13 @@ impl Books {
         now: Now,
     ) -> Self {
         let stand = Stand::Awaited(now.instant + COMES_WITHIN);
-        let node = |name| Node { name, stand: stand.clone(), state: NodeState::Up };
+        let node = |name| Node {
+            name,
+            stand: stand.clone(),
+            state: NodeState::Up,
+            is_released: false,
+            comes_again: false,
+        };
         Self {
             allocation,
             nodes: names.into_iter().map(node).collect(),
@@ -135,8 +150,14 @@ impl Books {
         self.winding_up.is_some() && self.steps.is_empty() && !self.nodes.iter().any(has_more)
     }
 
-    fn place_of(&self, name: &str) -> Option<Place> {
+    /// A node's place.
+    pub(super) fn place_of(&self, name: &str) -> Option<Place> {
         self.nodes.iter().position(|node| &*node.name == name)
+    }
+
+    /// Whether a node's worker is still waited for.
+    pub(super) fn may_come(&self, place: Place) -> bool {
+        matches!(self.nodes[place].stand, Stand::Awaited(_))
     }
 
     /// Takes a step over.
@@ -203,8 +224,8 @@ impl Books {
             effects
                 .extend(entry.waiting.take().map(|step| Effect::Say(place, ToNode::Launch(step))));
         }
-        if let Some(is_asked) = self.winding_up {
-            effects.push(Effect::Say(place, ToNode::WindUp { is_asked }));
+        if self.winding_up.is_some() {
+            effects.push(Effect::Say(place, ToNode::WindUp));
         }
         Ok((place, effects))
     }
@@ -212,6 +233,14 @@ impl Books {
     /// The connection to a node's worker has ended.
     pub(super) fn leave(&mut self, place: Place, words: &str, now: Now) -> Vec<Effect> {
         let Stand::Here(said) = &self.nodes[place].stand else { return Vec::new() };
+        if self.nodes[place].comes_again {
+            return self.await_again(place, now);
+        }
+        if self.nodes[place].is_released {
+            let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
+            effects.push(Effect::GiveBack);
+            return effects;
+        }
         match said.clone() {
             Some(why) => self.lose(place, (why, Outcome::Lost), now),
             // It was told to end, and has reported all.
@@ -285,6 +314,13 @@ impl Books {
                 vec![self.tell(place, NodeState::Down, &why, now), Effect::Dismiss(place)]
             }
         };
+        effects.extend(self.end_steps_on(place, &cause, now));
+        effects
+    }
+
+    /// Whatever ran on a node is over, and has ended for this cause.
+    fn end_steps_on(&mut self, place: Place, cause: &Outcome, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
         let (mut over, mut to_clear) = (Vec::new(), Vec::new());
         for (&id, entry) in &mut self.steps {
             let is_open = entry.places.contains(&place) && entry.clearing.is_none();
@@ -317,6 +353,63 @@ impl Books {
         self.steps.values().any(|entry| entry.places[0] == place)
     }
 
+    /// The workers of these nodes have ended, since not all could be started, and are started again.
+    pub(super) fn start_again(&mut self, names: &[String], now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for place in names.iter().filter_map(|name| self.place_of(name)).collect::<Vec<_>>() {
+            match self.nodes[place].stand {
+                // What it said before is still to be heard.
+                Stand::Here(_) => self.nodes[place].comes_again = true,
+                Stand::Awaited(_) => {
+                    self.nodes[place].stand = Stand::Awaited(now.instant + COMES_WITHIN);
+                }
+                Stand::Cut(..) => effects.extend(self.await_again(place, now)),
+                Stand::Gone(_) => {}
+            }
+        }
+        effects
+    }
+
+    fn await_again(&mut self, place: Place, now: Now) -> Vec<Effect> {
+        let mut effects = self.end_steps_on(place, &Outcome::Lost, now);
+        let node = &mut self.nodes[place];
+        let was_told = matches!(node.stand, Stand::Cut(..));
+        node.stand = Stand::Awaited(now.instant + COMES_WITHIN);
+        node.comes_again = false;
+        let state = node.state;
+        if was_told {
+            effects.push(self.tell(place, state, "its worker is started again", now));
+        }
+        effects
+    }
+
+    /// A node is to be given back: its worker ends. The first node is kept, and one on which something runs.
+    pub(super) fn release(&mut self, name: &str, now: Now) -> Vec<Effect> {
+        let Some(place) = self.place_of(name).filter(|place| *place > 0) else { return Vec::new() };
+        let is_used = self.steps.values().any(|entry| entry.places.contains(&place));
+        let node = &mut self.nodes[place];
+        match node.stand {
+            Stand::Here(_) if !is_used && !node.is_released => {
+                node.is_released = true;
+                vec![Effect::Say(place, ToNode::WindUp)]
+            }
+            Stand::Awaited(_) if !is_used => {
+                let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
+                effects.push(Effect::GiveBack);
+                effects
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The names of the nodes that are kept when one is given back: the first, and those that are used.
+    pub(super) fn kept(&self) -> Vec<String> {
+        let nodes = self.nodes.iter().enumerate();
+        let kept =
+            nodes.filter(|(place, node)| *place == 0 || !matches!(node.stand, Stand::Gone(_)));
+        kept.map(|(_, node)| node.name.to_string()).collect()
+    }
+
     /// Nothing is left of these steps on any node.
     pub(super) fn cleared(&mut self, steps: &[StepId], now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -343,7 +436,9 @@ impl Books {
             self.steps.remove(&step);
             return vec![Effect::Emit(StepEvent::Ended { step, at, outcome: doom, usage })];
         }
-        let is_doubtful = !entry.is_asked && may_be_the_schedulers_doing(&outcome);
+        let is_doubtful = !entry.is_asked && may_be_the_schedulers_doing(&outcome)
+            // Its worker was asked to end, and not by us.
+            || is_stray(entry, &outcome) && self.winding_up.is_none();
         let event = StepEvent::Ended { step, at, outcome, usage };
         match self.winding_up {
             Some(true) if is_doubtful => self.settle(step, event, Standing::Ended),
@@ -381,10 +476,11 @@ impl Books {
 
     /// Reports the end of a step, as what it is called where the allocation stands like this.
     fn settle(&mut self, step: StepId, event: StepEvent, standing: Standing) -> Vec<Effect> {
-        if self.steps.remove(&step).is_none() {
-            return Vec::new();
-        }
+        let Some(entry) = self.steps.remove(&step) else { return Vec::new() };
         let outside = match standing {
+            Standing::Lives if self.winding_up.is_none() && has_strayed(&entry, &event) => {
+                Some(Outcome::Lost)
+            }
             Standing::Lives => None,
             Standing::Preempted => Some(Outcome::Preempted),
             Standing::Ended => Some(Outcome::Lost),
@@ -397,19 +493,20 @@ impl Books {
         })]
     }
 
-    /// Nothing is launched any more, and what runs comes to its end.
-    pub(super) fn wind_up(&mut self, is_asked: bool, now: Now) -> Vec<Effect> {
+    /// Nothing is launched any more, and what runs is asked to end. When the scheduler takes the allocation away
+    /// (`is_taken`), only success is a job's own doing.
+    pub(super) fn wind_up(&mut self, is_taken: bool, now: Now) -> Vec<Effect> {
         if self.winding_up.is_some() {
             return Vec::new();
         }
-        self.winding_up = Some(is_asked);
+        self.winding_up = Some(is_taken);
         let mut effects = self.end_waiting(now);
-        if is_asked {
+        if is_taken {
             effects.extend(self.stands(Standing::Ended, now.instant));
         }
         for (place, node) in self.nodes.iter().enumerate() {
             if matches!(node.stand, Stand::Here(_)) {
-                effects.push(Effect::Say(place, ToNode::WindUp { is_asked }));
+                effects.push(Effect::Say(place, ToNode::WindUp));
             }
         }
         effects
@@ -468,6 +565,15 @@ fn may_be_the_schedulers_doing(outcome: &Outcome) -> bool {
         Outcome::Signaled { .. } => true,
         _ => false,
     }
+}
+
+/// Whether a step was ended although nobody wished so.
+fn is_stray(entry: &Entry, outcome: &Outcome) -> bool {
+    !entry.is_asked && *outcome == Outcome::Cancelled
+}
+
+fn has_strayed(entry: &Entry, event: &StepEvent) -> bool {
+    matches!(event, StepEvent::Ended { outcome, .. } if is_stray(entry, outcome))
 }
 
 fn ended(step: StepId, outcome: Outcome, now: Now) -> Effect {

@@ -23,9 +23,10 @@ use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, Step, StepEvents, StepSignal, StepState};
 use torc_executors::slurm::Standing;
 
+use crate::action_command::ActionProcess;
 use crate::clock::now;
 use books::{Books, Now};
-pub use node::{NodeEnd, NodeError, NodeParts, NodeWindUp, work_on_node};
+pub use node::{NodeEnd, NodeError, NodeParts, work_on_node};
 pub use post::{Access, AccessError, Post, PostError};
 pub use service::News;
 use service::{Input, Service};
@@ -37,6 +38,8 @@ pub trait Overseer: Send + Sync {
     async fn standing(&self) -> Standing;
     /// Ends what these steps have left in the allocation, whose first node is gone.
     async fn clear(&self, steps: &[StepId]);
+    /// Gives all nodes but these back.
+    async fn keep_only(&self, nodes: &[String]);
     /// Ends the workers that are left, and returns when none is.
     async fn end_workers(&self);
 }
@@ -88,12 +91,26 @@ impl Crew {
         let _ = self.inputs.send(Input::News(news));
     }
 
+    /// Runs a command on a node, once its worker has come. Its exit code: 128 + n after signal n, 137 also when
+    /// the worker is lost, 126 when it cannot be run any more.
+    pub async fn run_on(&self, node: &str, process: ActionProcess) -> i32 {
+        let (answer, code) = oneshot::channel();
+        let _ = self.inputs.send(Input::Run(node.into(), Box::new(process), answer));
+        // It has ended otherwise.
+        code.await.unwrap_or(126)
+    }
+
+    /// Gives a node back to the scheduler, if nothing runs there. The allocation's first node stays.
+    pub fn release(&self, node: &str) {
+        let _ = self.inputs.send(Input::Release(node.into()));
+    }
+
     /// Lets what runs come to an end of its own, and the workers with it. Jobs are asked to end as by
-    /// [`StepSignal::Cancel`], unless the scheduler takes the allocation away: then it has asked them itself, and
-    /// kills them in its own time. Ends are reported as they come; nothing is launched any more.
+    /// [`StepSignal::Cancel`]; when the scheduler takes the allocation away, it kills them in its own time. Ends are
+    /// reported as they come; nothing is launched any more.
     pub async fn wind_up(&self) {
-        let is_asked = self.overseer.standing().await != Standing::Lives;
-        let _ = self.inputs.send(Input::WindUp { is_asked });
+        let is_taken = self.overseer.standing().await != Standing::Lives;
+        let _ = self.inputs.send(Input::WindUp { is_taken });
         self.ended().await;
     }
 

@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use torc_core::traits::{Executor, ExecutorError, StepEvent};
 use torc_core::wire::crew::{FromNode, ToNode};
 
 use super::post::{Access, ROUTE};
+use crate::action_command::ActionProcess;
 use crate::link::channel::{Channel, Ended, Settings};
 use crate::link::client::Client;
+use crate::worker::WindUp;
 
 /// How long to try to reach the leader: less than it waits.
 const REACHED_WITHIN: Duration = Duration::from_secs(120);
@@ -25,10 +27,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(10);
 
 type Link = Channel<ToNode, FromNode>;
-
-/// Lets what runs in an executor come to its end, which somebody may have asked it to already; all has been
-/// reported then.
-pub type NodeWindUp = Box<dyn FnOnce(bool) -> BoxFuture<'static, ()> + Send>;
 
 /// What the worker of a node is made of.
 pub struct NodeParts {
@@ -43,7 +41,7 @@ pub struct NodeParts {
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
     /// How it comes to its end.
-    pub wind_up: NodeWindUp,
+    pub wind_up: WindUp,
     /// Turns true when this process is asked to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -87,42 +85,48 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     let NodeParts { access, node, delay, executor, mut reports, wind_up, mut stop } = parts;
     tokio::time::sleep(delay).await;
     let mut link = reach(&access, &node).await?;
-    let is_asked = loop {
+    let mut commands = JoinSet::new();
+    let is_told = loop {
         tokio::select! {
-            // What this process is asked to do, its jobs may have been asked, too.
-            biased;
-            () = asked_to_end(&mut stop) => break None,
+            // Slurm asks this process alone to end: its jobs have process groups of their own.
+            () = asked_to_end(&mut stop) => break false,
             order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
                 ToNode::Launch(step) => executor.launch(*step).await?,
                 ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
-                ToNode::WindUp { is_asked } => break Some(is_asked),
+                ToNode::RunCommand { number, text, output, env, working_dir } => {
+                    let process = ActionProcess { text, env, working_dir, output };
+                    commands.spawn(async move { (number, process.run_on_top().await) });
+                }
+                ToNode::WindUp => break true,
                 ToNode::Refused { reason } => return Err(NodeError::Refused(reason)),
                 ToNode::Welcome => {}
             },
-            Some(report) = reports.recv() => tell(&link, report),
+            Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
+            Some(Ok((number, code))) = commands.join_next() => {
+                tell(&link, &FromNode::CommandEnded(number, code));
+            }
         }
     };
-    // The scheduler asks all processes at once.
-    let mut ending = wind_up(is_asked.unwrap_or(true));
+    let mut ending = wind_up();
     loop {
         tokio::select! {
             () = &mut ending => break,
-            Some(report) = reports.recv() => tell(&link, report),
+            Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
         }
     }
     reports.close();
     while let Some(report) = reports.recv().await {
-        tell(&link, report);
+        tell(&link, &FromNode::Report(report));
     }
     link.sender.close("all has ended here");
     let heard = async { while link.receiver.next().await.is_ok() {} };
     // The leader finds out by itself otherwise.
     let _ = tokio::time::timeout(FAREWELL, heard).await;
-    Ok(if is_asked.is_some() { NodeEnd::Left } else { NodeEnd::Stopped })
+    Ok(if is_told { NodeEnd::Left } else { NodeEnd::Stopped })
 }
 
-fn tell(link: &Link, report: StepEvent) {
-    if let Err(error) = link.sender.send(&FromNode::Report(report)) {
+fn tell(link: &Link, what: &FromNode) {
+    if let Err(error) = link.sender.send(what) {
         tracing::debug!(%error, "a report is not heard");
     }
 }

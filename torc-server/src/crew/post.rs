@@ -48,6 +48,11 @@ impl Access {
         })
     }
 
+    /// The nodes of the allocation, and what each was granted to have.
+    pub fn nodes(&self) -> &[NodeInventory] {
+        &self.nodes
+    }
+
     /// What a node was granted to have.
     ///
     /// # Errors
@@ -180,6 +185,9 @@ async fn attend(mut channel: Channel<FromNode, ToNode>, link: u64, hear: Unbound
     let words = loop {
         match channel.receiver.next().await {
             Ok(FromNode::Report(event)) => drop(hear.send(Input::Reported(link, event))),
+            Ok(FromNode::CommandEnded(number, code)) => {
+                let _ = hear.send(Input::CommandEnded(number, code));
+            }
             Ok(FromNode::Hello(_)) => {}
             Err(ended) => break ended.to_string(),
         }

@@ -18,7 +18,13 @@ use torc_executors::slurm::Standing;
 use super::Overseer;
 use super::books::{Books, Effect, Now, Place};
 use super::post::Link;
+use crate::action_command::ActionProcess;
 use crate::clock::now;
+
+/// The code of a command that was killed, as a shell has it.
+const KILLED: i32 = 137;
+/// The code of a command that could not be run.
+const NOT_RUN: i32 = 126;
 
 /// What happens.
 pub(super) enum Input {
@@ -31,6 +37,11 @@ pub(super) enum Input {
         sender: Link,
     },
     Reported(u64, StepEvent),
+    /// A command to run on a node, and where its exit code goes.
+    Run(Box<str>, Box<ActionProcess>, oneshot::Sender<i32>),
+    /// A node is to be given back.
+    Release(Box<str>),
+    CommandEnded(u64, i32),
     /// A connection has ended, in these words.
     Left(u64, String),
     News(News),
@@ -38,9 +49,11 @@ pub(super) enum Input {
     Asked(oneshot::Sender<Vec<StepId>>),
     Stands(Standing, Instant),
     Cleared(Vec<StepId>),
-    /// Nothing more is launched, and what runs comes to its end. Slurm itself may have asked it to.
+    /// A node was given back.
+    GivenBack,
+    /// Nothing more is launched, and what runs is asked to end. Slurm may be taking the allocation away.
     WindUp {
-        is_asked: bool,
+        is_taken: bool,
     },
     /// What runs is killed.
     Close,
@@ -55,6 +68,11 @@ pub enum News {
         nodes: Vec<String>,
         /// The scheduler's words.
         words: String,
+    },
+    /// The workers of these nodes have ended, since not all could be started, and are started again.
+    StartedAgain {
+        /// The nodes.
+        nodes: Vec<String>,
     },
     /// These nodes have failed, or left the allocation.
     NodesFailed {
@@ -84,6 +102,7 @@ pub(super) struct Service {
     links: HashMap<u64, Place>,
     senders: HashMap<Place, Link>,
     tasks: JoinSet<Input>,
+    commands: Commands,
     time_is_up_at: Option<Timestamp>,
 }
 
@@ -100,6 +119,7 @@ impl Service {
             links: HashMap::new(),
             senders: HashMap::new(),
             tasks: JoinSet::new(),
+            commands: Commands::default(),
             time_is_up_at: None,
         }
     }
@@ -156,9 +176,20 @@ impl Service {
                 Some(&place) => self.books.report(place, event, time),
                 None => Vec::new(),
             },
+            Input::Run(node, process, answer) => {
+                self.run_command(&node, *process, answer);
+                Vec::new()
+            }
+            Input::Release(node) => self.books.release(&node, time),
+            Input::GivenBack => Vec::new(),
+            Input::CommandEnded(number, code) => {
+                self.commands.end(number, code);
+                Vec::new()
+            }
             Input::Left(link, words) => match self.links.remove(&link) {
                 Some(place) => {
                     self.senders.remove(&place);
+                    self.commands.end_on(place);
                     self.books.leave(place, &words, time)
                 }
                 None => Vec::new(),
@@ -171,7 +202,7 @@ impl Service {
             }
             Input::Stands(standing, asked) => self.books.stands(standing, asked),
             Input::Cleared(steps) => self.books.cleared(&steps, time),
-            Input::WindUp { is_asked } => self.books.wind_up(is_asked, time),
+            Input::WindUp { is_taken } => self.books.wind_up(is_taken, time),
             Input::Close => {
                 self.signal_all(StepSignal::Kill);
                 self.books.wind_up(false, time)
@@ -196,10 +227,39 @@ impl Service {
         }
     }
 
+    fn run_command(&mut self, node: &str, process: ActionProcess, answer: oneshot::Sender<i32>) {
+        let place = self.books.place_of(node);
+        let Some((place, sender)) = place.and_then(|at| Some((at, self.senders.get(&at)?))) else {
+            // It has not come yet, or is gone.
+            self.commands.waiting.push((node.into(), process, answer));
+            return self.settle_commands();
+        };
+        let number = self.commands.begin(place, answer);
+        let ActionProcess { text, env, working_dir, output } = process;
+        say(sender, &ToNode::RunCommand { number, text, output, env, working_dir });
+    }
+
+    /// Commands for workers that have come since are run; those for nodes that are gone cannot be.
+    fn settle_commands(&mut self) {
+        for (node, process, answer) in std::mem::take(&mut self.commands.waiting) {
+            match self.books.place_of(&node) {
+                Some(place) if self.senders.contains_key(&place) => {
+                    self.run_command(&node, process, answer);
+                }
+                Some(place) if self.books.may_come(place) => {
+                    self.commands.waiting.push((node, process, answer));
+                }
+                // Whoever asked need not be there any more.
+                _ => drop(answer.send(NOT_RUN)),
+            }
+        }
+    }
+
     fn hear(&mut self, news: News) -> Vec<Effect> {
         let time = moment();
         match news {
             News::WorkersEnded { nodes, words } => self.books.workers_ended(&nodes, &words, time),
+            News::StartedAgain { nodes } => self.books.start_again(&nodes, time),
             News::NodesFailed { nodes, words } => self.books.nodes_failed(&nodes, &words, time),
             News::NodeIs { node, state, words } => self.books.node_is(&node, state, &words, time),
             News::TimeIsUpAt(at) => {
@@ -210,6 +270,9 @@ impl Service {
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
+        if !self.commands.waiting.is_empty() {
+            self.settle_commands();
+        }
         for effect in effects {
             match effect {
                 Effect::Say(place, message) => {
@@ -230,12 +293,50 @@ impl Service {
                         Input::Cleared(steps)
                     });
                 }
+                Effect::GiveBack => {
+                    let (overseer, kept) = (Arc::clone(&self.overseer), self.books.kept());
+                    self.tasks.spawn(async move {
+                        overseer.keep_only(&kept).await;
+                        Input::GivenBack
+                    });
+                }
                 Effect::AskStanding => {
                     let (overseer, asked) = (Arc::clone(&self.overseer), Instant::now());
                     self.tasks
                         .spawn(async move { Input::Stands(overseer.standing().await, asked) });
                 }
             }
+        }
+    }
+}
+
+/// Commands that run on nodes, and those whose node's worker has not come yet.
+#[derive(Default)]
+struct Commands {
+    last: u64,
+    running: HashMap<u64, (Place, oneshot::Sender<i32>)>,
+    waiting: Vec<(Box<str>, ActionProcess, oneshot::Sender<i32>)>,
+}
+
+impl Commands {
+    fn begin(&mut self, place: Place, answer: oneshot::Sender<i32>) -> u64 {
+        self.last += 1;
+        self.running.insert(self.last, (place, answer));
+        self.last
+    }
+
+    fn end(&mut self, number: u64, code: i32) {
+        if let Some((_, answer)) = self.running.remove(&number) {
+            // Whoever asked need not be there any more.
+            let _ = answer.send(code);
+        }
+    }
+
+    /// A node's worker is gone, and what it ran.
+    fn end_on(&mut self, place: Place) {
+        let on_it = self.running.iter().filter(|(_, (at, _))| *at == place);
+        for number in on_it.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.end(number, KILLED);
         }
     }
 }

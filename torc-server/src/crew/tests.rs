@@ -66,7 +66,7 @@ impl Executor for Pretended {
 }
 
 /// A scheduler that says what it is told to say.
-struct Told(Mutex<Standing>);
+struct Told(Mutex<Standing>, Mutex<Vec<String>>);
 
 #[async_trait]
 impl Overseer for Told {
@@ -75,6 +75,10 @@ impl Overseer for Told {
     }
 
     async fn clear(&self, _: &[StepId]) {}
+
+    async fn keep_only(&self, nodes: &[String]) {
+        self.1.lock().unwrap().push(nodes.join(","));
+    }
 
     async fn end_workers(&self) {}
 }
@@ -107,7 +111,7 @@ impl Site {
         let nodes: Vec<_> = ["n1", "n2", "n3"].map(inventory).into();
         let post = Post::open(folder.path(), &nodes).unwrap();
         let access = post.file().to_path_buf();
-        let scheduler = Arc::new(Told(Mutex::new(Standing::Lives)));
+        let scheduler = Arc::new(Told(Mutex::new(Standing::Lives), Mutex::default()));
         let workers = nodes.iter().map(|node| worker(&access, &node.name)).collect();
         let (tell, heard) = unbounded_channel();
         let parts =
@@ -157,9 +161,8 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
         delay: Duration::ZERO,
         executor,
         reports,
-        wind_up: Box::new(move |is_asked| {
-            let signal = Outcome::Signaled { signal: 15 };
-            winding.end_all(if is_asked { &signal } else { &Outcome::Cancelled });
+        wind_up: Box::new(move || {
+            winding.end_all(&Outcome::Cancelled);
             Box::pin(std::future::ready(()))
         }),
         stop: stopped,
@@ -312,6 +315,24 @@ async fn a_second_worker_of_a_node_is_sent_away() {
     assert_eq!(reason, "n1 has a worker already");
 }
 
+#[tokio::test]
+async fn a_node_that_is_released_is_given_back_once_its_worker_has_ended() {
+    let mut site = Site::new().await;
+    site.launch(1, "true", &["n2"]).await;
+    assert_eq!(site.end_of(1).await, Outcome::Exited { code: 0 });
+    site.crew().release("n2");
+    let StepEvent::NodeChanged { node, state: NodeState::Down, reason, .. } = site.next().await
+    else {
+        panic!("it is told");
+    };
+    assert_eq!((&*node, &*reason), ("n2", "it was given back"));
+    assert_eq!(site.worker_ends(1).await.unwrap(), NodeEnd::Left);
+    site.launch(2, "true", &["n3"]).await;
+    assert_eq!(site.end_of(2).await, Outcome::Exited { code: 0 });
+    timeout(LONG, site.crew().wind_up()).await.expect("it ends");
+    assert_eq!(*site.scheduler.1.lock().unwrap(), ["n1,n3"]);
+}
+
 #[test]
 fn what_a_worker_has_to_know_is_told_to_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
@@ -338,4 +359,39 @@ async fn a_node_is_told_what_it_was_granted() {
     assert_eq!(access.node("n2").unwrap(), &inventory("n2"));
     let error = access.node("n1").expect_err("it is another's").to_string();
     assert_eq!(error, "the allocation has no node n1");
+}
+
+fn echo(folder: &std::path::Path, text: &str) -> ActionProcess {
+    ActionProcess {
+        text: text.to_owned(),
+        env: vec![("X".to_owned(), "seen".to_owned())],
+        working_dir: "/".to_owned(),
+        output: folder.join("log").to_string_lossy().into_owned(),
+    }
+}
+
+#[tokio::test]
+async fn commands_run_on_the_nodes_they_are_for() {
+    let mut site = Site::new().await;
+    let folder = site._folder.path().to_path_buf();
+    // Its worker may not have come yet.
+    let code = site.crew().run_on("n2", echo(&folder, "echo $X; exit 3")).await;
+    assert_eq!(code, 3);
+    assert_eq!(std::fs::read_to_string(folder.join("log")).unwrap(), "seen\n");
+    assert_eq!(site.crew().run_on("n9", echo(&folder, "true")).await, 126, "there is no such node");
+    let long = echo(&folder, "touch begun; sleep 600");
+    let long = ActionProcess { working_dir: folder.to_string_lossy().into_owned(), ..long };
+    let crew = site.crew.take().unwrap();
+    let (code, ()) = tokio::join!(crew.run_on("n1", long), async {
+        while !folder.join("begun").exists() {
+            tokio::task::yield_now().await;
+        }
+        site.workers[0].0.abort();
+    });
+    assert_eq!(code, 137, "it went with its worker");
+    let words = "Killed".to_owned();
+    crew.hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
+    assert_eq!(crew.run_on("n1", echo(&folder, "true")).await, 126);
+    timeout(LONG, crew.wind_up()).await.expect("it ends");
+    assert_eq!(crew.run_on("n2", echo(&folder, "true")).await, 126);
 }

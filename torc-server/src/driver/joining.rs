@@ -67,10 +67,14 @@ impl Driver {
         let signals = self.engine.signals_for(allocation);
         self.hold_effects(signals);
         let commands = self.engine.commands_under_way();
-        let commands: Vec<_> = commands.filter(|one| one.worker == Some(allocation)).collect();
+        let commands: Vec<_> = commands.filter(|one| one.is_for(allocation)).collect();
         self.held.commands.extend(commands);
         if let Some(served) = &mut self.served {
             served.told_to_leave.remove(&allocation);
+            // It may not have heard of these; to give one back twice does no harm.
+            for (node, ..) in self.engine.nodes_in(allocation) {
+                served.released.remove(&node);
+            }
             served.around.allocator.worked((self.engine.id(), allocation));
         }
     }

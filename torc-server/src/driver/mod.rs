@@ -24,7 +24,7 @@ use torc_core::diagnostics::nearest;
 use torc_core::engine::{
     ActionCommand, Conclusion, Engine, Event, JobStatus, LaunchContext, Phase,
 };
-use torc_core::ids::{AllocationId, AttemptId, JobId, StepId, WorkflowId};
+use torc_core::ids::{AllocationId, AttemptId, JobId, NodeId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
@@ -146,6 +146,8 @@ struct Held {
     withdrawals: Vec<AllocationId>,
     /// Workers to be told to leave.
     leaves: Vec<AllocationId>,
+    /// Nodes that their workers are to give back.
+    releases: Vec<(AllocationId, NodeId)>,
 }
 
 type RestartReply = oneshot::Sender<Result<RestartReport, RequestError>>;
@@ -167,6 +169,7 @@ impl Held {
             && self.cancellations.is_empty()
             && self.withdrawals.is_empty()
             && self.leaves.is_empty()
+            && self.releases.is_empty()
     }
 }
 
@@ -295,7 +298,7 @@ impl Driver {
                     let at = now;
                     self.apply(Event::ActionCommandEnded { at, action, worker, command, code });
                     // Its allocation may be given back now.
-                    worker.into_iter().for_each(|worker| self.disturb(worker));
+                    worker.into_iter().for_each(|worker| self.disturb(worker.allocation));
                 }
                 Input::Accounted(figures) => self.account(figures, now),
                 Input::Shapes(shapes) => self.take_shapes(shapes),

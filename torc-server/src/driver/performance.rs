@@ -47,6 +47,12 @@ impl Driver {
         for who in held.cancellations {
             served.around.allocator.cancel(who);
         }
+        for (allocation, node) in held.releases {
+            if let Some(link) = served.around.workers.get(allocation) {
+                let node = self.engine.node_name(node).into();
+                link.send(ToWorker::ReleaseNode { node });
+            }
+        }
         for allocation in held.leaves {
             if let Some(link) = served.around.workers.get(allocation) {
                 link.send(ToWorker::Leave { reason: "nothing is left to run here".to_owned() });

@@ -2,7 +2,8 @@
 //! host. Performs what was decided.
 
 use torc_core::engine::ActionCommand;
-use torc_core::ids::AllocationId;
+use torc_core::ids::{AllocationId, WorkerId};
+use torc_core::traits::NodeState;
 use torc_core::wire::link::ToWorker;
 
 use super::Driver;
@@ -31,16 +32,20 @@ impl Driver {
     pub(super) fn run_command(&self, command: ActionCommand) {
         let Some(served) = &self.served else { return };
         let Some(text) = self.engine.command_text(command) else { return };
-        let worker = command.worker.filter(|worker| {
-            self.engine.allocation_book(*worker).is_some_and(|book| book.is_live())
-        });
+        let is_there = |worker: &WorkerId| {
+            let book = self.engine.allocation_book(worker.allocation);
+            let is_down = |node| self.engine.node_state(node) == Some(NodeState::Down);
+            book.is_some_and(|book| book.is_live()) && !worker.node.is_some_and(is_down)
+        };
+        let worker = command.worker.filter(is_there);
         let process = self.action_process(command, text.to_owned());
         match worker {
             Some(worker) => {
                 // One that is away is told when it connects again.
-                let Some(link) = served.around.workers.get(worker) else { return };
+                let Some(link) = served.around.workers.get(worker.allocation) else { return };
+                let node = worker.node.map(|node| self.engine.node_name(node).into());
                 let ActionProcess { text, env, working_dir, output } = process;
-                link.send(ToWorker::RunCommand { command, text, output, env, working_dir });
+                link.send(ToWorker::RunCommand { command, text, output, env, working_dir, node });
             }
             None => {
                 let driver = served.around.handle.clone();
@@ -59,7 +64,10 @@ impl Driver {
         let id = self.engine.id();
         let run = self.engine.run().map_or(1, |run| run.0);
         let output_dir = &self.context.output_dir;
-        let worker = command.worker.map_or_else(String::new, |worker| format!("_al{worker}"));
+        let worker = command.worker.map_or_else(String::new, |worker| {
+            let node = worker.node.map(|node| format!("_{}", self.engine.node_name(node)));
+            format!("_al{}{}", worker.allocation, node.unwrap_or_default())
+        });
         let action = command.action + 1;
         let own = [
             ("TORC_WORKFLOW_ID", id.to_string()),

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use torc_core::engine::{AllocationBook, Event, Future, NOTHING_LEFT, Phase};
-use torc_core::ids::AllocationId;
+use torc_core::engine::{ActionCommand, AllocationBook, Event, Future, NOTHING_LEFT, Phase};
+use torc_core::ids::{AllocationId, NodeId};
 use torc_core::time::Timestamp;
 use torc_core::traits::AllocationEnd;
+use torc_core::workflow::ExecutionMode;
 
 use super::served::Disturbed;
 use super::{Driver, Served};
@@ -44,11 +45,15 @@ impl Driver {
         for &allocation in &open {
             self.release_if_useless(allocation, now);
         }
+        for &allocation in &open {
+            self.release_useless_nodes(allocation, now);
+        }
         self.release_what_waits_in_vain(&open, now);
         // What leaves may have last commands, and must not be told to go before they have run.
         self.act(now);
         for allocation in open {
             self.mind_wish(allocation, now);
+            self.see_off_nodes(allocation);
             self.see_off(allocation, now);
         }
     }
@@ -84,6 +89,50 @@ impl Driver {
         let is_due = now.since(since) >= wait;
         if is_over || all_have_ended || book.closed_at.is_some() || is_due {
             self.apply(Event::AllocationLeaving { at: now, allocation });
+        }
+    }
+
+    /// Nodes on which nothing could run any more are given back one by one, where that is asked for.
+    fn release_useless_nodes(&mut self, allocation: AllocationId, now: Timestamp) {
+        let header = &self.engine.workflow().header;
+        let wait = Duration::from_secs(header.wait_for_new_jobs_seconds);
+        let is_asked =
+            header.execution.release_idle_nodes && header.execution.mode == ExecutionMode::Direct;
+        let is_leaving = self.engine.allocation_book(allocation).is_none_or(|book| book.is_leaving);
+        if !is_asked || is_leaving || self.engine.phase() != Phase::Running {
+            return;
+        }
+        let useless: BTreeSet<NodeId> =
+            self.engine.useless_nodes(allocation, now).into_iter().collect();
+        let nodes: Vec<NodeId> = self.engine.nodes_in(allocation).map(|(node, ..)| node).collect();
+        let Some(served) = &mut self.served else { return };
+        let mut due = Vec::new();
+        for node in nodes {
+            if !useless.contains(&node) {
+                served.useless_since.remove(&node);
+            } else if now.since(*served.useless_since.entry(node).or_insert(now)) >= wait {
+                due.push(node);
+            }
+        }
+        for node in due {
+            self.apply(Event::NodeLeaving { at: now, node });
+        }
+    }
+
+    /// Nodes that are to be given back are, once their workers' last commands have ended.
+    fn see_off_nodes(&mut self, allocation: AllocationId) {
+        let leaving = self.engine.nodes_in(allocation);
+        let leaving = leaving.filter(|(node, ..)| self.engine.is_leaving(*node));
+        let leaving: Vec<NodeId> = leaving.map(|(node, ..)| node).collect();
+        for node in leaving {
+            let is_of_it = |command: ActionCommand| {
+                command.worker.is_some_and(|worker| worker.node == Some(node))
+            };
+            let is_busy = self.engine.commands_under_way().any(is_of_it);
+            let Some(served) = &mut self.served else { return };
+            if !is_busy && served.released.insert(node) {
+                self.held.releases.push((allocation, node));
+            }
         }
     }
 
@@ -197,8 +246,8 @@ impl Driver {
         }
         let who = (self.engine.id(), allocation);
         let mut commands = self.engine.commands_under_way();
-        let is_busy = !self.engine.is_idle(allocation)
-            || commands.any(|command| command.worker == Some(allocation));
+        let is_busy =
+            !self.engine.is_idle(allocation) || commands.any(|command| command.is_for(allocation));
         if book.is_live() && is_busy {
             return;
         }

@@ -10,7 +10,7 @@ use torc_core::ids::WorkflowId;
 use torc_core::resources::Allocation;
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationRequest, NodeShape, Scheduler, Shapes};
-use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow};
+use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs, offers};
 use crate::handle::{KnownShapes, RequestError};
@@ -90,13 +90,6 @@ fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
             "scheduler `{}` is of type {}; a server asks Slurm only, `torc run` stands for the rest",
             other.name, other.kind
         ));
-    }
-    if header.execution.mode == ExecutionMode::Direct {
-        return refuse(
-            "mode direct is not available with `torc submit` in this release; use mode slurm, or \
-             `torc run` on one machine"
-                .to_owned(),
-        );
     }
     let asks =
         header.actions.iter().any(|action| matches!(action.kind, ActionKind::ScheduleNodes { .. }));

@@ -26,7 +26,7 @@ use torc_core::traits::{AllocationHandle, Executor, ExecutorError, StepEvent};
 use torc_core::wire::PROTOCOL;
 use torc_core::wire::link::{Hello, ToServer, ToWorker};
 
-use crate::action_command::ActionProcess;
+pub use crate::action_command::ActionProcess;
 use crate::journal;
 use crate::state_dir::StateDir;
 use books::{Begun, Books};
@@ -40,6 +40,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Asks when the allocation ends. `Err`: that is not known at the moment.
 pub type AskEnd = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, ()>> + Send + Sync>;
+
+/// Runs a command on a node. Its exit code; 128 + n after signal n.
+pub type OnNode = Box<dyn Fn(&str, ActionProcess) -> BoxFuture<'static, i32> + Send + Sync>;
+
+/// Gives a node of the allocation back.
+pub type Release = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What a worker is made of.
 pub struct WorkerParts {
@@ -61,6 +67,10 @@ pub struct WorkerParts {
     pub executor: Arc<dyn Executor>,
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
+    /// How commands are run on one of the nodes; `None`: this process is on the only one.
+    pub on_node: Option<OnNode>,
+    /// How a node is given back; `None`: it is not.
+    pub release: Option<Release>,
     /// How it comes to its end, done at the end of the work.
     pub wind_up: WindUp,
     /// How the end is asked for again.
@@ -133,6 +143,8 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
         },
         ends_at: parts.ends_at,
         executor: parts.executor,
+        on_node: parts.on_node,
+        release: parts.release,
         patience: parts.patience,
         commands,
         unsaid: Vec::new(),
@@ -160,6 +172,8 @@ struct Worker {
     happenings: Happenings,
     ends_at: Option<Timestamp>,
     executor: Arc<dyn Executor>,
+    on_node: Option<OnNode>,
+    release: Option<Release>,
     patience: Duration,
     /// Where the ends of commands go to.
     commands: mpsc::UnboundedSender<(ActionCommand, i32)>,
@@ -318,23 +332,35 @@ impl Worker {
                     tracing::warn!(%error, "the journal could not be shortened");
                 }
             }
-            ToWorker::RunCommand { command, text, output, env, working_dir } => {
+            ToWorker::RunCommand { command, text, output, env, working_dir, node } => {
                 match self.books.begin_command(command) {
                     Begun::Now => {
-                        self.run(command, ActionProcess { text, env, working_dir, output })
+                        let process = ActionProcess { text, env, working_dir, output };
+                        self.run(command, process, node.as_deref());
                     }
                     Begun::Before => {}
                     Begun::Ended(code) => say(&link.sender, &ToServer::CommandEnded(command, code)),
+                }
+            }
+            ToWorker::ReleaseNode { node } => {
+                if let Some(release) = &self.release {
+                    release(&node);
                 }
             }
             ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),
         }
         Ok(None)
     }
-    fn run(&self, command: ActionCommand, process: ActionProcess) {
+
+    /// Runs a command: on this node of a crew, or here.
+    fn run(&self, command: ActionCommand, process: ActionProcess, node: Option<&str>) {
         let ends = self.commands.clone();
+        let end = match (&self.on_node, node) {
+            (Some(on_node), Some(node)) => on_node(node, process),
+            _ => Box::pin(process.run_on_top()),
+        };
         tokio::spawn(async move {
-            let code = process.run_on_top().await;
+            let code = end.await;
             let _ = ends.send((command, code));
         });
     }

@@ -263,6 +263,8 @@ impl Worker {
             ends_at: None,
             executor: steps.clone(),
             reports,
+            on_node: None,
+            release: None,
             wind_up: {
                 let steps = steps.clone();
                 Box::new(move || Box::pin(async move { steps.cancel_all() }))

@@ -1,11 +1,11 @@
 //! When actions fire, and for whom.
 
-use super::Run;
 use super::allocations::{commands_on, nodes_on, with_actions};
+use super::{Run, node};
 use crate::engine::Event;
-use crate::ids::{AllocationId, JobId};
-use crate::traits::AllocationEnd;
-use crate::workflow::{Action, Trigger, Workflow};
+use crate::ids::{AllocationId, JobId, NodeId, WorkerId};
+use crate::traits::{AllocationEnd, NodeState};
+use crate::workflow::{Action, ExecutionMode, Trigger, Workflow};
 
 /// One job, an allocation at the start, and this action.
 fn one_job_and(action: Action) -> Workflow {
@@ -91,6 +91,78 @@ fn commands_that_ran_for_a_worker_are_its_own() {
     assert_eq!(run.engine.commands_under_way().count(), 0);
     let firings = run.engine.firings(1);
     let firings = firings.map(|(worker, found)| (worker, found.commands_ended, found.failed));
-    let of = |worker| Some(AllocationId(worker));
+    let of = |worker| Some(WorkerId { allocation: AllocationId(worker), node: None });
     assert_eq!(firings.collect::<Vec<_>>(), [(of(1), 2, None), (of(2), 1, Some(7))]);
+}
+
+/// One job, an allocation of two nodes that each have a worker, and these commands for workers.
+fn of_nodes(trigger: Trigger, persistent: bool) -> Run {
+    let mut action = commands_on(trigger, &["mount"]);
+    action.persistent = persistent;
+    let mut workflow = one_job_and(action);
+    workflow.header.execution.mode = ExecutionMode::Direct;
+    let mut run = begin(workflow);
+    run.grant_nodes(1, vec![node("n1", 1), node("n2", 1)]);
+    run
+}
+
+#[test]
+fn in_mode_direct_each_node_has_a_worker() {
+    let mut run = of_nodes(Trigger::OnWorkerStart, true);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 0", "action 1 for 1 on node 1"]);
+    assert_eq!(run.act().0, [""; 0]);
+    let commands = run.engine.commands_under_way();
+    let nodes: Vec<_> = commands.map(|one| one.worker.and_then(|worker| worker.node)).collect();
+    assert_eq!(nodes, [Some(NodeId(0)), Some(NodeId(1))]);
+    let mut run = of_nodes(Trigger::OnWorkerStart, false);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 0"], "another for the first");
+}
+
+#[test]
+fn a_worker_whose_node_is_lost_has_left() {
+    let mut run = of_nodes(Trigger::OnWorkerComplete, true);
+    assert_eq!(run.act().0, [""; 0]);
+    run.change_node(NodeId(1), NodeState::Draining);
+    assert_eq!(run.act().0, [""; 0]);
+    run.change_node(NodeId(1), NodeState::Down);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 1"]);
+    run.end_allocation(1, AllocationEnd::Cancelled);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 0"]);
+}
+
+#[test]
+fn nodes_on_which_nothing_that_waits_could_start_are_useless() {
+    let start = nodes_on(Trigger::OnWorkflowStart, 0, 1);
+    let after = commands_on(Trigger::OnWorkerComplete, &["unmount"]);
+    let mut workflow = with_actions(&[("a", &[]), ("b", &["a"])], vec![start, after]);
+    workflow.header.execution.mode = ExecutionMode::Direct;
+    workflow.header.requirements.iter_mut().for_each(|needs| needs.cpus = 2);
+    let mut run = begin(workflow);
+    run.grant_nodes(1, ["n1", "n2", "n3"].map(|name| node(name, 2)).into());
+    let useless = |run: &Run| run.engine.useless_nodes(AllocationId(1), run.now);
+    run.dispatch();
+    assert_eq!(useless(&run), [], "the other job waits for the first, and may start anywhere");
+    run.exit("a", 0);
+    run.dispatch();
+    assert_eq!(useless(&run), [NodeId(1), NodeId(2)], "it runs on the first");
+    run.apply(Event::NodeLeaving { at: run.now, node: NodeId(1) });
+    assert!(run.engine.is_leaving(NodeId(1)) && !run.engine.is_leaving(NodeId(2)));
+    assert_eq!(useless(&run), [NodeId(2)], "that one is said");
+    assert_eq!(run.act().0, ["action 1 for 1 on node 1"], "its worker leaves");
+    run.change_node(NodeId(1), NodeState::Up);
+    let state = run.engine.node_state(NodeId(1));
+    assert_eq!(state, Some(NodeState::Draining), "it stays so");
+    run.exit("b", 0);
+    assert_eq!(useless(&run), [NodeId(2)], "never the first: the allocation ends with it");
+}
+
+#[test]
+fn nodes_that_a_job_on_several_needs_are_of_use() {
+    let start = nodes_on(Trigger::OnWorkflowStart, 0, 1);
+    let mut workflow = with_actions(&[("a", &[])], vec![start]);
+    workflow.header.requirements.iter_mut().for_each(|needs| (needs.cpus, needs.nodes) = (2, 2));
+    let mut run = begin(workflow);
+    run.grant_nodes(1, vec![node("n1", 2), node("n2", 1), node("n3", 2)]);
+    let useless = run.engine.useless_nodes(AllocationId(1), run.now);
+    assert_eq!(useless, [NodeId(1)], "one that is too small is of no use to it");
 }

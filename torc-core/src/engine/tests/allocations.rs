@@ -9,7 +9,8 @@ use super::{Run, node, requirements, workflow};
 use crate::engine::{
     ActionCommand, Conclusion, Effect, Event, Future, JobStatus, Refused, Sight, WaitCause,
 };
-use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
+use crate::ids::{AllocationId, AttemptId, JobId, NodeId, WorkerId};
+use crate::resources::NodeInventory;
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal};
 use crate::workflow::{Action, ActionKind, SchedulerSettings, Trigger, Workflow};
@@ -60,8 +61,11 @@ impl Run {
 
     /// Grants an allocation one node of so many CPUs, for an hour.
     pub(super) fn grant(&mut self, allocation: u32, cpus: u32) {
+        self.grant_nodes(allocation, vec![node(&format!("n{allocation}"), cpus)]);
+    }
+
+    pub(super) fn grant_nodes(&mut self, allocation: u32, nodes: Vec<NodeInventory>) {
         let ends_at = self.now + Duration::from_secs(3600);
-        let nodes = vec![node(&format!("n{allocation}"), cpus)];
         let allocation = self.engine.grant(AllocationId(allocation), nodes, Some(ends_at));
         let allocation = allocation.expect("it was asked for");
         self.apply(Event::AllocationGranted { at: self.now, began_at: None, allocation });
@@ -73,7 +77,7 @@ impl Run {
         self.apply(Event::AllocationEnded { at: self.now, allocation, cause, reason });
     }
 
-    fn change_node(&mut self, node: NodeId, state: NodeState) {
+    pub(super) fn change_node(&mut self, node: NodeId, state: NodeState) {
         let reason = "it smokes".to_owned();
         self.apply(Event::NodeStateChanged { at: self.now, node, state, reason });
     }
@@ -90,7 +94,8 @@ impl Run {
         command: u32,
         code: i32,
     ) -> usize {
-        let worker = worker.map(AllocationId);
+        let of_all = |number| WorkerId { allocation: AllocationId(number), node: None };
+        let worker = worker.map(of_all);
         let at = self.now;
         self.apply(Event::ActionCommandEnded { at, action, worker, command, code }).len()
     }

@@ -171,7 +171,8 @@ impl Run {
         let words = events.iter().map(|event| match event {
             Event::ActionFired { action, worker: None, .. } => format!("action {action}"),
             Event::ActionFired { action, worker: Some(worker), .. } => {
-                format!("action {action} for {worker}")
+                let node = worker.node.map_or_else(String::new, |node| format!(" on node {node}"));
+                format!("action {action} for {}{node}", worker.allocation)
             }
             Event::AllocationRequested { allocation, scheduler, .. } => {
                 format!("allocation {allocation} of scheduler {scheduler}")

@@ -113,10 +113,7 @@ fn worker_per_node(span: Span) -> Problem {
         "`start_one_worker_per_node` is for mode direct, but this workflow has mode slurm";
     Problem::error("spec::other-mode", message)
         .at(span, "only in mode direct")
-        .help(
-            "remove it; with `execution_config: {mode: direct}` it is always so, but `torc submit` does \
-             not take that yet",
-        )
+        .help("remove it, or say `execution_config: {mode: direct}`, where it is always so")
 }
 
 fn other_type(scheduler: &Text, kind: &str, written: &Text) -> Problem {

@@ -19,6 +19,7 @@ const EXECUTION: &[&str] = &[
     "sigterm_lead_seconds",
     "oom_exit_code",
     "srun_mpi",
+    "release_idle_nodes",
     "srun_termination_signal",
     "enable_cpu_bind",
     "job_stdio_overrides",
@@ -140,6 +141,10 @@ fn direct_only(
     if let Some((code, span)) = exit_code(fields, "oom_exit_code") {
         mode.check(OF, "oom_exit_code", span, code == config.oom_exit_code);
         config.oom_exit_code = code;
+    }
+    if let Some(flag) = fields.flag("release_idle_nodes") {
+        mode.check(OF, "release_idle_nodes", flag.span, !flag.value);
+        config.release_idle_nodes = flag.value;
     }
     if let Some(text) = fields.text("srun_mpi", "none") {
         mode.check(OF, "srun_mpi", text.span, false);

@@ -202,8 +202,7 @@ fn warnings_say_what_to_write() {
         &with("", "", "").replace("command: x", "command: srun x"),
         "the command of `a` calls `srun`, but in mode slurm torc itself starts the ranks; write \
          only the program: torc runs it with srun on every node of the job, `ntasks_per_node` \
-         ranks on each; with `execution_config: {mode: direct}` jobs start their ranks themselves, \
-         but `torc submit` does not take that yet",
+         ranks on each; with `execution_config: {mode: direct}` jobs start their ranks themselves",
     );
     check(
         "name: w\nslurm_schedulers: [{name: s, account: p}]\njobs: [{name: a, command: x}]",

@@ -1,3 +1,5 @@
+//! What follows from what happens, told as stories, and checked on random ones.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -285,6 +287,19 @@ fn an_answer_from_before_a_failure_says_nothing_about_it() {
 }
 
 #[test]
+fn a_job_that_its_worker_ended_by_itself_goes_back_to_the_queue() {
+    let mut site = Site::full();
+    site.launch(1, &["n1"]);
+    assert_eq!(site.report(0, 1, Outcome::Cancelled), [Effect::AskStanding]);
+    let asked = site.now.instant;
+    assert_eq!(site.books.stands(Standing::Lives, asked), [end(1, Outcome::Lost)]);
+    site.launch(2, &["n1"]);
+    site.books.wind_up(false, site.now);
+    let all = [end(2, Outcome::Cancelled)];
+    assert_eq!(site.report(0, 2, Outcome::Cancelled), all, "as at the end of all");
+}
+
+#[test]
 fn what_torc_itself_ended_needs_no_question() {
     let mut site = Site::full();
     for job in 1..5 {
@@ -308,13 +323,12 @@ fn at_the_end_what_waits_is_cancelled_and_the_rest_is_waited_for() {
     site.launch(1, &["n1"]);
     site.launch(2, &["n2"]);
     assert!(!site.books.is_done());
-    let wind_up = Effect::Say(0, ToNode::WindUp { is_asked: false });
+    let wind_up = Effect::Say(0, ToNode::WindUp);
     let effects = site.books.wind_up(false, site.now);
     assert_eq!(effects, [end(2, Outcome::Cancelled), wind_up.clone()]);
     assert_eq!(site.books.wind_up(true, site.now), []);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::Cancelled)]);
-    let late =
-        vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp { is_asked: false })];
+    let late = vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp)];
     assert_eq!(site.books.join("n3"), Ok((2, late)));
     assert_eq!(site.report(0, 1, DONE), [end(1, DONE)]);
     assert!(!site.books.is_done(), "they have not left");
@@ -335,6 +349,62 @@ fn what_ends_while_slurm_takes_the_allocation_away_is_not_the_jobs_doing() {
     assert_eq!(site.report(0, 3, DONE), [end(3, DONE)]);
 }
 
+#[test]
+fn a_node_on_which_nothing_runs_can_be_given_back() {
+    let mut site = Site::full();
+    site.launch(1, &["n2"]);
+    let release = |site: &mut Site, name| site.books.release(name, site.now);
+    assert_eq!(release(&mut site, "n1"), [], "the allocation ends with the first");
+    assert_eq!(release(&mut site, "n2"), [], "a job runs there");
+    assert_eq!(release(&mut site, "n9"), []);
+    let wind_up = Effect::Say(2, ToNode::WindUp);
+    assert_eq!(release(&mut site, "n3"), [wind_up]);
+    assert_eq!(release(&mut site, "n3"), [], "it was told");
+    let over = [down("n3", "it was given back"), Effect::Dismiss(2), Effect::GiveBack];
+    assert_eq!(site.books.leave(2, "closed", site.now), over);
+    assert_eq!(site.books.kept(), ["n1", "n2"]);
+    assert_eq!(site.launch(2, &["n3"]), [end(2, Outcome::NodeFailed)]);
+    assert_eq!(site.report(1, 1, DONE), [end(1, DONE)], "the others go on");
+}
+
+#[test]
+fn a_node_whose_worker_has_not_come_can_be_given_back() {
+    let mut site = Site::new();
+    let effects = site.books.release("n2", site.now);
+    assert_eq!(effects, [down("n2", "it was given back"), Effect::GiveBack]);
+    assert_eq!(site.books.kept(), ["n1", "n3"]);
+    assert!(site.books.join("n2").is_err());
+}
+
+#[test]
+fn workers_that_ended_because_another_could_not_be_started_come_again() {
+    let mut site = Site::new();
+    site.books.join("n1").unwrap();
+    site.books.join("n2").unwrap();
+    for (job, node) in [(1, "n1"), (2, "n2"), (3, "n3")] {
+        site.launch(job, &[node]);
+    }
+    site.books.leave(1, "reset", site.now);
+    site.now.instant += COMES_WITHIN / 2;
+    let names = site.names(&NAMES);
+    let again = Effect::Emit(StepEvent::NodeChanged {
+        allocation: AllocationId(1),
+        node: "n2".into(),
+        at: Timestamp(1000),
+        state: NodeState::Up,
+        reason: "its worker is started again".to_owned(),
+    });
+    let effects = site.books.start_again(&names, site.now);
+    assert_eq!(effects, [end(2, Outcome::Lost), again]);
+    assert_eq!(site.report(0, 1, DONE), [end(1, DONE)], "its last words are heard");
+    assert_eq!(site.books.leave(0, "closed", site.now), []);
+    assert_eq!(site.books.deadline(), Some(site.now.instant + COMES_WITHIN), "of all three");
+    let launch = Effect::Say(2, ToNode::Launch(step(3, &["n3"])));
+    assert_eq!(site.books.join("n3"), Ok((2, vec![Effect::Say(2, ToNode::Welcome), launch])));
+    assert!(site.books.join("n1").is_ok() && site.books.join("n2").is_ok());
+    assert_eq!(site.launch(4, &["n1"]).len(), 1);
+}
+
 /// Something that happens in a random story.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -349,6 +419,8 @@ enum Happening {
     Cleared(u32),
     Pass,
     WindUp(bool),
+    Release(usize),
+    Again(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -368,6 +440,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => job().prop_map(Cleared),
         1 => Just(Pass),
         1 => any::<bool>().prop_map(WindUp),
+        1 => node().prop_map(Release),
+        1 => node().prop_map(Again),
     ]
 }
 
@@ -413,7 +487,9 @@ proptest! {
                 }
                 Happening::Cleared(_) => Vec::new(),
                 Happening::Pass => site.pass(LEASE),
-                Happening::WindUp(is_asked) => site.books.wind_up(is_asked, now),
+                Happening::WindUp(is_taken) => site.books.wind_up(is_taken, now),
+                Happening::Again(node) => site.books.start_again(&[NAMES[node].to_owned()], now),
+                Happening::Release(node) => site.books.release(NAMES[node], now),
             };
             for effect in effects {
                 match effect {

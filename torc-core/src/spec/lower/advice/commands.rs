@@ -31,7 +31,7 @@ fn check(what: &str, text: &Text, problems: &Problems<'_>) {
             .help(
                 "write only the program: torc runs it with srun on every node of the job, \
                  `ntasks_per_node` ranks on each; with `execution_config: {mode: direct}` \
-                 jobs start their ranks themselves, but `torc submit` does not take that yet",
+                 jobs start their ranks themselves",
             ),
     );
 }

@@ -1,0 +1,209 @@
+//! Mode direct on a real Slurm: a worker on each node, and what goes wrong with them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use torc_tests::{Cluster, ClusterPlace, nodes, number, outcome, processes, text};
+
+fn spec(nodes: u32, rest: &str) -> String {
+    format!(
+        "name: w
+slurm_schedulers: [{{name: cpu, account: science, nodes: {nodes}, walltime: '00:20:00'}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu, \
+start_one_worker_per_node: true}}]
+execution_config: {{mode: direct, sigterm_lead_seconds: 5, sigkill_headroom_seconds: 10}}
+compute_node_wait_for_new_jobs_seconds: 5
+resource_requirements:
+- {{name: one, num_cpus: 1, memory: 100m, runtime: PT5M}}
+- {{name: five, num_cpus: 5, memory: 1g, runtime: PT5M}}
+- {{name: whole, num_cpus: 8, memory: 1g, runtime: PT5M}}
+- {{name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5M}}
+{rest}"
+    )
+}
+
+/// Jobs of a whole node that wait until the file `go` is there.
+const HELD: &str = "- {name: 'j{i}', command: 'echo $TORC_JOB_NAME >> ran; until test -e go; do sleep 0.1; done', \
+                    resource_requirements: whole, parameters: {i: '1:4'}}";
+
+/// The worker of a node of the only workflow.
+fn node_worker(place: &ClusterPlace<'_>, node: &str) -> nix::unistd::Pid {
+    let scratch = place.place.join("torc_output").join("scratch/wf1_al1");
+    let pattern = format!("node-worker .*--scratch {} ", scratch.display());
+    let is_there = |pid: &nix::unistd::Pid| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let wanted = format!("SLURMD_NODENAME={node}");
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "torc"
+            && environ.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes())
+    };
+    let found: Vec<_> = processes(&pattern).into_iter().filter(is_there).collect();
+    // Its keeper is the same program.
+    *found.iter().min().unwrap_or_else(|| panic!("no worker on {node}"))
+}
+
+#[test]
+fn ten_thousand_jobs_make_a_handful_of_steps() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        4,
+        "jobs:
+- {name: 'j{i:05d}', command: 'true', resource_requirements: one, parameters: {i: '1:10000'}}",
+    ));
+    place.submit_and_wait().expect(0).says("10000 completed");
+    let job = text(&place.allocations()[0], "handle").to_owned();
+    let steps = place.until("the steps in the accounting", || {
+        let steps = cluster.accounting(&job, "JobName,State,NNodes");
+        let is_over = |step: &Vec<String>| step[1] != "RUNNING";
+        steps.iter().all(is_over).then_some(steps)
+    });
+    let of_workers: Vec<_> = steps.iter().filter(|step| step[0] == "torc_workers").collect();
+    assert_eq!(of_workers.len(), 1, "{steps:?}");
+    assert_eq!(of_workers[0][2], "4", "{steps:?}");
+    assert!(steps.len() <= 4, "the job, its batch step, and that of the workers: {steps:?}");
+    let mut by_node: BTreeMap<String, usize> = BTreeMap::new();
+    for attempt in place.place.results() {
+        *by_node.entry(nodes(&attempt)[0].to_owned()).or_default() += 1;
+    }
+    assert_eq!(by_node.len(), 4, "they do not crowd onto the first node: {by_node:?}");
+}
+
+#[test]
+fn jobs_are_packed_by_node_and_see_their_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        2,
+        "jobs:
+- {name: 'j{i}', command: 'echo $SLURMD_NODENAME $SLURM_JOB_NODELIST ${SLURM_STEP_ID-none} ${SLURM_PROCID-none}; \
+sleep 0.2', resource_requirements: five, parameters: {i: '1:8'}}",
+    ));
+    place.submit_and_wait().expect(0).says("8 completed");
+    let mut by_node: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    for attempt in place.place.results() {
+        let node = nodes(&attempt)[0];
+        let output = fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        assert_eq!(output.trim(), format!("{node} {node} none none"), "{attempt}");
+        let span = (number(&attempt, "dispatched_at"), number(&attempt, "ended_at"));
+        by_node.entry(node.to_owned()).or_default().push(span);
+    }
+    assert_eq!(by_node.len(), 2);
+    for (node, mut spans) in by_node {
+        spans.sort_unstable();
+        let overlap = spans.windows(2).find(|pair| pair[1].0 < pair[0].1);
+        assert_eq!(overlap, None, "5 and 5 of 8 CPUs do not fit {node} at once");
+    }
+}
+
+#[test]
+fn jobs_end_as_they_do_anywhere_else() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = spec(
+        1,
+        "- {name: small, num_cpus: 1, memory: 100m, runtime: PT2S}
+jobs:
+- {name: fails, command: 'exit 7', resource_requirements: one}
+- {name: killed, command: 'kill -9 $$', resource_requirements: one}
+- {name: slow, command: 'sleep 600', resource_requirements: small}
+- {name: hungry, command: 'python3 -c \"import time; b = bytearray(300 << 20); time.sleep(600)\"', \
+resource_requirements: one}
+- {name: asks, command: 'srun hostname; srun -n1 printenv SLURM_STEP_NODELIST', resource_requirements: one}",
+    );
+    let place =
+        cluster.place(&jobs.replace("mode: direct,", "mode: direct, enforce_runtime: true,"));
+    place.submit_and_wait().expect(1).says("1 completed");
+    let end = |job: &str| {
+        let attempt = place.place.attempts(job).pop().expect("it ran");
+        (outcome(&attempt).to_owned(), attempt["return_code"].as_i64())
+    };
+    assert_eq!(end("fails"), ("exited".to_owned(), Some(7)));
+    assert_eq!(end("killed"), ("signaled".to_owned(), Some(137)));
+    assert_eq!(end("slow"), ("timed_out".to_owned(), Some(152)));
+    assert_eq!(end("hungry"), ("out_of_memory".to_owned(), Some(137)));
+    assert_eq!(end("asks"), ("exited".to_owned(), Some(0)));
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_its_nodes_jobs_and_nothing_else() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(4, &format!("jobs:\n{HELD}")));
+    let waiting = place.start_and_wait();
+    place.until_running(4);
+    let victim = place.place.attempts("j2")[0].clone();
+    let node = nodes(&victim)[0];
+    kill(node_worker(&place, node), Signal::SIGKILL).expect("it is there");
+    place.until("the end of its job", || {
+        let attempts = place.place.attempts("j2");
+        attempts.iter().any(|attempt| outcome(attempt) == "lost").then_some(())
+    });
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("4 completed");
+    let attempts = place.place.results();
+    assert_eq!(attempts.len(), 5, "one was lost, and ran again");
+    let again = &place.place.attempts("j2")[1];
+    assert_ne!(nodes(again)[0], node, "the node is not used any more");
+    place.place.torc(&["nodes", "1"]).expect(0).says(node);
+}
+
+#[test]
+fn a_node_that_fails_costs_its_jobs_and_its_gang_and_nothing_else() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "jobs:
+- {name: 'j{i}', command: 'until test -e go; do sleep 0.1; done', resource_requirements: whole, \
+parameters: {i: '1:2'}}
+- {name: wide, command: 'until test -e go; do sleep 0.1; done', resource_requirements: wide, priority: 1}";
+    let place = cluster.place(&spec(4, jobs));
+    let waiting = place.start_and_wait();
+    place.until_running(3);
+    let wide = place.place.attempts("wide")[0].clone();
+    // Not the first node of the allocation: losing that ends it.
+    let victim = nodes(&wide)[1];
+    let _dead = cluster.fail_node(victim, true);
+    place.until("the end of the gang", || {
+        let attempts = place.place.attempts("wide");
+        attempts.iter().any(|attempt| outcome(attempt) == "node_failed").then_some(())
+    });
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("3 completed");
+    assert_eq!(place.place.results().len(), 4, "the others went on");
+}
+
+#[test]
+fn a_server_that_is_killed_costs_nothing() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(2, &format!("jobs:\n{HELD}")));
+    let waiting = place.start_and_wait();
+    place.until_running(2);
+    place.kill_server();
+    place.place.write("go", "");
+    waiting.wait();
+    let _server = place.place.serve();
+    place.until_over();
+    let attempts = place.place.results();
+    assert_eq!(attempts.len(), 4, "each ran once: {attempts:?}");
+    assert_eq!(place.place.lines("ran").len(), 4);
+}
+
+#[test]
+fn an_allocation_that_is_cancelled_gives_its_jobs_back() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "jobs:
+- {name: well, command: 'trap \"sleep 1; echo well >> ran; exit 0\" TERM; touch ready1; \
+while :; do sleep 0.1; done', resource_requirements: one}
+- {name: ill, command: 'trap \"exit 3\" TERM; touch ready2; while :; do sleep 0.1; done', \
+resource_requirements: one}";
+    let place = cluster.place(&spec(2, jobs));
+    let waiting = place.start_and_wait();
+    let are_ready = || place.place.join("ready1").exists() && place.place.join("ready2").exists();
+    place.until("the start of both", || are_ready().then_some(()));
+    cluster.slurm("scancel", &[text(&place.allocations()[0], "handle")]).expect(0);
+    waiting.wait().expect(1).says("1 completed").says("1 ready");
+    let attempts = place.place.results();
+    let mut ends: Vec<(&str, &str)> = attempts
+        .iter()
+        .map(|attempt| (attempt["job"].as_str().unwrap_or_default(), outcome(attempt)))
+        .collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [("ill", "lost"), ("well", "exited")]);
+    assert_eq!(place.place.lines("ran"), ["well"], "it ran once");
+}

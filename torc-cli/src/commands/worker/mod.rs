@@ -1,0 +1,168 @@
+//! `torc worker`: what a batch script starts on the first node of its allocation.
+
+mod node;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use torc_core::ids::AllocationId;
+use torc_core::time::Timestamp;
+use torc_core::traits::{AllocationHandle, Executor, StepEvent, StepEvents};
+use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor};
+use torc_server::state_dir::StateDir;
+use torc_server::worker::{OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
+
+use crate::args::{WorkerArgs, WorkerMode};
+use crate::exit::{Exit, Failure};
+use crate::interrupts::Interrupts;
+use crate::led_crew::{Leading, LedCrew};
+use crate::out::errln;
+use crate::settings::Settings;
+
+pub(crate) use node::execute as execute_on_node;
+
+pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Failure> {
+    let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
+    let Ok(job_id) = std::env::var("SLURM_JOB_ID") else {
+        return Err(environment(&"a worker runs inside a Slurm allocation, and this is none"));
+    };
+    let stopped = stop()?;
+    let allocation = AllocationId(args.allocation);
+    let (events, reports) = mpsc::unbounded_channel::<StepEvent>();
+    let report = Arc::new(move |event| drop(events.send(event)));
+    let scratch = dir.scratch().join(format!("wf{}_al{allocation}", args.workflow));
+    let means = match args.mode {
+        WorkerMode::Slurm => Means::of_slurm(args, scratch, report).await?,
+        WorkerMode::Direct => Means::of_crew(args, scratch, report).await?,
+    };
+    let nodes = means.executor.inventory().await.map_err(|error| environment(&error))?;
+    let asked = means.allocation;
+    let ended = work(WorkerParts {
+        dir,
+        workflow: args.workflow,
+        allocation,
+        handle: AllocationHandle(job_id),
+        nodes,
+        began_at: means.began_at,
+        ends_at: means.ends_at,
+        executor: means.executor,
+        reports,
+        on_node: means.on_node,
+        release: means.release,
+        wind_up: means.wind_up,
+        ask_end: Box::new(move || {
+            let asked = asked.clone();
+            Box::pin(async move { asked.observe_end().await.map_err(drop) })
+        }),
+        stop: stopped,
+        patience: Duration::from_secs(60 * args.patience),
+    })
+    .await;
+    (means.shutdown)().await;
+    match ended {
+        Ok(WorkerEnd::Left(reason)) => errln!("the worker leaves: {reason}"),
+        Ok(WorkerEnd::Stopped) => errln!("the worker was asked to end"),
+        Err(error) => return Err(environment(&error)),
+    }
+    Ok(Exit::Success)
+}
+
+/// Turns true when this process is asked to end.
+fn stop() -> Result<watch::Receiver<bool>, Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let mut interrupts = Interrupts::listen()?;
+    tokio::spawn(async move {
+        interrupts.next().await;
+        let _ = stop.send(true);
+        std::future::pending::<()>().await;
+    });
+    Ok(stopped)
+}
+
+/// What launches the steps of the allocation, and how that comes to its end.
+struct Means {
+    executor: Arc<dyn Executor>,
+    allocation: SlurmAllocation,
+    began_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    on_node: Option<OnNode>,
+    release: Option<Release>,
+    wind_up: WindUp,
+    shutdown: WindUp,
+}
+
+impl Means {
+    /// Each step is started by an srun of its own.
+    async fn of_slurm(
+        args: &WorkerArgs,
+        scratch: PathBuf,
+        report: Arc<dyn StepEvents>,
+    ) -> Result<Self, Failure> {
+        let allocation = AllocationId(args.allocation);
+        let mut config = SlurmConfig::new(allocation, scratch, std::env::vars_os().collect());
+        config.max_parallel_steps = args.max_parallel_steps;
+        config.headroom = Duration::from_secs(args.headroom);
+        config.programs = programs();
+        let started = SlurmExecutor::start(config, report).await;
+        let executor = Arc::new(started.map_err(|error| Failure::new(Exit::Environment, &error))?);
+        let (winding, closing) = (executor.clone(), executor.clone());
+        Ok(Self {
+            allocation: executor.allocation().clone(),
+            began_at: executor.began_at(),
+            ends_at: executor.ends_at(),
+            executor,
+            on_node: None,
+            release: None,
+            wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
+            shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
+        })
+    }
+
+    /// A worker on each node runs that node's steps.
+    async fn of_crew(
+        args: &WorkerArgs,
+        scratch: PathBuf,
+        report: Arc<dyn StepEvents>,
+    ) -> Result<Self, Failure> {
+        let leading = Leading {
+            allocation: AllocationId(args.allocation),
+            scratch,
+            srun_mpi: args.srun_mpi.clone(),
+            headroom: Duration::from_secs(args.headroom),
+            programs: programs(),
+        };
+        let led = LedCrew::start(leading, report).await?;
+        let (winding, closing) = (led.crew.clone(), led.crew.clone());
+        let (asked, giving) = (led.crew.clone(), led.crew.clone());
+        let on_node: OnNode = Box::new(move |node, process| {
+            let (crew, node) = (asked.clone(), node.to_owned());
+            Box::pin(async move { crew.run_on(&node, process).await })
+        });
+        Ok(Self {
+            executor: led.crew,
+            allocation: led.allocation,
+            began_at: led.began_at,
+            ends_at: led.ends_at,
+            on_node: Some(on_node),
+            release: Some(Box::new(move |node| giving.release(node))),
+            wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
+            shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
+        })
+    }
+}
+
+/// The folder of Slurm's programs, as the settings of whoever submitted say; `None`: PATH. A folder that
+/// only the host of the server has is of no use here.
+fn programs() -> Option<PathBuf> {
+    match Settings::load() {
+        Ok(settings) => {
+            settings.slurm_programs.value.filter(|folder| folder.join("srun").is_file())
+        }
+        Err(failure) => {
+            errln!("{}; Slurm's programs are looked for in PATH", failure.message);
+            None
+        }
+    }
+}
