@@ -80,7 +80,7 @@ impl NodeExecutor {
         let sruns = Sruns::prepare(&scratch_dir, &config.srun)?;
         let devices = Devices::of(&node, &base_env);
         let base = surroundings::base(&base_env);
-        let surroundings = Surroundings::new(&base, members(&base_env));
+        let surroundings = Surroundings::new(&base, members(&base_env), node.gpus.len());
         let folder = config.srun.parent().map(PathBuf::from);
         let reports = Arc::new(Reports::new(sruns, &base_env, folder, events));
         let local = LocalConfig {
@@ -136,10 +136,10 @@ impl Executor for NodeExecutor {
             tracing::warn!(step = %id, "a step that is ending was launched again; ignored");
             return Ok(());
         }
-        self.surroundings.add_to(&mut step, &self.reports.sruns);
         for share in step.nodes.iter_mut().filter(|share| share.name == self.node.name) {
             self.devices.translate(share);
         }
+        self.surroundings.add_to(&mut step, &self.reports.sruns);
         self.reports.expect(&step);
         self.local.launch(step).await
     }

@@ -20,6 +20,7 @@ use crate::slurm::hostlist;
 const STEP: &str = "TORC_SRUN_STEP";
 const NODES: &str = "TORC_SRUN_NODES";
 const OTHERS: &str = "TORC_SRUN_OTHERS";
+const DEVICES: &str = "TORC_SRUN_DEVICES";
 
 /// `--exclude` alone leaves exactly the job's nodes, and lets it choose among them. A job's own `--exclude`
 /// would replace it; then the nodes are named, too.
@@ -59,11 +60,22 @@ unset SLURM_CPUS_PER_TASK
 exec @srun@ "$@"
 "#;
 
+/// What Slurm executes before each task of a job on one node, and whose words change the task's environment
+/// (srun(1), `--task-prolog`): its steps are given all GPUs of the node, whoever has them.
+const PROLOG: &str = r#"#!/bin/sh
+# Shows the steps of a job of torc's the GPUs that the job has.
+for name in CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK; do
+    eval "[ -n \"\${$name-}\" ]" || continue
+    if [ -n "$TORC_SRUN_DEVICES" ]; then echo "export $name=$TORC_SRUN_DEVICES"; else echo "unset $name"; fi
+done
+"#;
+
 /// The folder of a node worker.
 #[derive(Clone, Debug)]
 pub(super) struct Sruns {
     folder: String,
     hydra: String,
+    prolog: String,
     marks: PathBuf,
 }
 
@@ -76,7 +88,8 @@ impl Sruns {
         let failed = |source| StartError::Scratch { path: scratch.to_owned(), source };
         let scratch = fs::canonicalize(scratch).map_err(failed)?;
         let (folder, marks) = (scratch.join("bin"), scratch.join("sruns"));
-        let (own, hydra) = (folder.join("srun"), scratch.join("hydra"));
+        let (own, hydra, prolog) =
+            (folder.join("srun"), scratch.join("hydra"), scratch.join("prolog"));
         match fs::remove_dir_all(&marks) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -86,7 +99,10 @@ impl Sruns {
         write_program(&own, &script).map_err(failed)?;
         let script = HYDRA.replace("@srun@", &quoted(&own)?);
         write_program(&hydra, &script).map_err(failed)?;
-        Ok(Self { folder: text(&folder)?.to_owned(), hydra: text(&hydra)?.to_owned(), marks })
+        write_program(&prolog, PROLOG).map_err(failed)?;
+        let [folder, hydra, prolog] =
+            [folder, hydra, prolog].map(|path| text(&path).map(str::to_owned));
+        Ok(Self { folder: folder?, hydra: hydra?, prolog: prolog?, marks })
     }
 
     /// What comes first in the PATH of jobs.
@@ -97,6 +113,11 @@ impl Sruns {
     /// What Hydra starts its proxies with.
     pub(super) fn for_hydra(&self) -> &str {
         &self.hydra
+    }
+
+    /// What Slurm executes before each task of a job that shares its node.
+    pub(super) fn prolog(&self) -> &str {
+        &self.prolog
     }
 
     /// The process ids of the sruns that a step called for here; `None`: it called for none.
@@ -136,20 +157,25 @@ pub(super) fn name(step: StepId) -> String {
     format!("torc_{step}")
 }
 
-/// The options that keep an srun to a job's nodes, if these are all others of the allocation.
-pub(super) fn options(others: &str) -> Vec<String> {
-    let mut options = vec!["--overlap".to_owned()];
+/// The options that keep an srun to a step's nodes, if these are all others of the allocation.
+pub(super) fn options(step: StepId, others: &str) -> Vec<String> {
+    let mut options = vec!["--overlap".to_owned(), format!("--job-name={}", name(step))];
     options.extend((!others.is_empty()).then(|| format!("--exclude={others}")));
     options
 }
 
 /// What the private srun goes by.
-pub(super) fn orders(step: &Step, others: String) -> [(String, String); 3] {
+pub(super) fn orders(step: &Step, others: String) -> [(String, String); 4] {
     let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
+    let devices = match step.nodes.as_slice() {
+        [node] => node.gpus.join(","),
+        _ => String::new(),
+    };
     [
         (STEP.to_owned(), step.id.to_string()),
         (NODES.to_owned(), hostlist::compress(&names)),
         (OTHERS.to_owned(), others),
+        (DEVICES.to_owned(), devices),
     ]
 }
 
@@ -283,6 +309,25 @@ mod tests {
             .output()
             .expect("starts");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "1 ssh\n-x\nnode4\nproxy\n");
+    }
+
+    #[test]
+    fn tasks_are_shown_the_jobs_gpus() {
+        let site = Site::new();
+        let check = |devices: &str, expected: &str| {
+            let output = Command::new(site.sruns.prolog())
+                .env_clear()
+                .envs([
+                    (DEVICES, devices),
+                    ("CUDA_VISIBLE_DEVICES", "0,1"),
+                    ("ZE_AFFINITY_MASK", ""),
+                ])
+                .output()
+                .expect("starts");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        };
+        check("1", "export CUDA_VISIBLE_DEVICES=1\n");
+        check("", "unset CUDA_VISIBLE_DEVICES\n");
     }
 
     #[test]

@@ -65,26 +65,32 @@ pub(super) struct Surroundings {
     base: BTreeMap<String, String>,
     /// All nodes of the allocation.
     members: Vec<String>,
+    /// GPUs that were granted on this node.
+    gpus: usize,
 }
 
 impl Surroundings {
-    /// On top of a base environment, in an allocation of these nodes.
-    pub(super) fn new(base: &[(OsString, OsString)], members: Vec<String>) -> Self {
+    /// On top of a base environment, in an allocation of these nodes, on one where so many GPUs were granted.
+    pub(super) fn new(base: &[(OsString, OsString)], members: Vec<String>, gpus: usize) -> Self {
         let text = |(name, value): &(OsString, OsString)| {
             Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
         };
-        Self { base: base.iter().filter_map(text).collect(), members }
+        Self { base: base.iter().filter_map(text).collect(), members, gpus }
     }
 
-    /// Adds what a job is told to its environment. What the job sets itself wins, but for what the private
+    /// Adds what a job, whose devices are those of this host, is told to its environment. What the job sets itself wins, but for what the private
     /// srun goes by.
     pub(super) fn add_to(&self, step: &mut Step, sruns: &Sruns) {
         let others = self.others(step);
-        let options = sruns::options(&others).join(" ");
+        let options = sruns::options(step.id, &others).join(" ");
         let mut added = sights::own_nodes(step);
         added.extend(ranks(step));
         added.insert("SLURM_JOB_NAME", step.id.to_string());
         added.insert("SLURM_OVERLAP", "1".to_owned());
+        added.extend(self.gpus(step));
+        if step.nodes.len() == 1 {
+            added.insert("SLURM_TASK_PROLOG", sruns.prolog().to_owned());
+        }
         added.extend(OPEN_MPI.map(|name| (name, options.clone())));
         if self.leaves_hydra_to_slurm(step) {
             added.extend(HYDRA.map(|name| (name, sruns.for_hydra().to_owned())));
@@ -102,6 +108,14 @@ impl Surroundings {
     /// A variable as the job would have it.
     fn get<'a>(&'a self, step: &'a Step, name: &str) -> Option<&'a str> {
         step.env.get(name).or_else(|| self.base.get(name)).map(String::as_str)
+    }
+
+    /// How many GPUs the job's own steps ask for: one that asks for none is shown none. It cannot ask for
+    /// certain ones, so a job that shares its node asks for all, and the prolog shows it those that it has.
+    fn gpus(&self, step: &Step) -> Option<(&'static str, String)> {
+        let own = step.nodes.iter().map(|node| node.gpus.len()).min().filter(|&own| own > 0)?;
+        let count = if step.nodes.len() > 1 { own } else { self.gpus.max(own) };
+        Some(("SLURM_GPUS_PER_NODE", count.to_string()))
     }
 
     /// Hydra finds Slurm by itself, unless it is told otherwise.
@@ -162,7 +176,7 @@ mod tests {
         let sruns =
             Sruns::prepare(scratch.path(), "/opt/slurm/bin/srun".as_ref()).expect("is written");
         let members = ["node1", "node2", "node3", "node4"].map(str::to_owned).to_vec();
-        Surroundings::new(&os(base), members).add_to(&mut step, &sruns);
+        Surroundings::new(&os(base), members, 2).add_to(&mut step, &sruns);
         let folder = scratch.path().canonicalize().expect("is there");
         let folder = folder.to_str().expect("is text");
         let lines = step.env.iter().map(|(name, value)| format!("{name}={value}\n"));
@@ -174,9 +188,9 @@ mod tests {
         assert_snapshot!(added(&[("PATH", "/usr/bin:/bin")], single()), @"
         HYDRA_LAUNCHER_EXEC=SCRATCH/hydra
         I_MPI_HYDRA_BOOTSTRAP_EXEC=SCRATCH/hydra
-        OMPI_MCA_plm_slurm_args=--overlap --exclude=node[1-2,4]
+        OMPI_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1 --exclude=node[1-2,4]
         PATH=SCRATCH/bin:/usr/bin:/bin
-        PRTE_MCA_plm_slurm_args=--overlap --exclude=node[1-2,4]
+        PRTE_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1 --exclude=node[1-2,4]
         SLURM_CPUS_ON_NODE=4
         SLURM_CPUS_PER_TASK=4
         SLURM_CPU_BIND=none
@@ -191,7 +205,9 @@ mod tests {
         SLURM_NTASKS=1
         SLURM_OVERLAP=1
         SLURM_TASKS_PER_NODE=4
+        SLURM_TASK_PROLOG=SCRATCH/prolog
         TORC_JOB_ID=2
+        TORC_SRUN_DEVICES=
         TORC_SRUN_NODES=node3
         TORC_SRUN_OTHERS=node[1-2,4]
         TORC_SRUN_STEP=wf1_j2_r1_a1
@@ -205,11 +221,12 @@ mod tests {
         assert_snapshot!(added(&[("PATH", "/usr/bin")], step), @"
         HYDRA_LAUNCHER_EXEC=SCRATCH/hydra
         I_MPI_HYDRA_BOOTSTRAP_EXEC=SCRATCH/hydra
-        OMPI_MCA_plm_slurm_args=--overlap --exclude=node1
+        OMPI_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1 --exclude=node1
         PATH=SCRATCH/bin:/my/bin:/bin
-        PRTE_MCA_plm_slurm_args=--overlap --exclude=node1
+        PRTE_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1 --exclude=node1
         SLURM_CPUS_ON_NODE=6
         SLURM_CPUS_PER_TASK=3
+        SLURM_GPUS_PER_NODE=2
         SLURM_JOB_CPUS_PER_NODE=6(x3)
         SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0=6(x3)
         SLURM_JOB_NAME=wf1_j2_r1_a1
@@ -224,10 +241,21 @@ mod tests {
         SLURM_OVERLAP=1
         SLURM_TASKS_PER_NODE=2(x3)
         TORC_JOB_ID=2
+        TORC_SRUN_DEVICES=
         TORC_SRUN_NODES=node[2-4]
         TORC_SRUN_OTHERS=node1
         TORC_SRUN_STEP=wf1_j2_r1_a1
         ");
+    }
+
+    #[test]
+    fn steps_of_a_job_that_shares_its_node_ask_for_all_gpus_or_none() {
+        let mut step = single();
+        assert!(!added(&[], step.clone()).contains("SLURM_GPUS_PER_NODE"));
+        step.nodes[0].gpus = ["1".into()].into();
+        let found = added(&[], step);
+        assert!(found.contains("SLURM_GPUS_PER_NODE=2\n"), "{found}");
+        assert!(found.contains("TORC_SRUN_DEVICES=1\n"), "{found}");
     }
 
     #[test]
@@ -245,8 +273,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "OMPI_MCA_plm_slurm_args=--overlap",
-                "PRTE_MCA_plm_slurm_args=--overlap",
+                "OMPI_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1",
+                "PRTE_MCA_plm_slurm_args=--overlap --job-name=torc_wf1_j2_r1_a1",
                 "TORC_SRUN_OTHERS="
             ]
         );

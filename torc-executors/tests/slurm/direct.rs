@@ -188,12 +188,10 @@ fn launchers_stay_on_the_gangs_nodes() {
             let gang = crew.step(job, &[2, 3], &format!("{launcher} ./where ./{library}"));
             check_ranks(&crew.output(gang).await, launcher, &["node3", "node4"], 2, "node[3-4]");
             // A job on one node has a place for a rank for each of its CPUs.
-            if !launcher.contains("srun") {
-                let single =
-                    crew.step(job + 50, &[2], &format!("{launcher} -n 2 ./where ./{library}"));
-                if !launcher.contains("-n 4") {
-                    check_ranks(&crew.output(single).await, launcher, &["node3"], 2, "node3");
-                }
+            if launcher.starts_with("mpiexec") || launcher.starts_with(open_mpi) {
+                let launcher = launcher.trim_end_matches(" -n 4");
+                let single = crew.step(job + 50, &[2], &format!("{launcher} ./where ./{library}"));
+                check_ranks(&crew.output(single).await, launcher, &["node3"], 2, "node3");
             }
         }
         assert_eq!(crew.steps(), ["torc_workers"]);
@@ -337,6 +335,12 @@ fn a_job_sees_what_is_its_own() {
         let gpu = crew.nodes[1].gpus[1].to_string();
         let step = with_gpu(crew.step(2, &[1], "echo $CUDA_VISIBLE_DEVICES"), &gpu);
         assert_eq!(crew.output(step).await, "1\n");
+        let step = with_gpu(crew.step(4, &[1], "srun bash -c 'echo $CUDA_VISIBLE_DEVICES'"), &gpu);
+        assert_eq!(crew.output(step).await, "1\n");
+        let step = crew.step(5, &[1], "srun bash -c 'echo ${CUDA_VISIBLE_DEVICES-no}'");
+        assert_eq!(crew.output(step).await, "no\n");
+        let step = crew.step(6, &[0, 1], "srun -n2 bash -c 'echo $CUDA_VISIBLE_DEVICES'");
+        assert_eq!(crew.output(step).await, "0,1\n0,1\n");
         // Two CPUs are fewer than were granted: nobody is bound.
         let output = crew.output(crew.step(3, &[1], "nproc")).await;
         let all = std::thread::available_parallelism().expect("is known");
