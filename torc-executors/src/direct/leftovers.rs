@@ -5,6 +5,7 @@
 //! Invariant: each end that comes in goes out once, unchanged, whatever Slurm answers.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -116,12 +117,14 @@ pub(super) struct Ended {
 pub(super) struct Held {
     steps: Mutex<HashSet<StepId>>,
     count: watch::Sender<usize>,
+    is_slurms_matter: AtomicBool,
 }
 
 impl Held {
     /// None.
     pub(super) fn new() -> Self {
-        Self { steps: Mutex::default(), count: watch::Sender::new(0) }
+        let count = watch::Sender::new(0);
+        Self { steps: Mutex::default(), count, is_slurms_matter: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<StepId>> {
@@ -141,6 +144,24 @@ impl Held {
     /// Whether the end of this step is held back.
     pub(super) fn contains(&self, step: StepId) -> bool {
         self.lock().contains(&step)
+    }
+
+    /// Slurm takes the allocation away, with all that is left: no end need be held back any more.
+    pub(super) fn leave_to_slurm(&self) {
+        self.is_slurms_matter.store(true, Ordering::Release);
+        // Wakes up who waits to look again.
+        self.count.send_modify(|_| ());
+    }
+
+    /// Whether no end need be held back any more.
+    pub(super) fn is_left_to_slurm(&self) -> bool {
+        self.is_slurms_matter.load(Ordering::Acquire)
+    }
+
+    /// Returns once no end need be held back any more.
+    async fn left_to_slurm(&self) {
+        // The sender lives as long as this.
+        let _ = self.count.subscribe().wait_for(|_| self.is_left_to_slurm()).await;
     }
 
     /// Returns once no end is held back.
@@ -223,38 +244,43 @@ struct Sweep {
 
 impl Sweep {
     async fn run(mut self) {
+        let held = Arc::clone(&self.held);
         let mut pause = FIRST_PAUSE;
+        let mut is_closed = false;
         loop {
-            let received = if self.waiting.is_empty() {
-                pause = FIRST_PAUSE;
-                match self.inbox.recv().await {
-                    Some(ended) => Some(ended),
-                    None => return,
+            let received = tokio::select! {
+                received = self.inbox.recv(), if !is_closed => {
+                    is_closed = received.is_none();
+                    received
                 }
-            } else {
-                // A closed channel must not make this loop spin.
-                let patience = tokio::time::timeout(pause, self.inbox.recv());
-                match patience.await {
-                    Ok(None) => {
-                        tokio::time::sleep(pause).await;
-                        None
-                    }
-                    Ok(Some(ended)) => Some(ended),
-                    Err(_) => None,
-                }
+                () = tokio::time::sleep(pause), if !self.waiting.is_empty() => None,
+                () = held.left_to_slurm(), if !self.waiting.is_empty() => None,
+                else => return,
             };
-            let is_news = received.is_some();
+            pause = match received {
+                Some(_) => FIRST_PAUSE,
+                None => (pause * 2).min(LONGEST_PAUSE),
+            };
             self.waiting.extend(received.map(entered));
             while let Ok(ended) = self.inbox.try_recv() {
                 self.waiting.push(entered(ended));
             }
-            self.look().await;
-            pause = if is_news { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            tokio::select! {
+                biased;
+                () = self.look() => {}
+                // While it waits for an answer all ends still wait here, so it may be left off.
+                () = held.left_to_slurm() => {}
+            }
         }
     }
 
     /// Asks once, ends what is left, and tells the ends of which nothing is.
     async fn look(&mut self) {
+        if self.held.is_left_to_slurm() {
+            return std::mem::take(&mut self.waiting)
+                .into_iter()
+                .for_each(|(ended, _)| self.tell(ended));
+        }
         let listed = match steps::list(&self.allocation).await {
             Ok(listed) => Some(listed),
             Err(error) => {

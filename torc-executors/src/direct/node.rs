@@ -97,9 +97,12 @@ impl NodeExecutor {
     }
 
     /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
-    /// [`StepSignal::Cancel`]: Slurm, when it takes the allocation away, asks this process alone. Ends are
-    /// reported as they come; nothing is launched any more.
-    pub async fn wind_up(&self) {
+    /// [`StepSignal::Cancel`]. When Slurm takes the allocation away (`is_taken`), what jobs have left in it is
+    /// Slurm's matter, and holds no end back. Ends are reported as they come; nothing is launched any more.
+    pub async fn wind_up(&self, is_taken: bool) {
+        if is_taken {
+            self.reports.leave_to_slurm();
+        }
         self.local.wind_up().await;
         self.reports.all_told().await;
     }
@@ -203,6 +206,12 @@ impl Reports {
         }
     }
 
+    fn leave_to_slurm(&self) {
+        if let Some((_, held)) = &self.leftovers {
+            held.leave_to_slurm();
+        }
+    }
+
     async fn all_told(&self) {
         if let Some((_, held)) = &self.leftovers {
             held.none_left().await;
@@ -230,7 +239,7 @@ impl Reports {
 impl StepEvents for Reports {
     fn emit(&self, event: StepEvent) {
         match (self.suspect(event), &self.leftovers) {
-            (Ok(ended), Some((gate, _))) => gate.take(ended),
+            (Ok(ended), Some((gate, held))) if !held.is_left_to_slurm() => gate.take(ended),
             (Ok(Ended { event, .. }) | Err(event), _) => self.events.emit(event),
         }
     }

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_gang_is_asked_about_in_any_case", a_gang_is_asked_about),
     ("an_unanswered_question_is_asked_again", an_unanswered_question),
     ("winding_up_waits_until_all_is_told", winding_up_waits),
+    ("an_allocation_that_is_taken_away_holds_nothing_back", taken_away),
     ("jobs_are_bound_to_cpus_of_this_process", jobs_are_bound),
     ("a_muster_tells_what_srun_says", a_muster_tells),
     ("an_aborted_launch_can_be_tried_on_other_nodes", an_aborted_launch),
@@ -248,6 +249,32 @@ fn winding_up_waits() {
             matches!(&last, Some(StepEvent::Ended { outcome: Outcome::Exited { code: 0 }, .. }));
         assert!(told, "{last:?}");
         node.executor.signal(step_id(1), StepSignal::Kill).await.expect_err("it is gone");
+    });
+}
+
+fn taken_away() {
+    run(async {
+        let mut node = Node::new(1);
+        node.fake.program("scontrol", "#!/bin/sh\necho > \"$FAKE/asked\"; exec sleep 1000\n");
+        node.fake.program("scancel", "#!/bin/sh\nexec sleep 1000\n");
+        for (job, script) in [(1, "srun x"), (2, "srun x; echo > ready; sleep 1000")] {
+            let step = node.step(job, &["n1"], &[0], script);
+            node.executor.launch(step).await.expect("is taken");
+        }
+        // One is being asked about, the other runs.
+        appears(&node.fake.path("asked")).await;
+        appears(&node.fake.path("ready")).await;
+        let running = node.executor.wind_up(true);
+        let killing = async {
+            node.executor.signal(step_id(2), StepSignal::Kill).await.expect("is taken");
+        };
+        tokio::join!(running, killing);
+        let mut ends = [node.end().await, node.end().await];
+        ends.sort_by_key(|(step, _)| *step);
+        let expected =
+            [(step_id(1), Outcome::Exited { code: 0 }), (step_id(2), Outcome::Cancelled)];
+        assert_eq!(ends, expected);
+        assert_eq!(node.read("asked"), "\n");
     });
 }
 
