@@ -335,11 +335,11 @@ fn gpus_are_kept_busy() {
             late by 0 s, 0 s
             ");
             assert_snapshot!(sorted.report(), @r"
-            1943 jobs on one node waited 656 s, 20332 s, 58817 s
-            57 gangs waited 615 s, 1286 s, 3799 s
-            67.2 % held in 63657 s
-            68.5 % while jobs waited, 98.0 % of the GPUs
-            655 promised, 0 late
+            1943 jobs on one node waited 665 s, 20842 s, 58967 s
+            57 gangs waited 547 s, 1091 s, 2895 s
+            67.1 % held in 63737 s
+            68.4 % while jobs waited, 97.9 % of the GPUs
+            690 promised, 0 late
             late by 0 s, 0 s
             ");
         }
