@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use torc_core::ids::{AllocationId, StepId};
+use torc_core::ids::AllocationId;
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::StepEvents;
 use torc_executors::clock::now;
-use torc_executors::direct::{Muster, MusterConfig, MusterEvent, clear_steps};
+use torc_executors::direct::{Muster, MusterConfig, MusterEvent, Traces, end_steps_of};
 use torc_executors::slurm::{Sight, SlurmAllocation, Standing, watch};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
 
@@ -207,8 +207,8 @@ impl Overseer for Slurm {
         self.allocation.standing(now()).await.0
     }
 
-    async fn clear(&self, steps: &[StepId]) {
-        clear_steps(&self.allocation, steps).await;
+    async fn clear(&self, jobs: &[Traces]) {
+        end_steps_of(&self.allocation, jobs).await;
     }
 
     async fn keep_only(&self, nodes: &[String]) {

@@ -50,5 +50,8 @@ pub enum ToNode {
         working_dir: String,
     },
     /// Ask what runs to end, report its ends, and end.
-    WindUp,
+    WindUp {
+        /// The scheduler takes the allocation away.
+        is_taken: bool,
+    },
 }

@@ -207,30 +207,6 @@ pub(super) fn start(allocation: SlurmAllocation, events: Arc<dyn StepEvents>) ->
     (Gate { held: Arc::clone(&held), ends, events }, held)
 }
 
-/// Ends what jobs have left in the allocation whose own worker is gone, and returns when Slurm shows nothing of
-/// them any more, or has not for a while known how they are.
-pub async fn clear_steps(allocation: &SlurmAllocation, steps: &[StepId]) {
-    let names: HashSet<String> = steps.iter().map(|step| sruns::name(*step)).collect();
-    let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
-    while since.elapsed() < PATIENCE {
-        match steps::list(allocation).await {
-            Ok(listed) => {
-                let left = listed.iter().filter(|listed| names.contains(&listed.name));
-                let left: Vec<u32> = left.map(|listed| listed.number).collect();
-                if left.is_empty() {
-                    return;
-                }
-                steps::signal(allocation, Signal::SIGKILL as i32, &left).await;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "Slurm does not tell the steps of the allocation")
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 /// The task.
 struct Sweep {
     allocation: SlurmAllocation,

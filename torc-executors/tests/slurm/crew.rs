@@ -85,7 +85,7 @@ async fn work(port: u16, folder: &str) {
             }
         }
     }
-    executor.wind_up().await;
+    executor.wind_up(false).await;
     while let Ok(event) = events.try_recv() {
         say(&mut writer, &Word::Step(event)).await;
     }

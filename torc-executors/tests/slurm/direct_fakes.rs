@@ -239,7 +239,7 @@ fn winding_up_waits() {
         appears(&node.fake.path("ready")).await;
         let states = node.executor.reconcile(&[step_id(1), step_id(2)]).await.expect("is known");
         assert_eq!(states, [StepState::Running, StepState::Unknown]);
-        node.executor.wind_up().await;
+        node.executor.wind_up(false).await;
         assert_eq!(node.read("steps"), "");
         let mut last = None;
         while let Ok(event) = node.events.try_recv() {

@@ -15,6 +15,7 @@ use torc_core::ids::{AllocationId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{LaunchStage, NodeState, Outcome, Step, StepEvent, StepSignal, Usage};
 use torc_core::wire::crew::ToNode;
+use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
 /// How long a node's worker may take to come, from the start of all.
@@ -45,9 +46,9 @@ pub(super) enum Effect {
     Dismiss(Place),
     /// Report something.
     Emit(StepEvent),
-    /// End what steps of these may have left on the other nodes of theirs; to be answered by
+    /// End what these jobs may have left in Slurm, whose workers are gone; to be answered by
     /// [`Books::cleared`].
-    Clear(Vec<StepId>),
+    Clear(Vec<Traces>),
     /// Give the nodes back to the scheduler that are not [`Books::kept`].
     GiveBack,
     /// Ask where the allocation stands; to be answered by [`Books::stands`].
@@ -224,8 +225,8 @@ impl Books {
             effects
                 .extend(entry.waiting.take().map(|step| Effect::Say(place, ToNode::Launch(step))));
         }
-        if self.winding_up.is_some() {
-            effects.push(Effect::Say(place, ToNode::WindUp));
+        if let Some(is_taken) = self.winding_up {
+            effects.push(Effect::Say(place, ToNode::WindUp { is_taken }));
         }
         Ok((place, effects))
     }
@@ -327,10 +328,16 @@ impl Books {
             match (is_open, entry.places.as_slice(), &entry.waiting) {
                 (false, ..) => {}
                 (true, _, Some(_)) => over.push((id, Outcome::NodeFailed)),
-                (true, [_], None) => over.push((id, cause.clone())),
+                // Nothing can be left on the only node, which is dead.
+                (true, [_], None) if *cause == Outcome::NodeFailed => {
+                    over.push((id, cause.clone()));
+                }
                 (true, [first, ..], None) if *first == place => {
                     entry.clearing = Some(cause.clone());
-                    to_clear.push(id);
+                    let names = entry.places.iter().map(|at| self.nodes[*at].name.to_string());
+                    let is_gang = entry.places.len() > 1;
+                    let whole_nodes = names.filter(|_| is_gang).collect();
+                    to_clear.push(Traces { step: id, whole_nodes, sruns: Vec::new() });
                 }
                 (true, ..) => {
                     entry.doom = Some(cause.clone());
@@ -391,7 +398,7 @@ impl Books {
         match node.stand {
             Stand::Here(_) if !is_used && !node.is_released => {
                 node.is_released = true;
-                vec![Effect::Say(place, ToNode::WindUp)]
+                vec![Effect::Say(place, ToNode::WindUp { is_taken: false })]
             }
             Stand::Awaited(_) if !is_used => {
                 let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
@@ -506,7 +513,7 @@ impl Books {
         }
         for (place, node) in self.nodes.iter().enumerate() {
             if matches!(node.stand, Stand::Here(_)) {
-                effects.push(Effect::Say(place, ToNode::WindUp));
+                effects.push(Effect::Say(place, ToNode::WindUp { is_taken }));
             }
         }
         effects

@@ -21,12 +21,13 @@ use tokio::sync::{oneshot, watch};
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, Step, StepEvents, StepSignal, StepState};
+use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
 use crate::action_command::ActionProcess;
 use crate::clock::now;
 use books::{Books, Now};
-pub use node::{NodeEnd, NodeError, NodeParts, work_on_node};
+pub use node::{NodeEnd, NodeError, NodeParts, NodeWindUp, work_on_node};
 pub use post::{Access, AccessError, Post, PostError};
 pub use service::News;
 use service::{Input, Service};
@@ -36,8 +37,8 @@ use service::{Input, Service};
 pub trait Overseer: Send + Sync {
     /// Where the allocation stands now.
     async fn standing(&self) -> Standing;
-    /// Ends what these steps have left in the allocation, whose first node is gone.
-    async fn clear(&self, steps: &[StepId]);
+    /// Ends what these jobs have left in the allocation, whose workers are gone.
+    async fn clear(&self, jobs: &[Traces]);
     /// Gives all nodes but these back.
     async fn keep_only(&self, nodes: &[String]);
     /// Ends the workers that are left, and returns when none is.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,7 +18,6 @@ use super::post::{Access, ROUTE};
 use crate::action_command::ActionProcess;
 use crate::link::channel::{Channel, Ended, Settings};
 use crate::link::client::Client;
-use crate::worker::WindUp;
 
 /// How long to try to reach the leader: less than it waits.
 const REACHED_WITHIN: Duration = Duration::from_secs(120);
@@ -27,6 +27,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(10);
 
 type Link = Channel<ToNode, FromNode>;
+
+/// Asks what runs in an executor to end, and returns when all has been reported. Whether the scheduler takes the
+/// allocation away.
+pub type NodeWindUp = Box<dyn FnOnce(bool) -> BoxFuture<'static, ()> + Send>;
 
 /// What the worker of a node is made of.
 pub struct NodeParts {
@@ -41,7 +45,7 @@ pub struct NodeParts {
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
     /// How it comes to its end.
-    pub wind_up: WindUp,
+    pub wind_up: NodeWindUp,
     /// Turns true when this process is asked to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -86,10 +90,10 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     tokio::time::sleep(delay).await;
     let mut link = reach(&access, &node).await?;
     let mut commands = JoinSet::new();
-    let is_told = loop {
+    let told = loop {
         tokio::select! {
             // Slurm asks this process alone to end: its jobs have process groups of their own.
-            () = asked_to_end(&mut stop) => break false,
+            () = asked_to_end(&mut stop) => break None,
             order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
                 ToNode::Launch(step) => executor.launch(*step).await?,
                 ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
@@ -97,7 +101,7 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
                     let process = ActionProcess { text, env, working_dir, output };
                     commands.spawn(async move { (number, process.run_on_top().await) });
                 }
-                ToNode::WindUp => break true,
+                ToNode::WindUp { is_taken } => break Some(is_taken),
                 ToNode::Refused { reason } => return Err(NodeError::Refused(reason)),
                 ToNode::Welcome => {}
             },
@@ -107,7 +111,7 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
             }
         }
     };
-    let mut ending = wind_up();
+    let mut ending = wind_up(told.unwrap_or(true));
     loop {
         tokio::select! {
             () = &mut ending => break,
@@ -122,7 +126,7 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     let heard = async { while link.receiver.next().await.is_ok() {} };
     // The leader finds out by itself otherwise.
     let _ = tokio::time::timeout(FAREWELL, heard).await;
-    Ok(if is_told { NodeEnd::Left } else { NodeEnd::Stopped })
+    Ok(if told.is_some() { NodeEnd::Left } else { NodeEnd::Stopped })
 }
 
 fn tell(link: &Link, what: &FromNode) {

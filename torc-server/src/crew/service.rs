@@ -286,11 +286,11 @@ impl Service {
                     }
                 }
                 Effect::Emit(event) => self.events.emit(event),
-                Effect::Clear(steps) => {
+                Effect::Clear(jobs) => {
                     let overseer = Arc::clone(&self.overseer);
                     self.tasks.spawn(async move {
-                        overseer.clear(&steps).await;
-                        Input::Cleared(steps)
+                        overseer.clear(&jobs).await;
+                        Input::Cleared(jobs.into_iter().map(|traces| traces.step).collect())
                     });
                 }
                 Effect::GiveBack => {

@@ -74,7 +74,7 @@ impl Overseer for Told {
         *self.0.lock().unwrap()
     }
 
-    async fn clear(&self, _: &[StepId]) {}
+    async fn clear(&self, _: &[Traces]) {}
 
     async fn keep_only(&self, nodes: &[String]) {
         self.1.lock().unwrap().push(nodes.join(","));
@@ -161,7 +161,7 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
         delay: Duration::ZERO,
         executor,
         reports,
-        wind_up: Box::new(move || {
+        wind_up: Box::new(move |_| {
             winding.end_all(&Outcome::Cancelled);
             Box::pin(std::future::ready(()))
         }),

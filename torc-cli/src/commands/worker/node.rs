@@ -45,7 +45,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
         node: name.into(),
         executor: executor.clone(),
         reports,
-        wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
+        wind_up: Box::new(move |is_taken| Box::pin(async move { winding.wind_up(is_taken).await })),
         stop: stopped,
     })
     .await;

@@ -89,6 +89,12 @@ fn end(job: u32, outcome: Outcome) -> Effect {
     ended(id(job), outcome, now)
 }
 
+/// What these jobs on one node may have left is to be ended.
+fn clear(jobs: &[u32]) -> Effect {
+    let traces = |job: &u32| Traces { step: id(*job), whole_nodes: Vec::new(), sruns: Vec::new() };
+    Effect::Clear(jobs.iter().map(traces).collect())
+}
+
 fn down(node: &str, reason: &str) -> Effect {
     Effect::Emit(StepEvent::NodeChanged {
         allocation: AllocationId(1),
@@ -159,7 +165,8 @@ fn what_a_lost_worker_ran_ends_when_its_lease_is_over() {
     assert_eq!(site.books.leave(0, "reset", site.now), told);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::NodeFailed)], "it goes elsewhere");
     assert_eq!(site.pass(LEASE / 2), [], "it may still run");
-    assert_eq!(site.pass(LEASE / 2), [end(1, Outcome::Lost)]);
+    assert_eq!(site.pass(LEASE / 2), [clear(&[1])]);
+    assert_eq!(site.books.cleared(&[id(1)], site.now), [end(1, Outcome::Lost)]);
     assert_eq!(site.report(1, 2, DONE), [end(2, DONE)], "the others go on");
 }
 
@@ -172,7 +179,7 @@ fn a_worker_of_which_slurm_says_that_it_ended_is_heard_to_its_last_word() {
     assert_eq!(site.books.workers_ended(&names, "Killed", site.now), []);
     assert_eq!(site.report(0, 1, DONE), [end(1, DONE)]);
     let gone = "its worker has ended: Killed";
-    let over = [down("n1", gone), Effect::Dismiss(0), end(2, Outcome::Lost)];
+    let over = [down("n1", gone), Effect::Dismiss(0), clear(&[2])];
     assert_eq!(site.books.leave(0, "closed", site.now), over);
     assert_eq!(site.books.workers_ended(&names, "again", site.now), []);
 }
@@ -183,8 +190,8 @@ fn when_the_connection_went_first_slurms_word_ends_the_wait() {
     site.launch(1, &["n1"]);
     site.books.leave(0, "reset", site.now);
     let names = site.names(&["n1", "n7"]);
-    let over = [end(1, Outcome::Lost)];
-    assert_eq!(site.books.workers_ended(&names, "Killed", site.now), over);
+    assert_eq!(site.books.workers_ended(&names, "Killed", site.now), [clear(&[1])]);
+    assert_eq!(site.books.cleared(&[id(1)], site.now), [end(1, Outcome::Lost)]);
     assert_eq!(site.books.deadline(), None);
 }
 
@@ -220,7 +227,8 @@ fn what_a_gang_left_is_ended_first_when_its_first_node_is_lost() {
     site.launch(1, &["n1", "n2"]);
     let names = site.names(&["n1"]);
     let effects = site.books.nodes_failed(&names, "it failed", site.now);
-    let clear = Effect::Clear(vec![id(1)]);
+    let whole_nodes = site.names(&["n1", "n2"]);
+    let clear = Effect::Clear(vec![Traces { step: id(1), whole_nodes, sruns: Vec::new() }]);
     assert_eq!(effects, [down("n1", "it failed"), Effect::Dismiss(0), clear]);
     let names = site.names(&["n2"]);
     let effects = site.books.nodes_failed(&names, "it failed", site.now);
@@ -323,12 +331,13 @@ fn at_the_end_what_waits_is_cancelled_and_the_rest_is_waited_for() {
     site.launch(1, &["n1"]);
     site.launch(2, &["n2"]);
     assert!(!site.books.is_done());
-    let wind_up = Effect::Say(0, ToNode::WindUp);
+    let wind_up = Effect::Say(0, ToNode::WindUp { is_taken: false });
     let effects = site.books.wind_up(false, site.now);
     assert_eq!(effects, [end(2, Outcome::Cancelled), wind_up.clone()]);
     assert_eq!(site.books.wind_up(true, site.now), []);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::Cancelled)]);
-    let late = vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp)];
+    let late =
+        vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp { is_taken: false })];
     assert_eq!(site.books.join("n3"), Ok((2, late)));
     assert_eq!(site.report(0, 1, DONE), [end(1, DONE)]);
     assert!(!site.books.is_done(), "they have not left");
@@ -357,7 +366,7 @@ fn a_node_on_which_nothing_runs_can_be_given_back() {
     assert_eq!(release(&mut site, "n1"), [], "the allocation ends with the first");
     assert_eq!(release(&mut site, "n2"), [], "a job runs there");
     assert_eq!(release(&mut site, "n9"), []);
-    let wind_up = Effect::Say(2, ToNode::WindUp);
+    let wind_up = Effect::Say(2, ToNode::WindUp { is_taken: false });
     assert_eq!(release(&mut site, "n3"), [wind_up]);
     assert_eq!(release(&mut site, "n3"), [], "it was told");
     let over = [down("n3", "it was given back"), Effect::Dismiss(2), Effect::GiveBack];
@@ -395,7 +404,8 @@ fn workers_that_ended_because_another_could_not_be_started_come_again() {
         reason: "its worker is started again".to_owned(),
     });
     let effects = site.books.start_again(&names, site.now);
-    assert_eq!(effects, [end(2, Outcome::Lost), again]);
+    assert_eq!(effects, [clear(&[2]), again]);
+    assert_eq!(site.books.cleared(&[id(2)], site.now), [end(2, Outcome::Lost)]);
     assert_eq!(site.report(0, 1, DONE), [end(1, DONE)], "its last words are heard");
     assert_eq!(site.books.leave(0, "closed", site.now), []);
     assert_eq!(site.books.deadline(), Some(site.now.instant + COMES_WITHIN), "of all three");
@@ -494,7 +504,7 @@ proptest! {
             for effect in effects {
                 match effect {
                     Effect::Emit(StepEvent::Ended { step, .. }) => prop_assert!(open.remove(&step)),
-                    Effect::Clear(steps) => clearing.extend(steps),
+                    Effect::Clear(jobs) => clearing.extend(jobs.into_iter().map(|one| one.step)),
                     _ => {}
                 }
             }
