@@ -37,6 +37,7 @@ fn allocation(nodes: u32) -> Allocation {
             name: format!("node{node}").into(),
             cores: (0..64).collect(),
             threads_per_core: 1,
+            slots: None,
             memory: 256 * GIB,
             gpus: (0..gpus).map(|gpu: u32| gpu.to_string().into()).collect(),
         };

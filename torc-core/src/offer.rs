@@ -6,11 +6,12 @@
 //! like it, by the placer's own rules; what is not known is no reason to say so.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::ids::{AllocationId, NodeId};
 use crate::placer::feasibility;
-use crate::resources::{Allocation, MemoryRequest, Request, whole_cores};
+use crate::resources::{Allocation, MemoryRequest, NodeInventory, Request, whole_cores};
 use crate::spec::units::written_memory;
 use crate::spec::{SharedCpus, SlurmSettings};
 use crate::time::Timestamp;
@@ -77,11 +78,14 @@ impl Offer {
             nodes = nodes.min(all);
         }
         let limits = limits(header, settings, &kinds);
-        let kinds = kinds.iter().map(|shape| allocation(header, settings, shape, nodes));
+        let slots = header.slots_under(&settings.name);
+        let kinds = kinds.iter().flat_map(|shape| {
+            slots.iter().map(|slots| allocation(header, settings, (shape, *slots), nodes))
+        });
         Self { kinds: kinds.collect(), limits }
     }
 
-    /// An allocation of each kind, at the time zero.
+    /// An allocation of each kind, and of each way in which actions ask for it, at the time zero.
     pub fn kinds(&self) -> &[Allocation] {
         &self.kinds
     }
@@ -97,18 +101,19 @@ impl Offer {
     }
 }
 
-/// An allocation of a scheduler on so many nodes of this shape, at the time zero. It has ended by then if
-/// torc would ask what runs there to end before it began.
+/// An allocation of a scheduler on so many nodes of this shape and with so many slots, at the time zero. It
+/// has ended by then if torc would ask what runs there to end before it began.
 pub(crate) fn allocation(
     header: &Header,
     settings: &SchedulerSettings,
-    shape: &NodeShape,
+    (shape, slots): (&NodeShape, Option<NonZeroU32>),
     nodes: u32,
 ) -> Allocation {
     let walltime = settings.walltime();
     let lasts = walltime > stop_margin(header, settings);
     let shape = left_of(settings, shape);
-    let named = (1..=nodes).map(|number| shape.inventory(&format!("node{number}")));
+    let named = (1..=nodes)
+        .map(|number| NodeInventory { slots, ..shape.inventory(&format!("node{number}")) });
     Allocation {
         id: AllocationId(1),
         scheduler: Some(settings.name.clone()),
@@ -174,7 +179,7 @@ mod tests {
     use super::*;
     use crate::spec::{Context, Sources, load};
     use crate::traits::NeverReason;
-    use crate::workflow::Workflow;
+    use crate::workflow::{ActionKind, ExecutionMode, Workflow};
 
     struct NoSources;
 
@@ -240,6 +245,38 @@ jobs: [{{name: a, command: x, resource_requirements: r}}]"
             offer(node(2)).fits(&workflow.request(&workflow.jobs[0])),
             "Slurm gives whole cores"
         );
+    }
+
+    #[test]
+    fn what_takes_a_slot_may_be_larger_than_a_node() {
+        #[track_caller]
+        fn check(mode: &str, most: &[&str], needs: &str, expected: bool) {
+            let mut made = workflow("nodes: 2, mem: 1g", needs);
+            let modes = [ExecutionMode::Direct, ExecutionMode::Slurm];
+            made.header.execution.mode = modes[usize::from(mode == "slurm")];
+            let asking = made.header.actions[0].clone();
+            made.header.actions = most
+                .iter()
+                .map(|most| {
+                    let mut action = asking.clone();
+                    if let ActionKind::ScheduleNodes { max_parallel_jobs, .. } = &mut action.kind {
+                        *max_parallel_jobs = most.parse().ok();
+                    }
+                    action
+                })
+                .collect();
+            let offer = Offer::of(&made.header, &made.header.schedulers[0], &[node(1)]);
+            let fits = offer.fits(&made.request(&made.jobs[0]));
+            assert_eq!(fits, expected, "{mode} {most:?} {needs}");
+        }
+        check("direct", &["4"], "num_cpus: 9, memory: 33g", true);
+        check("direct", &["", "4"], "num_cpus: 9, memory: 33g", true);
+        check("direct", &["", "4"], "num_cpus: 8, memory: 1g, num_nodes: 2", true);
+        check("direct", &[""], "num_cpus: 9", false);
+        check("direct", &[], "num_cpus: 9", false);
+        check("direct", &["4"], "num_gpus: 1", false);
+        check("direct", &["4"], "memory: 2g, num_nodes: 2", false);
+        check("slurm", &["4"], "num_cpus: 9", false);
     }
 
     #[test]

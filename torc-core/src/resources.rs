@@ -1,6 +1,7 @@
 //! What jobs ask for and what nodes have: requests, inventories, placements. Every number is per
 //! node; nothing here adds up over nodes.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +103,22 @@ pub struct NodeInventory {
     pub memory: u64,
     /// The device ids of the GPUs that we may use, as `CUDA_VISIBLE_DEVICES` wants them.
     pub gpus: Box<[Box<str>]>,
+    /// Single-node jobs at once, whatever they need of CPUs and memory: each of them takes a slot, and
+    /// its GPUs. `None`: as many as fit. A gang takes the whole node either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<NonZeroU32>,
+}
+
+/// Slots of a node, at most: more processes than a node is good for, and few enough to count one by one.
+pub const MOST_SLOTS: u32 = 4096;
+
+/// Jobs at once on a node that has slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// How many there may be.
+    pub all: u32,
+    /// Slots that jobs hold; a job on several nodes holds all of a node's.
+    pub used: u32,
 }
 
 fn one() -> u32 {
@@ -122,6 +139,23 @@ impl NodeInventory {
     /// The number of GPUs.
     pub fn gpu_count(&self) -> u32 {
         u32::try_from(self.gpus.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What the indices of a share's `cores` count: slots where there are any, else CPUs.
+    pub fn places(&self) -> u32 {
+        self.slots.map_or_else(|| self.cpus(), |slots| slots.get().min(MOST_SLOTS))
+    }
+
+    /// CPUs that such indices stand for: a slot stands for its part of the node's CPUs. These parts are
+    /// whole numbers, and those of all slots add up to all CPUs.
+    pub fn cpus_of(&self, indices: &[u16]) -> u32 {
+        if self.slots.is_none() {
+            return u32::try_from(indices.len()).unwrap_or(u32::MAX);
+        }
+        let (cpus, slots) = (u64::from(self.cpus()), u64::from(self.places()));
+        let before = |slot: u64| slot * cpus / slots;
+        let part = |slot: &u16| before(u64::from(*slot) + 1) - before(u64::from(*slot));
+        u32::try_from(indices.iter().map(part).sum::<u64>()).unwrap_or(u32::MAX)
     }
 }
 
@@ -172,13 +206,14 @@ pub struct NodeShare {
     /// The node.
     #[serde(rename = "n")]
     pub node: NodeId,
-    /// Indices into the inventory's `cores`, ascending.
+    /// Indices into the inventory's `cores`, ascending. On a node with slots these are numbered here
+    /// instead, from 0, and whoever holds one may use all cores.
     #[serde(rename = "c")]
     pub cores: Box<[u16]>,
     /// Indices into the inventory's `gpus`, ascending.
     #[serde(rename = "g", default, skip_serializing_if = "<[u16]>::is_empty")]
     pub gpus: Box<[u16]>,
-    /// Memory held, in bytes.
+    /// Memory held, in bytes; none by a job that holds a slot.
     #[serde(rename = "m")]
     pub memory: u64,
 }
@@ -192,4 +227,46 @@ pub struct Placement {
     /// One share a node, in node order; the first is where a gang's command starts.
     #[serde(rename = "s")]
     pub shares: Vec<NodeShare>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(cpus: u32, slots: u32) -> NodeInventory {
+        NodeInventory {
+            name: "n".into(),
+            cores: (0..cpus).collect(),
+            threads_per_core: 1,
+            memory: 1,
+            gpus: Box::default(),
+            slots: NonZeroU32::new(slots),
+        }
+    }
+
+    #[test]
+    fn slots_stand_for_equal_parts_that_add_up_to_all_cpus() {
+        for (cpus, slots) in [(8, 1), (8, 2), (8, 3), (7, 4), (2, 5), (64, 64), (0, 3), (5, 4096)] {
+            let node = node(cpus, slots);
+            let all: Vec<u16> = (0..u16::try_from(slots).expect("few")).collect();
+            assert_eq!((node.places(), node.cpus_of(&all)), (slots, cpus));
+            let parts = all.iter().map(|slot| node.cpus_of(&[*slot]));
+            let (least, most) = (parts.clone().min(), parts.max());
+            let range = (Some(cpus / slots), Some(cpus.div_ceil(slots)));
+            assert_eq!((least, most), range, "{cpus} CPUs, {slots} slots");
+        }
+        assert_eq!((node(8, 0).places(), node(8, 0).cpus_of(&[2, 5])), (8, 2));
+        assert_eq!(node(8, 4097).places(), MOST_SLOTS);
+    }
+
+    #[test]
+    fn what_was_written_without_slots_is_read_and_so_is_the_reverse() {
+        let text = |node: &NodeInventory| serde_json::to_string(node).expect("it can be written");
+        let without = r#"{"name":"n","cores":[0],"memory":1,"gpus":[]}"#;
+        assert_eq!(text(&node(1, 0)), without);
+        for node in [node(1, 0), node(1, 3)] {
+            let read: NodeInventory = serde_json::from_str(&text(&node)).expect("it can be read");
+            assert_eq!(read, node);
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! workflow can have a hundred thousand jobs: what jobs share is shared, and what most jobs lack
 //! costs a pointer.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
-use crate::resources::{MemoryRequest, Request};
+use crate::resources::{MOST_SLOTS, MemoryRequest, Request};
 use crate::time::millis;
 
 /// Environment variables, in the order of the spec.
@@ -100,6 +102,32 @@ impl Header {
             ExecutionMode::Auto => self.schedulers.iter().any(|found| found.kind == "slurm"),
             ExecutionMode::Direct => false,
         }
+    }
+
+    /// Single-node jobs at once on each node that an action asks for, whatever they need of CPUs and
+    /// memory; `None`: as many as fit, as it always is where srun starts each step.
+    pub fn slots(&self, action: &Action) -> Option<NonZeroU32> {
+        let ActionKind::ScheduleNodes { max_parallel_jobs: Some(most), .. } = action.kind else {
+            return None;
+        };
+        NonZeroU32::new(most.min(MOST_SLOTS)).filter(|_| !self.is_slurm_mode())
+    }
+
+    /// The same of all actions that ask a scheduler, each answer once; of one that nobody asks: as many
+    /// as fit.
+    pub fn slots_under(&self, scheduler: &str) -> BTreeSet<Option<NonZeroU32>> {
+        let asks = |action: &&Action| match action.kind {
+            ActionKind::ScheduleNodes { scheduler: asked, .. } => {
+                self.schedulers.get(asked as usize).is_some_and(|found| &*found.name == scheduler)
+            }
+            ActionKind::RunCommands(_) => false,
+        };
+        let mut slots: BTreeSet<_> =
+            self.actions.iter().filter(asks).map(|action| self.slots(action)).collect();
+        if slots.is_empty() {
+            slots.insert(None);
+        }
+        slots
     }
 
     /// Steps at once in one allocation, at most; `None`: as many as fit.

@@ -82,6 +82,7 @@ fn node() -> NodeInventory {
         name: "n".into(),
         cores: [0, 1].into(),
         threads_per_core: 1,
+        slots: None,
         memory: 1 << 30,
         gpus: [].into(),
     }

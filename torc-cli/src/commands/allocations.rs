@@ -12,7 +12,7 @@ use crate::args::{AllocationsArgs, Format};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
 use crate::render::causes::ended;
-use crate::render::{duration_ms, json, local_time, table};
+use crate::render::{duration_ms, in_use, json, local_time, table};
 
 pub(crate) async fn execute(
     args: &AllocationsArgs,
@@ -89,7 +89,7 @@ fn nodes(nodes: &[AllocatedNodeReport]) -> String {
     const SHOWN: usize = 4;
     let words = nodes.iter().take(SHOWN).map(|node| match node.state {
         NodeState::Down => format!("{} down", node.name),
-        _ => format!("{} {}/{}", node.name, node.cpus_used, node.cpus),
+        _ => format!("{} {}", node.name, in_use(node.cpus_used, node.cpus, node.slots)),
     });
     let mut words: Vec<String> = words.collect();
     if let Some(more) = nodes.len().checked_sub(SHOWN).filter(|more| *more > 0) {

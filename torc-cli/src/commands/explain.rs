@@ -150,13 +150,11 @@ fn print_allocation(explanation: &AllocationExplanation) {
     }
     for node in &allocation.nodes {
         let jobs: Vec<String> = node.jobs.iter().map(|held| held.job.clone()).collect();
-        outln!(
-            "  {}: {} of {} CPUs used; {}",
-            node.name,
-            node.cpus_used,
-            node.cpus,
-            running(&jobs)
-        );
+        let (used, all, what) = match node.slots {
+            Some(slots) => (slots.used, slots.all, "slots"),
+            None => (node.cpus_used, node.cpus, "CPUs"),
+        };
+        outln!("  {}: {used} of {all} {what} used; {}", node.name, running(&jobs));
     }
 }
 

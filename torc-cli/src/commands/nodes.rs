@@ -12,7 +12,7 @@ use torc_server::state_dir::StateDir;
 use crate::args::{Format, NodesArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
-use crate::render::{bytes, json, local_time, table};
+use crate::render::{bytes, in_use, json, local_time, table};
 
 /// Jobs named in one row; the rest is counted.
 const JOBS_SHOWN: usize = 4;
@@ -52,7 +52,7 @@ fn print(nodes: &[NodeOfAllocation<'_>]) {
             node.name.clone(),
             allocation.to_string(),
             state(node.state).to_owned(),
-            format!("{}/{}", node.cpus_used, node.cpus),
+            in_use(node.cpus_used, node.cpus, node.slots),
             format!("{}/{}", bytes(node.memory_used), bytes(node.memory)),
             format!("{}/{}", node.gpus_used, node.gpus),
             jobs(node),
@@ -94,7 +94,10 @@ fn jobs(node: &AllocatedNodeReport) -> String {
         .jobs
         .iter()
         .take(JOBS_SHOWN)
-        .map(|job| format!("{} ({} cpu)", job.job, job.cpus))
+        .map(|job| match node.slots {
+            Some(_) => job.job.clone(),
+            None => format!("{} ({} cpu)", job.job, job.cpus),
+        })
         .collect();
     if let Some(more) = node.jobs.len().checked_sub(JOBS_SHOWN).filter(|more| *more > 0) {
         words.push(format!("and {more} more"));

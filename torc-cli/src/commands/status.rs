@@ -13,7 +13,7 @@ use crate::args::{Format, StatusArgs};
 use crate::commands::allocations;
 use crate::exit::{Exit, Failure};
 use crate::out::{self, Output, outln};
-use crate::render::{bytes, duration_ms, idle_part, json, local_time, summary, table};
+use crate::render::{bytes, duration_ms, idle_part, in_use, json, local_time, summary, table};
 
 /// How often a watched run is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ fn print_nodes(report: &WorkflowReport) {
         let rows = report.nodes.iter().map(|node| {
             vec![
                 node.name.clone(),
-                format!("{}/{}", node.cpus_used, node.cpus),
+                in_use(node.cpus_used, node.cpus, node.slots),
                 bytes(node.memory),
                 node.gpus.to_string(),
                 node.jobs.to_string(),

@@ -17,6 +17,7 @@ use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Zoned};
 use serde::Serialize;
 use torc_core::engine::JobStatus;
+use torc_core::resources::Slots;
 use torc_core::time::Timestamp;
 use torc_core::traits::{LaunchStage, Outcome};
 
@@ -53,6 +54,14 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
 
 pub(crate) fn error_word() -> String {
     format!("{RED_BOLD}error:{PLAIN}")
+}
+
+/// CPUs of a node in use, of all; its slots where it has any.
+pub(crate) fn in_use(used: u32, cpus: u32, slots: Option<Slots>) -> String {
+    match slots {
+        Some(slots) => format!("{}/{} slots", slots.used, slots.all),
+        None => format!("{used}/{cpus}"),
+    }
 }
 
 /// A status in its colour; the word alone where there is no colour.

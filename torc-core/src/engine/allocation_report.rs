@@ -103,7 +103,8 @@ impl Engine {
             state: self.ledger.state(node).unwrap_or(crate::traits::NodeState::Down),
             reason: self.ledger.reason(node).map(str::to_owned),
             cpus: has.cpus(),
-            cpus_used: count(self.ledger.cores_used(node)),
+            cpus_used: self.ledger.cpus_used(node),
+            slots: self.ledger.slots(node),
             memory: has.memory,
             memory_used: self.ledger.memory_used(node),
             gpus: has.gpu_count(),
@@ -115,7 +116,7 @@ impl Engine {
                     let runtime = self.classes.request(self.classes.of_job(*job)).runtime;
                     JobOnNode {
                         job: job_name(*job),
-                        cpus: count(share.cores.len()),
+                        cpus: has.cpus_of(&share.cores),
                         memory: share.memory,
                         gpus: count(share.gpus.len()),
                         since,

@@ -6,6 +6,7 @@
 //! again.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId};
@@ -224,7 +225,8 @@ impl Engine {
         Allocation { id, scheduler: None, labels, ends_at, nodes: self.number_nodes(nodes) }
     }
 
-    /// The same for an allocation that was asked for. `None`: it was not, or has nodes, or is over.
+    /// The same for an allocation that was asked for, with the slots that its action gives each node.
+    /// `None`: it was not asked for, or has nodes, or is over.
     pub fn grant(
         &self,
         allocation: AllocationId,
@@ -235,8 +237,17 @@ impl Engine {
         if !book.is_open_request() || book.is_live() {
             return None;
         }
-        let nodes = self.number_nodes(nodes);
+        let slots = self.slots_of(book);
+        let nodes = nodes.into_iter().map(|node| NodeInventory { slots, ..node });
+        let nodes = self.number_nodes(nodes.collect());
         Some(Allocation { ends_at, nodes, ..book.allocation.clone() })
+    }
+
+    /// Single-node jobs at once on each node of an allocation, as the action says that wanted it.
+    fn slots_of(&self, book: &AllocationBook) -> Option<NonZeroU32> {
+        let header = &self.workflow.header;
+        let action = book.request.as_ref()?.action?;
+        header.slots(header.actions.get(action as usize)?)
     }
 
     pub(super) fn next_allocation(&self) -> AllocationId {

@@ -289,11 +289,13 @@ impl Engine {
         let run = self.run.ok_or_else(|| self.wrong_phase())?;
         self.change(job, Change::Placed)?;
         self.ledger.take(job, placement);
-        self.idleness.take(self.moment(at), placement);
+        self.idleness.take(self.moment(at), placement, &self.ledger);
         self.paces[self.classes.of_job(job).0 as usize].note_start();
         let state = &mut self.jobs[job.index()];
         state.launches += 1;
-        self.attempts.push(Attempt::new((job, run, AttemptId(state.launches)), at, placement));
+        let cpus = placement.shares.iter().map(|share| self.ledger.cpus_of(share)).sum();
+        let name = (job, run, AttemptId(state.launches));
+        self.attempts.push(Attempt::new(name, at, placement, cpus));
         state.latest_attempt = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         self.running.insert(job, placement.clone());
         Ok(())
@@ -340,7 +342,7 @@ impl Engine {
         });
         if let Some(placement) = self.running.remove(&job) {
             self.ledger.release(&placement);
-            self.idleness.give_back(self.moment(report.at), &placement);
+            self.idleness.give_back(self.moment(report.at), &placement, &self.ledger);
         }
         let held = report.at.since(self.attempts[index].dispatched_at);
         let is_typical = !report.outcome.came_from_outside();

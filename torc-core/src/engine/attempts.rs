@@ -18,7 +18,7 @@ pub struct Attempt {
     pub attempt: AttemptId,
     /// The nodes it had, in node order; none when nobody knows whether it was launched.
     pub nodes: Box<[NodeId]>,
-    /// CPUs it had over all its nodes.
+    /// CPUs it had over all its nodes. Where it held a slot, those that the slot stands for.
     pub cpus: u32,
     /// When it was given them.
     pub dispatched_at: Timestamp,
@@ -48,14 +48,14 @@ impl Attempt {
         (job, run, attempt): (JobId, RunId, AttemptId),
         at: Timestamp,
         placement: &Placement,
+        cpus: u32,
     ) -> Self {
-        let cpus: usize = placement.shares.iter().map(|share| share.cores.len()).sum();
         Self {
             job,
             run,
             attempt,
             nodes: placement.shares.iter().map(|share| share.node).collect(),
-            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            cpus,
             dispatched_at: at,
             started_at: None,
             end: None,

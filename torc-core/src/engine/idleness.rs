@@ -12,6 +12,7 @@ use crate::ids::{AllocationId, ClassId, JobId, NodeId};
 use crate::resources::{Allocation, Placement, Request};
 use crate::time::Timestamp;
 
+use super::ledger::Ledger;
 use super::{Engine, WaitingCount};
 
 /// See the module.
@@ -203,16 +204,16 @@ impl Idleness {
     }
 
     /// A job holds this from now on.
-    pub(super) fn take(&mut self, now: Timestamp, placement: &Placement) {
+    pub(super) fn take(&mut self, now: Timestamp, placement: &Placement, ledger: &Ledger) {
         for share in &placement.shares {
-            self.meter.take(now, share.node, share.cores.len() as u64);
+            self.meter.take(now, share.node, ledger.cpus_of(share).into());
         }
     }
 
     /// It is free again.
-    pub(super) fn give_back(&mut self, now: Timestamp, placement: &Placement) {
+    pub(super) fn give_back(&mut self, now: Timestamp, placement: &Placement, ledger: &Ledger) {
         for share in &placement.shares {
-            self.meter.give_back(now, share.node, share.cores.len() as u64);
+            self.meter.give_back(now, share.node, ledger.cpus_of(share).into());
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{AttemptId, JobId, RunId, StepId};
-use crate::resources::{MemoryRequest, Placement};
+use crate::resources::{MemoryRequest, NodeInventory, NodeShare, Placement};
 use crate::traits::{RankLayout, StdioPaths, Step, StepLimits, StepNode};
 use crate::workflow::{Job, Stdio, StdioMode};
 
@@ -85,19 +85,7 @@ impl Engine {
     }
 
     fn step_nodes(&self, placement: &Placement) -> Option<Vec<StepNode>> {
-        let share = |share: &crate::resources::NodeShare| {
-            let inventory = self.ledger.inventory(share.node)?;
-            Some(StepNode {
-                name: inventory.name.clone(),
-                cores: share.cores.iter().map(|core| inventory.cores[usize::from(*core)]).collect(),
-                gpus: share
-                    .gpus
-                    .iter()
-                    .map(|gpu| inventory.gpus[usize::from(*gpu)].clone())
-                    .collect(),
-                memory: share.memory,
-            })
-        };
+        let share = |share: &NodeShare| Some(step_node(self.ledger.inventory(share.node)?, share));
         placement.shares.iter().map(share).collect()
     }
 
@@ -124,6 +112,19 @@ impl Engine {
         env.extend(torc.map(|(name, value)| (name.to_owned(), value)));
         env
     }
+}
+
+/// A share of a node in the ids that the node knows its devices by. Jobs that hold slots share all of its
+/// CPUs and memory.
+fn step_node(has: &NodeInventory, share: &NodeShare) -> StepNode {
+    let gpus = share.gpus.iter().map(|gpu| has.gpus[usize::from(*gpu)].clone());
+    let (cores, memory) = if has.slots.is_some() {
+        (has.cores.clone(), has.memory)
+    } else {
+        let cores = share.cores.iter().map(|core| has.cores[usize::from(*core)]);
+        (cores.collect(), share.memory)
+    };
+    StepNode { name: has.name.clone(), cores, gpus: gpus.collect(), memory }
 }
 
 /// The text for `bash -c`: the script precedes the command, on a line of its own when it has

@@ -1,12 +1,13 @@
 //! The engine's own account of who holds what on each node.
 //!
 //! It is kept apart from the placer's books on purpose: every start is checked against it, so that
-//! a faulty placer, ours or a plugin's, can never oversubscribe a node.
+//! a faulty placer, ours or a plugin's, can never oversubscribe a node, nor give it more jobs than it has
+//! slots.
 
 use std::collections::HashMap;
 
 use crate::ids::{AllocationId, JobId, NodeId};
-use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request};
+use crate::resources::{Allocation, NodeInventory, NodeShare, Placement, Request, Slots};
 use crate::traits::NodeState;
 
 /// Why a start that a placer chose is refused. Always an error in the placer.
@@ -50,6 +51,7 @@ struct NodeAccount {
     is_suspended: bool,
     /// It is to be given back.
     is_leaving: bool,
+    /// Of its slots, where it has any.
     core_owner: Vec<Option<JobId>>,
     gpu_owner: Vec<Option<JobId>>,
     memory_free: u64,
@@ -57,6 +59,10 @@ struct NodeAccount {
 }
 
 impl NodeAccount {
+    fn used_places(&self) -> impl Iterator<Item = u16> {
+        (0..).zip(&self.core_owner).filter(|(_, owner)| owner.is_some()).map(|(place, _)| place)
+    }
+
     /// Where nobody can start anything, what runs goes on.
     fn effective_state(&self) -> NodeState {
         match self.state {
@@ -85,7 +91,7 @@ impl Ledger {
                 is_reachable: true,
                 is_suspended: false,
                 is_leaving: false,
-                core_owner: vec![None; inventory.cores.len()],
+                core_owner: vec![None; inventory.places() as usize],
                 gpu_owner: vec![None; inventory.gpus.len()],
                 memory_free: inventory.memory,
                 steps: 0,
@@ -168,11 +174,23 @@ impl Ledger {
         self.nodes.get(&node).is_some_and(|account| account.state == NodeState::Up)
     }
 
-    /// Cores in use on a node.
-    pub(super) fn cores_used(&self, node: NodeId) -> usize {
-        self.nodes
-            .get(&node)
-            .map_or(0, |account| account.core_owner.iter().filter(|owner| owner.is_some()).count())
+    /// CPUs in use on a node.
+    pub(super) fn cpus_used(&self, node: NodeId) -> u32 {
+        let Some(account) = self.nodes.get(&node) else { return 0 };
+        let used: Vec<u16> = account.used_places().collect();
+        account.inventory.cpus_of(&used)
+    }
+
+    /// The slots of a node, if it has any.
+    pub(super) fn slots(&self, node: NodeId) -> Option<Slots> {
+        let account = self.nodes.get(&node).filter(|account| account.inventory.slots.is_some())?;
+        let used = u32::try_from(account.used_places().count()).unwrap_or(u32::MAX);
+        Some(Slots { all: account.inventory.places(), used })
+    }
+
+    /// CPUs that a share of a node stands for.
+    pub(super) fn cpus_of(&self, share: &NodeShare) -> u32 {
+        self.nodes.get(&share.node).map_or(0, |account| account.inventory.cpus_of(&share.cores))
     }
 
     /// Memory in use on a node.
@@ -232,17 +250,11 @@ impl Ledger {
         {
             return Err(PlacementFault::Oversubscribed(node));
         }
-        let inventory = &account.inventory;
-        let cpus = request.cpus_on(inventory.threads_per_core) as usize;
-        let enough = if request.is_gang() {
-            share.cores.len() == inventory.cores.len() && share.gpus.len() == inventory.gpus.len()
+        if is_enough(request, &account.inventory, share) {
+            Ok(())
         } else {
-            share.gpus.len() == request.gpus as usize && share.cores.len() == cpus
-        };
-        let fits = share.cores.len() >= cpus
-            && share.gpus.len() >= request.gpus as usize
-            && share.memory >= request.memory_on(inventory.cpus(), inventory.memory);
-        if enough && fits { Ok(()) } else { Err(PlacementFault::TooLittle(node)) }
+            Err(PlacementFault::TooLittle(node))
+        }
     }
 
     /// Books a placement that [`Self::check`] found good.
@@ -273,6 +285,22 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether a share is what a job with this request is to be given on a node.
+fn is_enough(request: &Request, inventory: &NodeInventory, share: &NodeShare) -> bool {
+    let (places, gpus) = (share.cores.len(), share.gpus.len());
+    if inventory.slots.is_some() && !request.is_gang() {
+        return places == 1 && gpus == request.gpus as usize;
+    }
+    let cpus = request.cpus_on(inventory.threads_per_core);
+    let has_cpus = if request.is_gang() {
+        let is_whole = places == inventory.places() as usize && gpus == inventory.gpus.len();
+        is_whole && inventory.cpus() >= cpus && gpus >= request.gpus as usize
+    } else {
+        places == cpus as usize && gpus == request.gpus as usize
+    };
+    has_cpus && share.memory >= request.memory_on(inventory.cpus(), inventory.memory)
 }
 
 /// Whether each index exists, is named once, in ascending order, and has no owner.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{JobId, NodeId, StepId};
+use crate::resources::{Allocation, NodeInventory, Request};
 use crate::time::Timestamp;
 use crate::traits::PlannedStart;
 use crate::wire::{
@@ -15,6 +16,36 @@ use super::launch::stdio_paths;
 use super::status::JobStatus;
 use super::verdict::return_code;
 use super::{Engine, Phase};
+
+/// What is there for jobs, counted in CPUs; in slots where every node has them.
+struct Capacity {
+    places: u64,
+    nodes: u64,
+    are_slots: bool,
+}
+
+impl Capacity {
+    fn of<'a>(allocations: impl Iterator<Item = &'a Allocation>) -> Self {
+        let nodes: Vec<_> =
+            allocations.flat_map(|one| &one.nodes).map(|(_, inventory)| inventory).collect();
+        let are_slots = nodes.iter().all(|node| node.slots.is_some());
+        let places = |node: &&NodeInventory| if are_slots { node.places() } else { node.cpus() };
+        Self {
+            places: nodes.iter().map(places).map(u64::from).sum(),
+            nodes: nodes.len() as u64,
+            are_slots,
+        }
+    }
+
+    fn taken_by(&self, request: &Request) -> u64 {
+        let nodes = u64::from(request.nodes);
+        match (self.are_slots, request.is_gang()) {
+            (false, _) => u64::from(request.cpus) * nodes,
+            (true, false) => 1,
+            (true, true) => (nodes * self.places / self.nodes.max(1)).max(1),
+        }
+    }
+}
 
 impl Engine {
     /// The workflow as a whole. `is_live`: a process runs it now.
@@ -78,14 +109,11 @@ impl Engine {
     }
 
     /// When the remaining jobs will be done, if those of each class take as long as the ended ones
-    /// did (or declared), and every CPU is kept busy. `None` while nothing is known of that, or of nodes.
+    /// did (or declared), and every CPU, or slot, is kept busy. `None` while nothing is known of that, or
+    /// of nodes.
     fn expected_end(&self, now: Timestamp) -> Option<Timestamp> {
-        let cpus: u64 = self
-            .live_allocations()
-            .flat_map(|allocation| &allocation.nodes)
-            .map(|(_, node)| u64::from(node.cpus()))
-            .sum();
-        if cpus == 0 {
+        let there = Capacity::of(self.live_allocations());
+        if there.places == 0 {
             return None;
         }
         let mut seen = vec![(0u64, 0u64); self.classes.requests().len()];
@@ -98,7 +126,7 @@ impl Engine {
             *count += 1;
             *total_ms += end.at.0.saturating_sub(attempt.dispatched_at.0);
         }
-        let mut left_cpu_ms = 0;
+        let mut left_ms = 0;
         for job in (0..self.jobs.len()).map(JobId::from_index) {
             if self.status(job).has_ended() {
                 continue;
@@ -110,12 +138,11 @@ impl Engine {
                 (0, _) => declared?,
                 (count, total_ms) => total_ms / count,
             };
-            let cpus = u64::from(request.cpus) * u64::from(request.nodes);
             let done = self.running.get(&job).and_then(|_| self.latest_attempt(job));
             let done = done.map_or(0, |attempt| now.0.saturating_sub(attempt.dispatched_at.0));
-            left_cpu_ms += duration.saturating_sub(done).saturating_mul(cpus);
+            left_ms += duration.saturating_sub(done).saturating_mul(there.taken_by(request));
         }
-        Some(Timestamp(now.0.saturating_add(left_cpu_ms / cpus)))
+        Some(Timestamp(now.0.saturating_add(left_ms / there.places)))
     }
 
     fn longest_running(&self) -> Vec<String> {
@@ -151,7 +178,8 @@ impl Engine {
             .map(|(node, inventory)| NodeReport {
                 name: inventory.name.to_string(),
                 cpus: inventory.cpus(),
-                cpus_used: u32::try_from(self.ledger.cores_used(*node)).unwrap_or(u32::MAX),
+                cpus_used: self.ledger.cpus_used(*node),
+                slots: self.ledger.slots(*node),
                 memory: inventory.memory,
                 gpus: inventory.gpu_count(),
                 jobs: self.ledger.steps_on(*node),

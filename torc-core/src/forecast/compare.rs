@@ -165,7 +165,7 @@ fn long_enough(workflow: &Workflow, assumed: &Assumptions) -> Duration {
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// The workflow with actions that ask for these allocations, and for another for each that ends. Any
-/// job may run in any of them.
+/// job may run in any of them, and as many at once as its own actions let.
 fn asking(
     workflow: &Workflow,
     num_allocations: u32,
@@ -175,6 +175,11 @@ fn asking(
     let mut asking = workflow.clone();
     let settings = json!({ "nodes": num_nodes, "walltime": units::clock(walltime) });
     let (name, kind) = (Arc::from("simulated"), "slurm".to_owned());
+    let max_parallel_jobs = asking.header.actions.iter().filter_map(|action| match action.kind {
+        ActionKind::ScheduleNodes { max_parallel_jobs, .. } => max_parallel_jobs,
+        ActionKind::RunCommands(_) => None,
+    });
+    let max_parallel_jobs = max_parallel_jobs.max();
     asking.header.schedulers = vec![SchedulerSettings { name, kind, settings }];
     let action = |trigger, persistent, num_allocations| Action {
         trigger,
@@ -183,7 +188,7 @@ fn asking(
             scheduler: 0,
             num_allocations,
             start_one_worker_per_node: false,
-            max_parallel_jobs: None,
+            max_parallel_jobs,
         },
     };
     asking.header.actions = vec![

@@ -112,11 +112,14 @@ impl Offers {
 impl Offer {
     fn of(workflow: &Workflow, settings: &SchedulerSettings, node: &NodeShape, asked: u64) -> Self {
         let nodes = if asked > 0 { settings.nodes() } else { 0 };
+        // Of the ways in which actions ask for it, the one that lets most jobs run. What is granted is
+        // what the action says that has asked.
+        let slots = workflow.header.slots_under(&settings.name).last().copied().flatten();
         Self {
             walltime: settings.walltime(),
             is_serialized: settings.is_serialized(),
             is_asked_for: asked > 0,
-            probe: crate::offer::allocation(&workflow.header, settings, node, nodes),
+            probe: crate::offer::allocation(&workflow.header, settings, (node, slots), nodes),
         }
     }
 

@@ -1,8 +1,14 @@
 //! Amounts of what a node has, and sets of core or GPU ids.
 //!
-//! Owns: the arithmetic, which never overflows, and the choice of ids: the lowest free run that is
-//! long enough, else the lowest free ids. Does not know: jobs or nodes. Invariant: an id is handed
-//! out only while it is free.
+//! Owns: the arithmetic, which never overflows, what a job counts for, and the choice of ids: the lowest
+//! free run that is long enough, else the lowest free ids. Does not know: who waits, or what runs where.
+//! Invariant: an id is handed out only while it is free.
+//!
+//! Where a node takes so many jobs (`slots` of its inventory), one of these is what a CPU is elsewhere, and
+//! of memory there is no end: a single-node job counts for one, no memory, and its GPUs. A gang is held
+//! against what the node really has, and takes all of it.
+
+use std::num::NonZeroU32;
 
 use crate::resources::{NodeInventory, Request};
 
@@ -21,6 +27,8 @@ pub(super) struct Total {
     pub(super) amounts: Amounts,
     /// CPUs that are given together.
     pub(super) grain: u32,
+    /// Single-node jobs at once; `None`: as many as fit.
+    pub(super) most_jobs: Option<NonZeroU32>,
 }
 
 impl Total {
@@ -32,11 +40,39 @@ impl Total {
             cpus: inventory.cpus().min(IDS),
             memory: inventory.memory,
         };
-        Self { amounts, grain: inventory.threads_per_core }
+        let most_jobs = inventory.slots.and_then(|_| NonZeroU32::new(inventory.places()));
+        Self { amounts, grain: inventory.threads_per_core, most_jobs }
     }
 
-    /// What a job counts for on a node that has this in all.
+    /// What is free while nothing runs there.
+    pub(super) fn idle(self) -> Amounts {
+        match self.most_jobs {
+            Some(most) => Amounts { cpus: most.get(), memory: u64::MAX, ..self.amounts },
+            None => self.amounts,
+        }
+    }
+
+    /// What a gang takes there.
+    pub(super) fn whole(self) -> Amounts {
+        Amounts { cpus: self.idle().cpus, ..self.amounts }
+    }
+
+    /// Bounds of what single-node jobs may ask for that have room where this is free.
+    pub(super) fn bounds(self, free: Amounts) -> Amounts {
+        match self.most_jobs {
+            None => free,
+            Some(_) if free.cpus == 0 => Amounts::default(),
+            Some(_) => Amounts { gpus: free.gpus, ..Amounts::MAX },
+        }
+    }
+
+    /// What a single-node job counts for on a node that has this in all.
     pub(super) fn needed(self, request: &Request) -> Amounts {
+        if self.most_jobs.is_some() { Amounts::one_job(request) } else { self.asked(request) }
+    }
+
+    /// What a job asks for of a node of this size.
+    fn asked(self, request: &Request) -> Amounts {
         Amounts {
             gpus: request.gpus,
             cpus: request.cpus_on(self.grain),
@@ -46,12 +82,21 @@ impl Total {
 
     /// Whether a job has room on an idle node that has this in all.
     pub(super) fn holds(self, request: &Request) -> bool {
-        self.amounts.covers(self.needed(request))
+        if request.is_gang() {
+            self.amounts.covers(self.asked(request))
+        } else {
+            self.idle().covers(self.needed(request))
+        }
     }
 }
 
 impl Amounts {
     pub(super) const MAX: Self = Self { gpus: u32::MAX, cpus: u32::MAX, memory: u64::MAX };
+
+    /// What a single-node job counts for where jobs are counted, not CPUs.
+    pub(super) fn one_job(request: &Request) -> Self {
+        Self { gpus: request.gpus, cpus: 1, memory: 0 }
+    }
 
     pub(super) fn covers(self, need: Self) -> bool {
         self.cpus >= need.cpus && self.gpus >= need.gpus && self.memory >= need.memory

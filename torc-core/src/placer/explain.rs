@@ -4,13 +4,13 @@
 //! asks the same searches as a decision, so that it never names a cause that a decision would not
 //! have met.
 
-use super::amounts::Total;
 use super::feasibility;
 use super::fleet::{NEVER, Site};
 use super::promise::{Promise, earliest_room, opens_at};
 use super::search::{self, Ask};
 use super::whole_node::{Class, WholeNodePlacer};
 use crate::ids::JobId;
+use crate::resources::Slots;
 use crate::time::Timestamp;
 use crate::traits::{NodeFree, NotNowReason, Waiting};
 
@@ -72,10 +72,7 @@ impl WholeNodePlacer {
     fn closed_sites_with_room(&self, ask: Ask<'_>) -> Option<Timestamp> {
         let has_room = |site: &Site| {
             let nodes = site.slots().map(|slot| self.fleet.node(slot));
-            let free = nodes.filter(|node| {
-                let is_open = node.is_usable() && (node.is_idle() || !ask.request.is_gang());
-                is_open && node.free.covers(node.total.needed(ask.request))
-            });
+            let free = nodes.filter(|node| node.is_usable() && node.has_room(ask.request));
             free.count() >= ask.request.nodes.max(1) as usize
         };
         let closed = ask.sites(&self.fleet).filter(|(_, site)| site.is_closed && has_room(site));
@@ -84,10 +81,9 @@ impl WholeNodePlacer {
 
     fn lack_of_room(&self, ask: Ask<'_>, promised: Option<&Promise>) -> NotNowReason {
         let nearest = search::nearest(&self.fleet, ask);
-        let needs = nearest.first().map_or_else(
-            || Total::default().needed(ask.request),
-            |&slot| self.fleet.node(slot).total.needed(ask.request),
-        );
+        let totals = nearest.iter().map(|&slot| self.fleet.node(slot).total);
+        let counted = totals.clone().find(|total| total.most_jobs.is_none());
+        let needs = counted.unwrap_or_default().needed(ask.request);
         let expected_at = match promised {
             Some(promise) => promise.forecast.at,
             None => earliest_room(&self.fleet, ask, usize::MAX).map(|(at, _)| at),
@@ -129,11 +125,18 @@ impl WholeNodePlacer {
         let node = self.fleet.node(slot);
         let nodes = &self.fleet.site(node.site)?.allocation.nodes;
         let (_, inventory) = nodes.get(node.position as usize)?;
+        let slots = node
+            .total
+            .most_jobs
+            .map(|all| Slots { all: all.get(), used: all.get().saturating_sub(node.free.cpus) });
+        // Where there are slots, nobody adds up CPUs and memory.
+        let free = if slots.is_some() { node.total.amounts } else { node.free };
         Some(NodeFree {
             node: inventory.name.clone(),
-            cpus: node.free.cpus,
-            memory: node.free.memory,
+            cpus: free.cpus,
+            memory: free.memory,
             gpus: node.free.gpus,
+            slots,
         })
     }
 }

@@ -44,7 +44,10 @@ pub(super) fn judge<'a>(
     let largest = counts.iter().copied().max().unwrap_or(0);
     if largest == 0 {
         let all = || matching.iter().flat_map(|allocation| totals(allocation));
-        let most = all().map(|total| total.amounts).fold(Amounts::default(), Amounts::most);
+        let bounds = |total: Total| {
+            if request.is_gang() { total.amounts } else { total.bounds(total.idle()) }
+        };
+        let most = all().map(bounds).fold(Amounts::default(), Amounts::most);
         let least_grain = all().map(|total| total.grain).min().unwrap_or(1);
         return Err(lacking(request, most, least_grain));
     }

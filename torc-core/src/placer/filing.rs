@@ -92,9 +92,15 @@ impl Fleet {
         }
         let pool = &mut self.pools[site.pool as usize];
         let Some(group) = pool.groups.get_mut(&site.group_key()) else { return };
+        let count = |nodes: &mut u32| {
+            *nodes = if filing == Filing::In { *nodes + 1 } else { nodes.saturating_sub(1) };
+        };
+        if node.total.most_jobs.is_some() {
+            count(&mut group.counting_jobs);
+        }
         for shapes in [&mut site.shapes, &mut group.shapes] {
             let nodes = shapes.entry(node.total).or_default();
-            *nodes = if filing == Filing::In { *nodes + 1 } else { nodes.saturating_sub(1) };
+            count(nodes);
             if *nodes == 0 {
                 shapes.remove(&node.total);
             }

@@ -68,6 +68,8 @@ pub(super) struct Group {
     pub(super) sites: BTreeSet<(AllocationId, u32)>,
     /// Usable nodes by what they have.
     pub(super) shapes: BTreeMap<Total, u32>,
+    /// Usable nodes on which jobs are counted, not CPUs.
+    pub(super) counting_jobs: u32,
 }
 
 /// Allocations of one scheduler and one set of labels.

@@ -29,8 +29,8 @@ impl WholeNodePlacer {
 
     fn keeps_somebody_out(&self, promise: &Promise, now: Timestamp) -> bool {
         let Some(&slot) = promise.forecast.slots.first() else { return false };
-        let free = self.fleet.node(slot).free;
-        let may_fit = |least: &Least| free.covers(least.single);
+        let bounds = self.fleet.node(slot).bounds();
+        let may_fit = |least: &Least| bounds.covers(least.single);
         let mut last = None;
         for _ in 0..LOOKED_AT {
             let Some(key) = self.queue.next(last, &may_fit) else { return false };
@@ -52,6 +52,6 @@ impl WholeNodePlacer {
             && !site.is_closed
             && class.pools.contains(&site.pool)
             && earliest_end(&class.request, now) <= ends_at
-            && node.free.covers(node.total.needed(&class.request))
+            && node.has_room(&class.request)
     }
 }

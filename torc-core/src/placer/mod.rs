@@ -5,6 +5,9 @@
 //! rules P1 to P10 of the design; in short, nothing is oversubscribed, gangs get whole idle nodes of
 //! one allocation, nothing that may start waits, and a wide job is not starved.
 //!
+//! The one exception is made by the user: on nodes with *slots* (`max_parallel_jobs` of an action) each
+//! single-node job takes one slot, whatever it asks for of CPUs and memory. GPUs and gangs are as ever.
+//!
 //! # The order of the queue
 //!
 //! Priority, highest first; then the workflow's sort method; then the number of the job. Jobs with

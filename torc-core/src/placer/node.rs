@@ -6,7 +6,7 @@
 use super::amounts::{Amounts, Ids, Total};
 use super::fleet::NEVER;
 use crate::ids::{JobId, NodeId};
-use crate::resources::NodeShare;
+use crate::resources::{NodeShare, Request};
 use crate::time::Timestamp;
 use crate::traits::NodeState;
 
@@ -54,13 +54,13 @@ impl Node {
             site,
             position,
             total,
-            free: total.amounts,
+            free: total.idle(),
             steps: Vec::new(),
             next_end: NEVER,
             idle_at: Timestamp::default(),
             unknown_ends: 0,
             held: false,
-            cores: Ids::all(total.amounts.cpus),
+            cores: Ids::all(total.idle().cpus),
             gpus: Ids::all(total.amounts.gpus),
             state: NodeState::Up,
             is_gone: false,
@@ -74,6 +74,20 @@ impl Node {
 
     pub(super) fn is_idle(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether a job may start there now, as far as the node goes.
+    pub(super) fn has_room(&self, request: &Request) -> bool {
+        if request.is_gang() {
+            self.is_idle() && self.total.holds(request)
+        } else {
+            self.free.covers(self.total.needed(request))
+        }
+    }
+
+    /// Bounds of what single-node jobs may ask for that have room there now.
+    pub(super) fn bounds(&self) -> Amounts {
+        self.total.bounds(self.free)
     }
 
     /// Books a step. Ids and memory that are not free are left out.
@@ -160,7 +174,8 @@ mod tests {
             let (first, last) = (ends.clone().min(), ends.max());
             assert_eq!(found, (first.unwrap_or(NEVER), last.unwrap_or_default(), unknown));
         }
-        let total = Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1 };
+        let total =
+            Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1, most_jobs: None };
         let mut node = Node::idle(NodeId(0), total, 0, 0);
         let share = NodeShare { node: NodeId(0), cores: [].into(), gpus: [].into(), memory: 1 };
         let ends = [Timestamp(7), NEVER, Timestamp(9), NEVER, NEVER, Timestamp(9)];
@@ -180,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_step_overruns_when_its_end_has_passed() {
-        let total = Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1 };
+        let total =
+            Total { amounts: Amounts { gpus: 0, cpus: 8, memory: 8 }, grain: 1, most_jobs: None };
         let mut node = Node::idle(NodeId(0), total, 0, 0);
         let share = NodeShare { node: NodeId(0), cores: [].into(), gpus: [].into(), memory: 1 };
         for (job, ends) in [(1, 9), (2, 10)] {

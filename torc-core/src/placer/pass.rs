@@ -328,7 +328,7 @@ impl WholeNodePlacer {
         let shares = slots.iter().map(|&slot| {
             let node = self.fleet.node(slot);
             let takes =
-                if request.is_gang() { node.total.amounts } else { node.total.needed(request) };
+                if request.is_gang() { node.total.whole() } else { node.total.needed(request) };
             NodeShare {
                 node: node.id,
                 cores: node.cores.choose(takes.cpus),
@@ -364,13 +364,14 @@ impl WholeNodePlacer {
             is_any_idle |= node.is_idle();
             match in_force {
                 Some(promise) if promise.forecast.slots.binary_search(&slot).is_ok() => {
-                    found.held = found.held.most(node.free);
+                    found.held = found.held.most(node.bounds());
                     let promised = &self.classes[promise.class.0 as usize].request;
                     if !promise.is_gang {
-                        found.beside = promise.beside(&self.fleet, promised);
+                        let beside = promise.beside(&self.fleet, promised);
+                        found.beside = node.total.bounds(beside);
                     }
                 }
-                _ => found.open = found.open.most(node.free),
+                _ => found.open = found.open.most(node.bounds()),
             }
         }
         if is_any_idle && !self.touched.all {

@@ -147,19 +147,25 @@ fn room_some_day(fleet: &Fleet, ask: Ask<'_>) -> Option<Forecast> {
 /// The node that lacks the least for a single-node job, of those that `will_do`.
 fn nearest(fleet: &Fleet, ask: Ask<'_>, will_do: impl Fn(&Node) -> bool) -> Option<u32> {
     let bare = Total::default().needed(ask.request);
+    let of = |counts_jobs| if counts_jobs { Amounts::one_job(ask.request) } else { bare };
     let is_good = |slot: u32| {
         let node = fleet.node(slot);
         will_do(node) && node.total.holds(ask.request)
     };
-    let open = ask.groups(fleet).flat_map(|group| &group.free);
-    let open = open.filter_map(|index| index.nearest(bare, |(_, _, slot)| is_good(*slot)));
+    // Where jobs and CPUs are counted side by side, all is measured in the smaller need.
+    let open = ask.groups(fleet).flat_map(|group| {
+        let need = of(group.counting_jobs > 0);
+        let free = group.free.iter();
+        free.filter_map(move |index| index.nearest(need, |(_, _, slot)| is_good(*slot)))
+    });
     let closed = ask.sites(fleet).filter(|(_, site)| site.is_closed);
     let closed = closed
         .flat_map(|(_, site)| site.slots())
         .filter(|&slot| fleet.node(slot).is_usable() && is_good(slot));
     let closed = closed.map(|slot| {
         let node = fleet.node(slot);
-        (bare.minus(node.free), (node.free, node.id, slot))
+        let need = of(node.total.most_jobs.is_some());
+        (need.minus(node.free), (node.free, node.id, slot))
     });
     open.chain(closed)
         .min_by_key(|(missing, (_, id, _))| (*missing, *id))

@@ -96,6 +96,9 @@ pub(super) fn single(fleet: &Fleet, ask: Ask<'_>) -> Option<u32> {
 
 /// The least that the job counts for on any node of the group.
 fn lowest(request: &Request, group: &Group) -> Amounts {
+    if group.counting_jobs > 0 {
+        return Amounts::one_job(request);
+    }
     let memory = match request.memory {
         MemoryRequest::Bytes(bytes) => bytes,
         MemoryRequest::ShareOfCpus => group

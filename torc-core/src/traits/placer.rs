@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AllocationId, ClassId, JobId, NodeId};
-use crate::resources::{Allocation, Placement, Request};
+use crate::resources::{Allocation, Placement, Request, Slots};
 use crate::time::Timestamp;
 
 /// Decides which ready jobs start on which nodes, now. One placer serves one workflow.
@@ -164,7 +164,7 @@ pub enum NotNowReason {
     NoAllocation,
     /// Enough would be free on no node at this moment.
     NotEnoughFree {
-        /// CPUs it needs on one node.
+        /// CPUs it needs on one node, where they are added up.
         needs_cpus: u32,
         /// Bytes it needs on one node.
         needs_memory: u64,
@@ -215,12 +215,15 @@ pub enum NotNowReason {
 pub struct NodeFree {
     /// The node's name.
     pub node: Box<str>,
-    /// CPUs.
+    /// CPUs; all of them where there are slots, since they are not added up there.
     pub cpus: u32,
-    /// Bytes of memory.
+    /// Bytes of memory; as with CPUs.
     pub memory: u64,
     /// GPUs.
     pub gpus: u32,
+    /// Its slots, if it has any (`max_parallel_jobs` of an action).
+    #[serde(default)]
+    pub slots: Option<Slots>,
 }
 
 /// Why a job can never start on the nodes there are.

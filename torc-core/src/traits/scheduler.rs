@@ -117,6 +117,7 @@ impl NodeShape {
             name: name.into(),
             cores: named(self.cpus).collect(),
             threads_per_core: self.threads_per_core,
+            slots: None,
             memory: self.memory,
             gpus: named(self.gpus).map(|gpu| gpu.to_string().into()).collect(),
         }

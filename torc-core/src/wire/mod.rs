@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{JobStatus, WaitCause};
 use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
-use crate::resources::may_run_under;
+use crate::resources::{Slots, may_run_under};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome};
 
@@ -114,8 +114,11 @@ pub struct NodeReport {
     pub name: String,
     /// Its CPUs.
     pub cpus: u32,
-    /// CPUs that jobs hold.
+    /// CPUs that jobs hold; a slot stands for its part of the node's.
     pub cpus_used: u32,
+    /// Its slots, if it has any (`max_parallel_jobs` of an action).
+    #[serde(default)]
+    pub slots: Option<Slots>,
     /// Its memory.
     pub memory: u64,
     /// Its GPUs.
@@ -204,8 +207,11 @@ pub struct AllocatedNodeReport {
     pub reason: Option<String>,
     /// Its CPUs.
     pub cpus: u32,
-    /// CPUs that jobs hold.
+    /// CPUs that jobs hold; a slot stands for its part of the node's.
     pub cpus_used: u32,
+    /// Its slots, if it has any (`max_parallel_jobs` of an action).
+    #[serde(default)]
+    pub slots: Option<Slots>,
     /// Its memory.
     pub memory: u64,
     /// Memory that jobs hold.

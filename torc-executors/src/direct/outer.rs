@@ -100,6 +100,7 @@ mod tests {
             threads_per_core: 1,
             memory: 1 << 30,
             gpus: gpus.iter().map(|&gpu| gpu.into()).collect(),
+            slots: None,
         }
     }
 

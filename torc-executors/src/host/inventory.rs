@@ -48,6 +48,7 @@ pub fn inventory() -> Result<NodeInventory, InventoryError> {
         name: host_name(),
         cores,
         threads_per_core: 1,
+        slots: None,
         memory: memory.min(limits.memory.unwrap_or(u64::MAX)),
         gpus: gpus::visible().into(),
     })

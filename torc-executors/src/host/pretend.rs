@@ -69,6 +69,7 @@ pub fn pretend(
         name: if count == 1 { host.name.clone() } else { format!("node{number}").into() },
         cores: all_cores.by_ref().take(cpus as usize).collect(),
         threads_per_core: 1,
+        slots: None,
         memory,
         gpus: all_gpus.by_ref().take(gpus as usize).collect(),
     };
@@ -97,6 +98,7 @@ mod tests {
             name: "laptop".into(),
             cores: [0, 2, 4, 6, 8].into(),
             threads_per_core: 1,
+            slots: None,
             memory: 100,
             gpus: ["3".into(), "1".into()].into(),
         }

@@ -58,6 +58,7 @@ fn node(
         name: name.into(),
         cores: (0..whole_cores).collect(),
         threads_per_core,
+        slots: None,
         memory: megabytes.saturating_mul(MIB),
         gpus: grant.map_or_else(Box::default, |grant| {
             grant.gpus.iter().map(|gpu| gpu.to_string().into()).collect()

@@ -399,6 +399,7 @@ pub(crate) mod tests {
             name: "node3".into(),
             cores: (0..8).collect(),
             threads_per_core: 1,
+            slots: None,
             memory: 32 << 30,
             gpus: ["0", "1", "2"].map(Box::from).into(),
         };

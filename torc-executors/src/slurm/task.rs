@@ -112,6 +112,7 @@ mod tests {
             name: "node3".into(),
             cores: (0..8).collect(),
             threads_per_core: 1,
+            slots: None,
             memory: 1,
             gpus: ["0", "1", "2"].map(Box::from).into(),
         };

@@ -46,6 +46,7 @@ pub(crate) fn node(name: &str, cores: &[u32]) -> NodeInventory {
         name: name.into(),
         cores: cores.into(),
         threads_per_core: 1,
+        slots: None,
         memory: 1 << 30,
         gpus: Box::default(),
     }

@@ -88,6 +88,7 @@ fn node(name: &str, cpus: u32) -> NodeInventory {
         threads_per_core: 1,
         memory: 1 << 30,
         gpus: Box::default(),
+        slots: None,
     }
 }
 

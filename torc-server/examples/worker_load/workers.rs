@@ -76,6 +76,7 @@ fn parts(
         name: format!("node{number:04}").into(),
         cores: [0, 1].into(),
         threads_per_core: 1,
+        slots: None,
         memory: 1 << 30,
         gpus: [].into(),
     };

@@ -100,6 +100,7 @@ fn inventory(name: &str) -> NodeInventory {
         name: name.into(),
         cores: (0..4).collect(),
         threads_per_core: 1,
+        slots: None,
         memory: 1 << 30,
         gpus: [].into(),
     }

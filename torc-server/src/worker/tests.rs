@@ -95,6 +95,7 @@ impl Play {
                 name: "n1".into(),
                 cores: [0].into(),
                 threads_per_core: 1,
+                slots: None,
                 memory: 1,
                 gpus: [].into(),
             }],

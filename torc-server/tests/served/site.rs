@@ -250,6 +250,7 @@ impl Worker {
             name: format!("n{allocation}").into(),
             cores: [0, 1].into(),
             threads_per_core: 1,
+            slots: None,
             memory: 1 << 30,
             gpus: [].into(),
         };

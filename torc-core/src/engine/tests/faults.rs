@@ -9,7 +9,7 @@ use crate::traits::{Delta, NodeState, Placer, Plan, Snapshot, Start, Waiting};
 use crate::workflow::Requirements;
 
 /// Chooses what it was told to, whatever the state.
-struct Stubborn(Vec<Start>);
+pub(super) struct Stubborn(pub(super) Vec<Start>);
 
 impl Placer for Stubborn {
     fn apply(&mut self, _: &[Delta]) {}
@@ -25,7 +25,7 @@ impl Placer for Stubborn {
     fn rebuild(&mut self, _: &Snapshot) {}
 }
 
-fn start(job: u32, shares: &[(u32, &[u16], u64)]) -> Start {
+pub(super) fn start(job: u32, shares: &[(u32, &[u16], u64)]) -> Start {
     let shares = shares
         .iter()
         .map(|(node, cores, memory)| NodeShare {

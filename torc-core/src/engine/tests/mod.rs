@@ -14,6 +14,7 @@ mod properties;
 mod refusals;
 mod reports;
 mod scenarios;
+mod slots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -112,6 +113,7 @@ pub(super) fn node(name: &str, cpus: u32) -> NodeInventory {
         name: name.into(),
         cores: (0..cpus).collect(),
         threads_per_core: 1,
+        slots: None,
         memory: 8 << 30,
         gpus: Box::new([]),
     }

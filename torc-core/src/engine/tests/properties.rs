@@ -2,6 +2,7 @@
 //! recorded as completed runs again, and every job is accounted for.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,6 +10,7 @@ use proptest::prelude::*;
 use super::{Run, job, node, requirements, workflow};
 use crate::engine::{Attempt, Event, JobStatus};
 use crate::ids::JobId;
+use crate::resources::NodeInventory;
 use crate::traits::Outcome;
 use crate::workflow::Workflow;
 
@@ -73,6 +75,15 @@ fn graphs() -> impl Strategy<Value = Workflow> {
             made.jobs.push(job);
         }
         made
+    })
+}
+
+/// Nodes of 2 and of 3 CPUs; some have slots, fewer or more than CPUs.
+fn two_nodes() -> impl Strategy<Value = Vec<NodeInventory>> {
+    let slots = || prop_oneof![2 => Just(None), 1 => (1u32..6).prop_map(NonZeroU32::new)];
+    (slots(), slots()).prop_map(|(first, second)| {
+        let of = |slots, node| NodeInventory { slots, ..node };
+        vec![of(first, node("n1", 2)), of(second, node("n2", 3))]
     })
 }
 
@@ -186,9 +197,10 @@ proptest! {
     #[test]
     fn the_state_is_always_consistent_and_replays(
         graph in graphs(),
+        nodes in two_nodes(),
         steps in prop::collection::vec(moves(), 0..80),
     ) {
-        let mut run = Run::begin(graph, vec![node("n1", 2), node("n2", 3)]);
+        let mut run = Run::begin(graph, nodes);
         for step in steps {
             play(&mut run, step);
             check(&run);
@@ -199,8 +211,12 @@ proptest! {
     }
 
     #[test]
-    fn every_workflow_comes_to_an_end(graph in graphs(), codes in prop::collection::vec(0..3i32, 64)) {
-        let mut run = Run::begin(graph, vec![node("n1", 2), node("n2", 3)]);
+    fn every_workflow_comes_to_an_end(
+        graph in graphs(),
+        nodes in two_nodes(),
+        codes in prop::collection::vec(0..3i32, 64),
+    ) {
+        let mut run = Run::begin(graph, nodes);
         let mut codes = codes.into_iter().cycle();
         loop {
             run.dispatch();

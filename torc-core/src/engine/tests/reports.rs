@@ -165,7 +165,7 @@ fn nodes_are_shown_with_what_is_in_use() {
     run.dispatch();
     let shown = |name: &str, [cpus, cpus_used, gpus, jobs]: [u32; 4]| {
         let name = name.to_owned();
-        NodeReport { name, cpus, cpus_used, memory: 8 << 30, gpus, jobs }
+        NodeReport { name, cpus, cpus_used, slots: None, memory: 8 << 30, gpus, jobs }
     };
     assert_eq!(run.report().nodes, [shown("n1", [4, 2, 3, 1]), shown("n2", [1, 0, 0, 0])]);
     let node = run.allocation(None).nodes.swap_remove(0);

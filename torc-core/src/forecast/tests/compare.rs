@@ -46,6 +46,24 @@ jobs:
 "#;
 
 #[test]
+fn as_many_jobs_at_once_run_each_way() {
+    let spec = r#"
+name: w
+execution_config: {mode: direct}
+slurm_schedulers: [{name: s, account: a, nodes: 2, walltime: "01:00:00"}]
+actions:
+  - {trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s, max_parallel_jobs: 4}
+resource_requirements: [{name: large, num_cpus: 99, runtime: PT10M}]
+jobs: [{name: "j{i}", command: x, resource_requirements: large, parameters: {i: "1:16"}}]
+"#;
+    let found = compared(spec, QueueWait::default(), Size { nodes: 2, walltime: None });
+    assert!(found.ways.iter().all(|way| way.forecast.completed == 16));
+    let makespans: Vec<_> = ways(&found).iter().map(|way| (way.0, way.3)).collect();
+    let expected = [WayKind::OneLarge, WayKind::ManySmall, WayKind::AsWritten].map(|way| (way, 20));
+    assert_eq!(makespans, expected);
+}
+
+#[test]
 fn many_small_ones_give_their_nodes_back_one_by_one() {
     let size = Size { nodes: 5, walltime: None };
     let found = compared(UNEVEN, QueueWait::default(), size);

@@ -219,6 +219,21 @@ fn what_can_never_run_is_told_with_numbers() {
 }
 
 #[test]
+fn so_many_jobs_at_once_are_as_many_as_the_action_lets_a_node_take() {
+    let jobs = r#"
+  - {name: "c{i}", command: x, resource_requirements: cpus, parameters: {i: "1:3"}}
+  - {name: "m{i}", command: x, resource_requirements: memory, parameters: {i: "1:3"}}"#;
+    let most = AT_THE_START.replace("scheduler: s", "scheduler: s, max_parallel_jobs: 3");
+    let found = forecast_of(&with_an_hour("", &most, jobs), None);
+    assert_eq!((found.completed, minutes(&found)), (6, [2, 2, 8, 0]), "three at once, twice");
+    let two = format!("{AT_THE_START}, {most}");
+    let found = forecast_of(&with_an_hour("", &two, jobs), None);
+    assert_eq!(found.completed, 6, "the first of the two is of no use to them");
+    let slurm = with_an_hour("", &most, jobs).replace("mode: direct", "mode: auto");
+    assert_eq!(forecast_of(&slurm, None).completed, 0);
+}
+
+#[test]
 fn a_scheduler_has_no_more_memory_than_it_asks_for() {
     let jobs = "  - {name: m, command: x, resource_requirements: small}";
     let spec = with_an_hour("mem: 2G", AT_THE_START, jobs).replace("num_cpus: 1, memory: 9g", "x");

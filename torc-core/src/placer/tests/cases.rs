@@ -1,5 +1,6 @@
 //! Small cases: up to four nodes in one or two allocations, up to six jobs, and what happens to them.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Site {
     /// (CPUs, GiB, GPUs, state).
     pub(super) nodes: Vec<(u32, u64, u32, NodeState)>,
     pub(super) threads: u32,
+    /// Of the nodes, in turn.
+    pub(super) slots: Vec<Option<u32>>,
     /// Seconds after the beginning.
     pub(super) ends: Option<u64>,
 }
@@ -112,21 +115,31 @@ fn jobs(takes: impl Strategy<Value = Takes> + 'static) -> impl Strategy<Value = 
     )
 }
 
+/// Most nodes have none; where there are any, all nodes of an allocation have as many, or each its own.
+pub(super) fn slots() -> impl Strategy<Value = Vec<Option<u32>>> {
+    prop_oneof![
+        4 => Just(vec![None]),
+        1 => (1u32..4).prop_map(|slots| vec![Some(slots)]),
+        1 => prop::collection::vec(prop::option::of(1u32..4), 1..4),
+    ]
+}
+
 /// Up to four nodes in one or two allocations.
 fn sites() -> impl Strategy<Value = Vec<Site>> {
     let node = (prop_oneof![Just(4u32), Just(8)], prop_oneof![Just(8u64), Just(16)], 0u32..3);
     let node =
         (node, states()).prop_map(|((cpus, gib, gpus), state)| (cpus, gib, gpus, state)).boxed();
-    let site = || (0u8..18, prop::option::of(minutes(4..30)));
+    let site = || (0u8..18, prop::option::of(minutes(4..30)), slots());
     let count = prop_oneof![1 => 1usize..3, 4 => 3usize..5];
     let nodes = count.prop_flat_map(move |count| prop::collection::vec(node.clone(), count));
     (nodes, 0usize..12, site(), site()).prop_map(|(mut first, split, one, other)| {
         let second = first.split_off(split.max(1).min(first.len()));
-        let site = |nodes, (kind, ends): (u8, Option<u64>)| Site {
+        let site = |nodes, (kind, ends, slots): (u8, Option<u64>, Vec<Option<u32>>)| Site {
             scheduler: [None, Some("a"), Some("b")][usize::from(kind % 3)],
             labels: if kind == 5 { &["w", "x"] } else { &[] },
             nodes,
             threads: 1 + u32::from(kind == 4),
+            slots,
             ends,
         };
         let both = [site(first, one), site(second, other)];
@@ -185,11 +198,14 @@ impl Site {
     /// The allocation at `index`; its nodes are numbered from `first`.
     pub(super) fn allocation(&self, index: usize, first: usize) -> Allocation {
         let number = |index: usize| u32::try_from(index).expect("few");
-        let nodes = self.nodes.iter().zip(first..).map(|(&(cpus, gib, gpus, _), index)| {
+        let slots = self.slots.iter().cycle();
+        let nodes = self.nodes.iter().zip(slots).zip(first..);
+        let nodes = nodes.map(|((&(cpus, gib, gpus, _), slots), index)| {
             let inventory = NodeInventory {
                 name: format!("node{index}").into(),
                 cores: (0..cpus).collect(),
                 threads_per_core: self.threads,
+                slots: slots.and_then(NonZeroU32::new),
                 memory: gib * GIB,
                 gpus: (0..gpus).map(|gpu| gpu.to_string().into()).collect(),
             };

@@ -9,6 +9,7 @@ mod queue;
 mod random;
 mod reference;
 mod room;
+mod slots;
 mod steps;
 mod stories;
 mod streams;

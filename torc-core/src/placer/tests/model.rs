@@ -4,6 +4,7 @@
 //! fit. It shares no code with the placer but the contract's types.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Model {
     pub(super) planned: Option<PlannedStart>,
     /// Of the nodes of allocations to come.
     pub(super) threads_per_core: u32,
+    /// Of the nodes of allocations to come, in turn.
+    pub(super) slots: Vec<Option<u32>>,
     /// Nodes or allocations changed since the last plan.
     is_disturbed: bool,
     next_job: u32,
@@ -79,11 +82,18 @@ impl Model {
             waiting: BTreeMap::new(),
             planned: None,
             threads_per_core: 1,
+            slots: vec![None],
             is_disturbed: false,
             next_job: 1,
             next_node: 0,
             next_allocation: 1,
         }
+    }
+
+    /// The same with so many slots on each of the nodes to come, in turn.
+    #[must_use]
+    pub(super) fn with_slots(self, slots: Vec<Option<u32>>) -> Self {
+        Self { slots, ..self }
     }
 
     /// Adds an allocation of (cpus, GiB, gpus) nodes.
@@ -104,13 +114,15 @@ impl Model {
     ) -> AllocationId {
         let id = AllocationId(self.next_allocation);
         self.next_allocation += 1;
-        let nodes = nodes.iter().map(|&(cpus, gib, gpus)| {
+        let slots = self.slots.iter().cycle().copied();
+        let nodes = nodes.iter().zip(slots).map(|(&(cpus, gib, gpus), slots)| {
             let node = NodeId(self.next_node);
             self.next_node += 1;
             let inventory = NodeInventory {
                 name: format!("node{node}").into(),
                 cores: (0..cpus).collect(),
                 threads_per_core: self.threads_per_core,
+                slots: slots.and_then(NonZeroU32::new),
                 memory: gib * GIB,
                 gpus: (0..gpus).map(|gpu| gpu.to_string().into()).collect(),
             };
@@ -284,8 +296,7 @@ impl Model {
         inventory: &NodeInventory,
         still_runs: &dyn Fn(&RunningStep) -> bool,
     ) -> Free {
-        let mut free =
-            [inventory.gpus.len() as u64, inventory.cores.len() as u64, inventory.memory];
+        let mut free = idle(inventory);
         for step in self.running.values().filter(|step| still_runs(step)) {
             for share in step.placement.shares.iter().filter(|share| share.node == node) {
                 let takes = [share.gpus.len() as u64, share.cores.len() as u64, share.memory];
@@ -314,10 +325,10 @@ impl Model {
             let inventory = &allocation.nodes[position].1;
             let need = need(request, inventory);
             let takes = [share.gpus.len() as u64, share.cores.len() as u64, share.memory];
-            let total =
-                [inventory.gpus.len() as u64, inventory.cores.len() as u64, inventory.memory];
-            assert!(covers(total, need), "P3");
-            assert_eq!(takes, if request.nodes > 1 { total } else { need });
+            let limit = if request.nodes > 1 { real(inventory) } else { idle(inventory) };
+            assert!(covers(limit, need), "P3");
+            let all = [limit[0], idle(inventory)[1], limit[2]];
+            assert_eq!(takes, if request.nodes > 1 { all } else { need });
             let free = self.free(share.node, inventory, &|_| true);
             assert!(covers(free, takes), "P1: {free:?} free, {takes:?} taken");
             self.check_ids(start, share.node, inventory);
@@ -334,7 +345,7 @@ impl Model {
             assert!(share.cores.iter().all(|core| cores.insert(*core)), "P1: a core twice");
             assert!(share.gpus.iter().all(|gpu| gpus.insert(*gpu)), "P1: a GPU twice");
         }
-        assert!(cores.iter().all(|core| usize::from(*core) < inventory.cores.len()));
+        assert!(cores.iter().all(|core| u64::from(*core) < idle(inventory)[1]));
         assert!(gpus.iter().all(|gpu| usize::from(*gpu) < inventory.gpus.len()));
     }
 
@@ -360,15 +371,13 @@ impl Model {
                 return false;
             }
             let fitting = allocation.nodes.iter().filter(|(node, inventory)| {
-                let total =
-                    [inventory.gpus.len() as u64, inventory.cores.len() as u64, inventory.memory];
                 let free = allowed(*node, self.free(*node, inventory, &still_runs));
                 let is_idle = !self.running.values().any(|step| {
                     still_runs(step) && step.placement.shares.iter().any(|s| s.node == *node)
                 });
                 let need = need(request, inventory);
                 let fits = if request.nodes > 1 {
-                    is_idle && free == total && covers(total, need)
+                    is_idle && free == idle(inventory) && covers(real(inventory), need)
                 } else {
                     covers(free, need)
                 };
@@ -490,7 +499,23 @@ impl Model {
     }
 }
 
+fn real(inventory: &NodeInventory) -> Free {
+    [inventory.gpus.len() as u64, inventory.cores.len() as u64, inventory.memory]
+}
+
+/// What is free on a node on which nothing runs: slots in the place of CPUs, if it has any.
+fn idle(inventory: &NodeInventory) -> Free {
+    let [gpus, cpus, memory] = real(inventory);
+    match inventory.slots {
+        Some(slots) => [gpus, slots.get().into(), u64::MAX],
+        None => [gpus, cpus, memory],
+    }
+}
+
 fn need(request: &Request, inventory: &NodeInventory) -> Free {
+    if request.nodes == 1 && inventory.slots.is_some() {
+        return [u64::from(request.gpus), 1, 0];
+    }
     let memory = request.memory_on(inventory.cpus(), inventory.memory);
     let ranks = if request.nodes > 1 { request.ntasks_per_node } else { 1 };
     let cores = (request.cpus / ranks).div_ceil(inventory.threads_per_core) * ranks;

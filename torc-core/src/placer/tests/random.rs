@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::{Policy, WholeNodePlacer, feasibility};
+use super::cases::slots;
 use super::model::{GIB, Model, request};
 use crate::ids::{AllocationId, JobId, NodeId};
 use crate::resources::{MemoryRequest, Request};
@@ -17,12 +18,20 @@ use crate::workflow::SortMethod;
 
 #[derive(Clone, Debug)]
 enum Event {
-    Submit { request: Request, count: usize },
+    Submit {
+        request: Request,
+        count: usize,
+    },
     Withdraw(usize),
     End(usize),
     Pass(u64),
     Plan(usize),
-    Allocate { nodes: Vec<(u32, u64, u32)>, walltime: Option<u64>, kind: u8 },
+    Allocate {
+        nodes: Vec<(u32, u64, u32)>,
+        slots: Vec<Option<u32>>,
+        walltime: Option<u64>,
+        kind: u8,
+    },
     Deallocate(usize),
     MoveEnd(usize, Option<u64>),
     SetState(usize, NodeState),
@@ -57,8 +66,8 @@ fn states() -> impl Strategy<Value = NodeState> {
 fn allocations() -> impl Strategy<Value = Event> {
     let node = (prop_oneof![Just(4u32), Just(8)], prop_oneof![Just(8u64), Just(16)], 0u32..3);
     let walltime = prop_oneof![Just(None), (1u64..20).prop_map(|n| Some(n * 60))];
-    (prop::collection::vec(node, 1..5), walltime, 0u8..6)
-        .prop_map(|(nodes, walltime, kind)| Event::Allocate { nodes, walltime, kind })
+    (prop::collection::vec(node, 1..5), slots(), walltime, 0u8..6)
+        .prop_map(|(nodes, slots, walltime, kind)| Event::Allocate { nodes, slots, walltime, kind })
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -111,11 +120,12 @@ impl Model {
             }
             Event::Pass(seconds) => self.now = self.now + Duration::from_secs(seconds),
             Event::Plan(limit) => drop(self.plan_at_most(limit)),
-            Event::Allocate { nodes, walltime, kind } => {
+            Event::Allocate { nodes, slots, walltime, kind } => {
                 let ends_at = walltime.map(|seconds| self.now + Duration::from_secs(seconds));
                 let scheduler = [None, Some("a"), Some("b")][usize::from(kind) % 3];
                 let labels: &[&str] = if kind == 5 { &["w", "x"] } else { &[] };
                 self.threads_per_core = 1 + u32::from(kind % 2);
+                self.slots = slots;
                 self.allocate_for(scheduler, labels, &nodes, ends_at);
             }
             Event::Deallocate(index) => {
@@ -178,9 +188,10 @@ proptest! {
     fn every_rule_holds_after_every_event(
         sort in sorts(),
         policy in policies(),
+        slots in slots(),
         events in prop::collection::vec(events(), 1..60),
     ) {
-        let mut model = Model::new(sort, policy);
+        let mut model = Model::new(sort, policy).with_slots(slots);
         model.allocate(&[(8, 16, 0), (8, 16, 2), (4, 8, 0)], None);
         for event in events {
             let is_partial = matches!(event, Event::Plan(_));
@@ -196,10 +207,11 @@ proptest! {
     fn the_same_input_gives_the_same_plan(
         sort in sorts(),
         policy in policies(),
+        slots in slots(),
         requests in prop::collection::vec(requests(), 1..20),
     ) {
         let plan = || {
-            let mut model = Model::new(sort, policy);
+            let mut model = Model::new(sort, policy).with_slots(slots.clone());
             model.allocate(&[(8, 16, 2), (4, 8, 0), (8, 16, 0), (8, 16, 0)], None);
             for request in &requests {
                 model.submit(request);
@@ -213,9 +225,10 @@ proptest! {
     fn what_is_feasible_starts_on_empty_nodes(
         request in requests(),
         nodes in prop::collection::vec((1u32..10, 1u64..12, 0u32..3), 1..5),
+        slots in slots(),
         walltime in prop::option::of(1u64..600),
     ) {
-        let mut model = Model::new(SortMethod::None, Policy::Pack);
+        let mut model = Model::new(SortMethod::None, Policy::Pack).with_slots(slots);
         let ends_at = walltime.map(|seconds| model.now + Duration::from_secs(seconds));
         model.allocate(&nodes, ends_at);
         let job = model.submit(&request);

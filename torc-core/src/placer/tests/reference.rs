@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::room::{Moment, Place, covers, need, total};
+use super::room::{Moment, Place, covers, need, whole};
 use crate::ids::{JobId, NodeId};
 use crate::resources::{Allocation, MemoryRequest, Placement, Request};
 use crate::time::Timestamp;
@@ -174,7 +174,7 @@ impl Reference {
             let (allocation, inventory) = self.home(share.node);
             assert_eq!(allocation.id, placement.allocation, "one allocation");
             let has = [share.gpus.len() as u64, share.cores.len() as u64, share.memory];
-            let due = if request.nodes > 1 { total(inventory) } else { need(&request, inventory) };
+            let due = if request.nodes > 1 { whole(inventory) } else { need(&request, inventory) };
             assert_eq!(has, due, "what {job} gets on node {}", share.node);
             let [gpus, cores] = self.free_ids(share.node, inventory);
             let are_free = |ids: &[u16], free: &BTreeSet<u16>| {

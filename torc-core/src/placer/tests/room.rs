@@ -85,7 +85,9 @@ impl Reference {
     ) -> bool {
         let is_up = self.states.get(&node).is_none_or(|state| *state == NodeState::Up);
         let is_idle = !self.steps_on(node, moment).any(|_| true);
-        let free = self.free(node, inventory, moment);
+        // A gang is measured by what the node has, whoever else may be let in.
+        let free =
+            if request.nodes > 1 { real(inventory) } else { self.free(node, inventory, moment) };
         is_up && (request.nodes == 1 || is_idle) && covers(free, need(request, inventory))
     }
 
@@ -145,9 +147,10 @@ impl Reference {
         let is_free = |id: &u16, of: fn(&NodeShare) -> &[u16]| {
             !shares.iter().any(|share| of(share).contains(id))
         };
+        let places = usize::try_from(whole(inventory)[1]).expect("few");
         [
             ids(inventory.gpus.len()).filter(|id| is_free(id, |share| &share.gpus)).collect(),
-            ids(inventory.cores.len()).filter(|id| is_free(id, |share| &share.cores)).collect(),
+            ids(places).filter(|id| is_free(id, |share| &share.cores)).collect(),
         ]
     }
 
@@ -155,7 +158,7 @@ impl Reference {
     pub(super) fn lowest_free(&self, request: &Request, place: &Place) -> Placement {
         let shares = place.iter().map(|&node| {
             let (_, inventory) = self.home(node);
-            let takes = if request.nodes > 1 { total(inventory) } else { need(request, inventory) };
+            let takes = if request.nodes > 1 { whole(inventory) } else { need(request, inventory) };
             let [gpus, cores] = self.free_ids(node, inventory);
             let count = |amount: u64| usize::try_from(amount).expect("a small node");
             NodeShare {
@@ -169,12 +172,27 @@ impl Reference {
     }
 }
 
-pub(super) fn total(inventory: &NodeInventory) -> Amounts {
+fn real(inventory: &NodeInventory) -> Amounts {
     [inventory.gpus.len() as u64, inventory.cores.len() as u64, inventory.memory]
+}
+
+/// What a gang gets on a node: all of it, in slots where it has any.
+pub(super) fn whole(inventory: &NodeInventory) -> Amounts {
+    let [gpus, cpus, memory] = real(inventory);
+    [gpus, inventory.slots.map_or(cpus, |slots| slots.get().into()), memory]
+}
+
+/// What is for single-node jobs: with slots there is memory without end.
+fn total(inventory: &NodeInventory) -> Amounts {
+    let [gpus, cpus, memory] = whole(inventory);
+    [gpus, cpus, if inventory.slots.is_some() { u64::MAX } else { memory }]
 }
 
 /// P3: what a job counts for on a node.
 pub(super) fn need(request: &Request, inventory: &NodeInventory) -> Amounts {
+    if inventory.slots.is_some() && request.nodes == 1 {
+        return [u64::from(request.gpus), 1, 0];
+    }
     let memory = match request.memory {
         MemoryRequest::Bytes(bytes) => bytes,
         MemoryRequest::ShareOfCpus => {

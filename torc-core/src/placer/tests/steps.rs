@@ -22,6 +22,7 @@ fn two_steps(nodes: &[u32], scheduler: Option<&str>) -> WholeNodePlacer {
                 name: format!("node{id}").into(),
                 cores: (0..8).collect(),
                 threads_per_core: 1,
+                slots: None,
                 memory: 16 << 30,
                 gpus: Box::default(),
             };

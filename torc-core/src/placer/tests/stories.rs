@@ -87,7 +87,8 @@ fn three_nodes_of_8_cpus_and_jobs_of_5() {
                     node: format!("node{node}").into(),
                     cpus: 3,
                     memory: 6 * GIB,
-                    gpus: 0
+                    gpus: 0,
+                    slots: None,
                 })
                 .collect(),
             unusable: 0,

@@ -92,6 +92,11 @@ fn kind(work: ActionWork, targets: &Targets<'_>, problems: &Problems<'_>) -> Opt
             if let Some(span) = start_one_worker_per_node.filter(|_| targets.is_slurm_mode) {
                 problems.push(worker_per_node(span));
             }
+            if let Some(limit) = max_parallel_jobs.as_ref().filter(|_| targets.is_slurm_mode) {
+                let instead = "is for mode direct, but this workflow has mode slurm: jobs are placed by \
+                               what they need";
+                problems.not_run("`max_parallel_jobs` of an action", instead, limit.span);
+            }
             let names = targets.scheduler_names;
             let index = names.resolve(&scheduler.value, scheduler.span, problems)?;
             let kind = &targets.schedulers[index as usize].kind;
@@ -102,7 +107,7 @@ fn kind(work: ActionWork, targets: &Targets<'_>, problems: &Problems<'_>) -> Opt
                 scheduler: index,
                 num_allocations,
                 start_one_worker_per_node: start_one_worker_per_node.is_some(),
-                max_parallel_jobs,
+                max_parallel_jobs: max_parallel_jobs.map(|limit| limit.value),
             })
         }
     }

@@ -52,7 +52,7 @@ pub(crate) enum ActionWork {
         num_allocations: u32,
         /// Where it was asked for.
         start_one_worker_per_node: Option<Span>,
-        max_parallel_jobs: Option<u32>,
+        max_parallel_jobs: Option<Spanned<u32>>,
     },
 }
 
@@ -128,14 +128,10 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
     let num_allocations = num_allocations.unwrap_or(1);
     let per_node = fields.flag("start_one_worker_per_node").filter(|flag| flag.value);
     let limit_span = fields.node_span("max_parallel_jobs");
-    let max_parallel_jobs = fields.count("max_parallel_jobs", 1);
+    let limit = fields.count("max_parallel_jobs", 1);
+    let max_parallel_jobs = limit.zip(limit_span).map(|(most, span)| Spanned::new(most, span));
     let kind = kind?;
     let problems = fields.problems();
-    if let Some(span) = limit_span {
-        let instead =
-            "is not acted upon by this release of torc: jobs are placed by what they need";
-        problems.not_run("`max_parallel_jobs` of an action", instead, span);
-    }
     match kind.value {
         Kind::RunCommands => {
             if commands.is_empty() {
@@ -143,6 +139,10 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
             }
             if let Some(extra) = scheduler.or(scheduler_type) {
                 misplaced(problems, extra.span, "schedule_nodes");
+            }
+            if let Some(limit) = max_parallel_jobs {
+                let instead = "is of use only with `action_type: schedule_nodes`";
+                problems.not_run("`max_parallel_jobs` of an action", instead, limit.span);
             }
             Some(ActionWork::RunCommands(commands))
         }

@@ -73,6 +73,21 @@ fn jobs_that_need_more_cpus_than_shared_nodes_give() {
 }
 
 #[test]
+fn no_job_on_one_node_is_too_large_for_a_slot() {
+    let of = |scheduler: &str, needs: &str, mode: &str| {
+        let spec = with(scheduler, needs, "")
+            .replace("scheduler: s}", "scheduler: s, max_parallel_jobs: 4}");
+        format!("{spec}\nexecution_config: {{mode: {mode}}}")
+    };
+    check(&of(", mem: 64G", ", memory: 65g", "direct"), "");
+    check(&of(", mem: 64G", ", memory: 65g, num_nodes: 2", "direct"), "memory-exceeds-scheduler a");
+    check(&of(", exclusive: false, extra: -c2", ", num_cpus: 3", "direct"), "");
+    check(&of("", ", num_nodes: 3", "direct"), "too-few-nodes a");
+    let both = "not-run-here max_parallel_jobs\nmemory-exceeds-scheduler a";
+    check(&of(", mem: 64G", ", memory: 65g", "slurm"), both);
+}
+
+#[test]
 fn an_allocation_that_leaves_no_time() {
     let of =
         |walltime: &str| with("", "", "").replace("PT30M", "PT1M").replace("02:00:00", walltime);

@@ -1,6 +1,6 @@
 //! What is accepted but not done is said, once.
 
-use super::{check, check_jobs, check_rest, good};
+use super::{check, check_jobs, check_rest, first, good};
 
 #[test]
 fn what_this_release_does_not_do_is_said() {
@@ -16,6 +16,11 @@ fn what_this_release_does_not_do_is_said() {
          action_type: schedule_nodes, scheduler: s, max_parallel_jobs: 7}]",
         "not-run-here max_parallel_jobs",
     );
+    check_rest(
+        "actions: [{trigger_type: on_workflow_start, action_type: run_commands, commands: [x], \
+         max_parallel_jobs: 7}]",
+        "not-run-here max_parallel_jobs",
+    );
     check_rest("plugins: [{name: flux, queue: x}]", "not-run-here plugins");
     check_rest("execution_config: {launcher: flux}", "not-run-here flux");
     check_rest("execution_config: {launcher: 3}", "not-run-here 3\nwrong-type 3");
@@ -26,6 +31,24 @@ fn what_this_release_does_not_do_is_said() {
         "failure_handlers: [{name: h, rules: [{exit_codes: [1], recovery_script: x}]}]",
         "not-run-here x",
     );
+}
+
+#[test]
+fn jobs_at_once_on_a_node_are_for_mode_direct() {
+    let with = |mode: &str, most: &str| {
+        format!(
+            "name: w\nexecution_config: {{mode: {mode}}}\njobs: [{{name: a, command: x}}]\n\
+             slurm_schedulers: [{{name: s, account: p}}]\nactions: [{{trigger_type: on_workflow_start, \
+             action_type: schedule_nodes, scheduler: s, max_parallel_jobs: {most}}}]"
+        )
+    };
+    check(&with("direct", "7"), "");
+    check(&with("direct", "0"), "out-of-range 0");
+    check(&with("auto", "7"), "not-run-here max_parallel_jobs");
+    let said = first(&with("slurm", "7"));
+    let expected = "`max_parallel_jobs` of an action is for mode direct, but this workflow has mode slurm: \
+                    jobs are placed by what they need; ";
+    assert!(said.starts_with(expected), "{said}");
 }
 
 #[test]

@@ -109,12 +109,18 @@ struct Lacks {
 }
 
 impl Lacks {
-    /// The rules are those by which a job is called impossible once the allocation is there.
-    fn of(needs: &Requirements, slurm: &SlurmSettings) -> Self {
+    /// The rules are those by which a job is called impossible once the allocation is there. `has_slots`:
+    /// an action gives its nodes slots.
+    fn of(needs: &Requirements, slurm: &SlurmSettings, has_slots: bool) -> Self {
         let longest = slurm.walltime + START_UP_GRACE;
+        let nodes = needs.nodes > slurm.nodes;
+        let walltime = needs.runtime.is_some_and(|runtime| runtime > longest);
+        if has_slots && needs.nodes == 1 {
+            return Self { nodes, walltime, ..Self::default() };
+        }
         Self {
-            nodes: needs.nodes > slurm.nodes,
-            walltime: needs.runtime.is_some_and(|runtime| runtime > longest),
+            nodes,
+            walltime,
             memory: match (needs.memory, slurm.memory) {
                 (MemoryRequest::Bytes(needs), Some(has)) => needs > has,
                 _ => false,
@@ -180,8 +186,12 @@ impl Advisor<'_, '_> {
             self.problems.push(wording::unserved(group).at(place, "would never start"));
         } else if known.len() == serving.len() {
             let needs = &self.header.requirements[group.requirements as usize];
-            let lacks: Vec<Lacks> =
-                known.iter().map(|(_, slurm)| Lacks::of(needs, slurm)).collect();
+            let has_slots =
+                |name: &str| self.header.slots_under(name).last().is_some_and(Option::is_some);
+            let lacks: Vec<Lacks> = known
+                .iter()
+                .map(|(name, slurm)| Lacks::of(needs, slurm, has_slots(name)))
+                .collect();
             if lacks.iter().all(|lacks| lacks.any()) {
                 let common = lacks.iter().copied().reduce(Lacks::both).unwrap_or_default();
                 let problem = wording::unfit(group, needs, &known, common);
