@@ -207,3 +207,103 @@ resource_requirements: one}";
     assert_eq!(ends, [("ill", "lost"), ("well", "exited")]);
     assert_eq!(place.place.lines("ran"), ["well"], "it ran once");
 }
+
+#[test]
+fn a_gang_beside_small_jobs_starts_its_ranks_on_its_own_nodes() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        4,
+        "- {name: ranks, num_cpus: 8, num_nodes: 2, ntasks_per_node: 2, memory: 1g, runtime: PT5M}
+jobs:
+- {name: wide, command: 'srun printenv SLURMD_NODENAME | sort; cat $TORC_HOSTFILE; echo $SLURM_NTASKS', \
+resource_requirements: ranks, priority: 1}
+- {name: 's{i}', command: 'sleep 0.2', resource_requirements: one, parameters: {i: '1:40'}}",
+    ));
+    place.submit_and_wait().expect(0).says("41 completed");
+    let wide = &place.place.attempts("wide")[0];
+    let [first, second] = nodes(wide)[..] else { panic!("two nodes: {wide}") };
+    let output = fs::read_to_string(text(wide, "stdout")).expect("it has output");
+    let expected = [first, first, second, second, first, second, "4"];
+    assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn so_many_jobs_run_at_once_on_a_node_whatever_they_need() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = spec(
+        2,
+        "- {name: large, num_cpus: 8, memory: 100g, runtime: PT1M}
+jobs:
+- {name: 'j{i}', command: 'sleep 0.5', resource_requirements: large, parameters: {i: '1:16'}}",
+    );
+    let place =
+        cluster.place(&jobs.replace("per_node: true", "per_node: true, max_parallel_jobs: 4"));
+    place.submit_and_wait().expect(0).says("16 completed");
+    let mut by_node: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    for attempt in place.place.results() {
+        let span = (number(&attempt, "started_at"), number(&attempt, "ended_at"));
+        by_node.entry(nodes(&attempt)[0].to_owned()).or_default().push(span);
+    }
+    assert_eq!(by_node.len(), 2);
+    for spans in by_node.values() {
+        let at =
+            |moment: u64| spans.iter().filter(|(from, to)| (*from..*to).contains(&moment)).count();
+        assert_eq!(spans.iter().map(|(from, _)| at(*from)).max(), Some(4), "{spans:?}");
+    }
+}
+
+#[test]
+fn commands_for_workers_run_on_each_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = spec(2, &format!("jobs:\n{HELD}")).replace(
+        "actions: [",
+        "actions: [{trigger_type: on_worker_start, action_type: run_commands, persistent: true, \
+         commands: ['echo begins on $SLURMD_NODENAME']}, {trigger_type: on_worker_complete, \
+         action_type: run_commands, persistent: true, commands: ['echo leaves $SLURMD_NODENAME']}, ",
+    );
+    let place = cluster.place(&jobs);
+    place.place.write("go", "");
+    place.submit_and_wait().expect(0).says("4 completed");
+    let allocation = &place.allocations()[0];
+    for node in allocation["nodes"].as_array().expect("a list") {
+        let name = node["name"].as_str().expect("a name");
+        let output = |action: u32| {
+            place
+                .place
+                .read(&format!("torc_output/job_stdio/action_wf1_r1_x{action}_al1_{name}.log"))
+        };
+        assert_eq!(output(1), format!("begins on {name}\n"));
+        assert_eq!(output(2), format!("leaves {name}\n"));
+    }
+}
+
+#[test]
+fn idle_nodes_are_given_back_one_by_one() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = spec(4, &format!("jobs:\n{HELD}"))
+        .replace("mode: direct,", "mode: direct, release_idle_nodes: true,")
+        .replace("new_jobs_seconds: 5", "new_jobs_seconds: 1")
+        .replace("until test -e go;", "until test -e go || test -e go_$TORC_JOB_NAME;");
+    let place = cluster.place(&jobs);
+    let waiting = place.start_and_wait();
+    place.until_running(4);
+    let allocation = place.allocations()[0].clone();
+    let handle = text(&allocation, "handle").to_owned();
+    let first = allocation["nodes"][0]["name"].as_str().expect("a name").to_owned();
+    let is_elsewhere = |job: &&str| nodes(&place.place.attempts(job)[0])[0] != first;
+    let others: Vec<&str> = ["j1", "j2", "j3", "j4"].into_iter().filter(is_elsewhere).collect();
+    let until_nodes = |count: usize| {
+        place.until(&format!("{count} nodes in Slurm's books"), || {
+            let shown = cluster.slurm("squeue", &["--noheader", "--format=%D", "--jobs", &handle]);
+            (shown.stdout.trim() == count.to_string()).then_some(())
+        });
+    };
+    for (job, left) in others.iter().zip([3, 2, 1]) {
+        place.place.write(&format!("go_{job}"), "");
+        until_nodes(left);
+    }
+    place.place.torc(&["nodes", "1"]).expect(0).says("it was given back");
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("4 completed");
+    assert_eq!(place.place.results().len(), 4, "each ran once");
+}
