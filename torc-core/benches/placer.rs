@@ -49,6 +49,7 @@ fn allocation(nodes: u32) -> Allocation {
         labels: Arc::from([]),
         ends_at: None,
         nodes: (0..nodes).map(node).collect(),
+        inherited: None,
     }
 }
 

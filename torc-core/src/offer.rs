@@ -120,6 +120,7 @@ pub(crate) fn allocation(
         labels: settings.labels(),
         ends_at: Some(Timestamp::default() + if lasts { walltime } else { Duration::ZERO }),
         nodes: (0..).map(NodeId).zip(named).collect(),
+        inherited: None,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AllocationId, NodeId};
 use crate::time::{Timestamp, millis};
+use crate::traits::AllocationHandle;
 
 /// Time that a job may run past the end of its allocation and still be admitted, so that a job
 /// whose runtime equals the walltime starts although start-up took a while.
@@ -183,7 +184,7 @@ pub struct Allocation {
     /// The engine's number.
     pub id: AllocationId,
     /// The scheduler of the spec that it came from; `None` stands for every scheduler (`torc run`,
-    /// where this host is all there is).
+    /// where this host, or the allocation that it is in, is all there is).
     pub scheduler: Option<Arc<str>>,
     /// The labels of its workers. Sorted, without repeats.
     pub labels: Arc<[Box<str>]>,
@@ -191,6 +192,20 @@ pub struct Allocation {
     pub ends_at: Option<Timestamp>,
     /// Its nodes, in the scheduler's node order, with the engine's numbers.
     pub nodes: Vec<(NodeId, NodeInventory)>,
+    /// The scheduler's allocation that these nodes are, where a run was started inside one; `None`: they
+    /// were asked for, or are no scheduler's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<Inherited>,
+}
+
+/// An allocation that a run was started in. Nobody asked for it on the run's behalf, and it ends whenever
+/// its scheduler says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The scheduler's name for it.
+    pub handle: AllocationHandle,
+    /// Steps there are started by srun, and so are Slurm's.
+    pub has_slurm_steps: bool,
 }
 
 impl Allocation {

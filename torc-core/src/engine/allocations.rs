@@ -80,7 +80,13 @@ impl AllocationBook {
 
     /// The scheduler's name for it.
     pub fn handle(&self) -> Option<&AllocationHandle> {
-        self.request.as_ref()?.handle.as_ref()
+        let inherited = self.allocation.inherited.as_ref().map(|inherited| &inherited.handle);
+        inherited.or_else(|| self.request.as_ref()?.handle.as_ref())
+    }
+
+    /// A scheduler gave its nodes, and takes them back at its end.
+    fn is_of_scheduler(&self) -> bool {
+        self.request.is_some() || self.allocation.inherited.is_some()
     }
 
     /// The end that the placer reckons with.
@@ -135,7 +141,7 @@ impl Engine {
     pub fn stop_at(&self, book: &AllocationBook) -> Option<Timestamp> {
         // The time that is taken from it is added to its end.
         let ends_at = book.allocation.ends_at.filter(|_| !book.is_suspended)?;
-        if book.request.is_none() {
+        if !book.is_of_scheduler() {
             return Some(ends_at);
         }
         let execution = &self.workflow.header.execution;
@@ -147,7 +153,11 @@ impl Engine {
     /// Whether the steps of an allocation are Slurm's.
     pub(super) fn is_in_slurm(&self, allocation: AllocationId) -> bool {
         let header = &self.workflow.header;
-        let request = self.allocations.get(&allocation).and_then(|book| book.request.as_ref());
+        let Some(book) = self.allocations.get(&allocation) else { return false };
+        if let Some(inherited) = &book.allocation.inherited {
+            return inherited.has_slurm_steps;
+        }
+        let request = book.request.as_ref();
         let scheduler = request.and_then(|found| header.schedulers.get(found.scheduler as usize));
         scheduler.is_some_and(|found| found.kind == "slurm") && header.is_slurm_mode()
     }
@@ -222,7 +232,8 @@ impl Engine {
         ends_at: Option<Timestamp>,
     ) -> Allocation {
         let id = self.next_allocation();
-        Allocation { id, scheduler: None, labels, ends_at, nodes: self.number_nodes(nodes) }
+        let nodes = self.number_nodes(nodes);
+        Allocation { id, scheduler: None, labels, ends_at, nodes, inherited: None }
     }
 
     /// The same for an allocation that was asked for, with the slots that its action gives each node.
@@ -365,6 +376,7 @@ impl Engine {
             labels: settings.labels(),
             ends_at: None,
             nodes: Vec::new(),
+            inherited: None,
         };
         let book = AllocationBook::new(allocation, Some(request));
         self.allocations.insert(book.allocation.id, book);

@@ -99,7 +99,14 @@ impl Offers {
             Some(nodes) => {
                 let nodes = (0..).map(NodeId).zip(nodes.iter().cloned()).collect();
                 let (id, labels) = (AllocationId(1), Arc::from([]));
-                vec![Allocation { id, scheduler: None, labels, ends_at: None, nodes }]
+                vec![Allocation {
+                    id,
+                    scheduler: None,
+                    labels,
+                    ends_at: None,
+                    nodes,
+                    inherited: None,
+                }]
             }
             None => {
                 let asked = self.schedulers.iter().filter(|offer| offer.is_asked_for);

@@ -275,5 +275,6 @@ pub(super) fn allocation(
         nodes: (first..first.saturating_add(nodes))
             .map(|number| (NodeId(number), node.inventory(&format!("node{number}"))))
             .collect(),
+        inherited: None,
     }
 }

@@ -42,6 +42,7 @@ impl Machine {
             nodes: (0..self.nodes)
                 .map(|node| (NodeId(node), shape.inventory(&format!("node{}", node + 1))))
                 .collect(),
+            inherited: None,
         }
     }
 

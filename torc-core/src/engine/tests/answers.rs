@@ -1,13 +1,16 @@
 //! What the engine is asked by those who drive it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::allocations::{nodes_on, one_at_the_start, with_actions};
 use super::{Run, node, requirements, workflow};
-use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus};
+use crate::engine::{ActionCommand, Conclusion, Effect, Event, Future, JobStatus, LaunchContext};
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId, WorkflowId};
+use crate::resources::Inherited;
 use crate::time::Timestamp;
-use crate::traits::{AllocationEnd, NodeState, Outcome, StepSignal};
+use crate::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome, StepSignal};
+use crate::wire::AllocationStage;
 use crate::workflow::Trigger;
 
 #[test]
@@ -223,6 +226,51 @@ fn only_what_a_slurm_scheduler_gives_in_slurm_mode_is_slurms() {
     assert_eq!(lead(kinds("slurm", start()), Auto), 180, "120 s of lead");
     assert_eq!(lead(kinds("slurm", start()), Direct), 90, "30 s of lead");
     assert_eq!(lead(kinds("local", start()), Slurm), 90);
+}
+
+/// A run that was started inside an allocation of an hour, with one job that runs there.
+fn inside(has_slurm_steps: bool) -> Run {
+    let mut run = Run::begin_without_nodes(workflow(&[("a", &[])]));
+    let ends_at = Some(run.now + Duration::from_secs(3_600));
+    let mut allocation = run.engine.number_allocation(vec![node("n", 1)], Arc::from([]), ends_at);
+    let handle = AllocationHandle("41".to_owned());
+    allocation.inherited = Some(Inherited { handle, has_slurm_steps });
+    run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
+    assert_eq!(run.dispatch(), ["a"]);
+    run
+}
+
+#[test]
+fn what_runs_where_a_run_was_started_is_asked_to_end_before_that_is_over() {
+    let lead = |has_slurm_steps| {
+        let run = inside(has_slurm_steps);
+        let book = run.engine.allocation_book(AllocationId(1)).expect("it is there");
+        let ends_at = book.allocation.ends_at.expect("in an hour");
+        let asked_after = ends_at.since(run.engine.stop_at(book).expect("before that"));
+        let context = LaunchContext { output_dir: "/o".into(), submission_dir: "/s".into() };
+        let Some(Event::Dispatched { job, attempt, placement, .. }) =
+            run.engine.dispatch_of(JobId(1))
+        else {
+            panic!("it runs");
+        };
+        let step = run.engine.step(job, attempt, &placement, &context).expect("its node is there");
+        (asked_after.as_secs(), step.limits.termination_lead.as_secs())
+    };
+    assert_eq!(lead(true), (180, 120), "as for a server, in mode slurm");
+    assert_eq!(lead(false), (90, 30), "as for a server, in mode direct");
+}
+
+#[test]
+fn an_allocation_that_a_run_was_started_in_is_known_by_its_schedulers_name() {
+    let run = inside(true);
+    let replayed = run.replayed();
+    for engine in [&run.engine, &replayed] {
+        let book = engine.allocation_book(AllocationId(1)).expect("it is there");
+        assert_eq!(book.handle().map(ToString::to_string), Some("41".to_owned()));
+        assert!(!book.is_open_request(), "nobody has to see it off");
+    }
+    let report = run.allocation(None);
+    assert_eq!((report.handle.as_deref(), report.stage), (Some("41"), AllocationStage::Active));
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Run {
     }
 
     /// The first allocation, if the scheduler says this of it.
-    fn allocation(&self, observed: Option<AllocationState>) -> AllocationReport {
+    pub(super) fn allocation(&self, observed: Option<AllocationState>) -> AllocationReport {
         let first = AllocationId(1);
         let observed = observed.map(|state| (first, state)).into_iter().collect();
         let held_back = BTreeMap::from([(first, "too many wait".to_owned())]);

@@ -217,6 +217,7 @@ impl Site {
             labels: self.labels.iter().map(|label| Box::from(*label)).collect(),
             ends_at: self.ends.map(|ends| at(BEGIN + ends)),
             nodes: nodes.collect(),
+            inherited: None,
         }
     }
 }

@@ -134,6 +134,7 @@ impl Model {
             labels: labels.iter().map(|label| Box::from(*label)).collect(),
             ends_at,
             nodes: nodes.collect(),
+            inherited: None,
         };
         self.placer.apply(&[Delta::AllocationAdded(allocation.clone())]);
         self.allocations.insert(id, allocation);

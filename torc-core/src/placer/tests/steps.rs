@@ -34,6 +34,7 @@ fn two_steps(nodes: &[u32], scheduler: Option<&str>) -> WholeNodePlacer {
             labels: Arc::from([]),
             ends_at: None,
             nodes: nodes.collect(),
+            inherited: None,
         })]);
     }
     placer

@@ -76,6 +76,7 @@ impl Nodes {
             nodes: (0..self.count)
                 .map(|node| (NodeId(node), shape.inventory(&format!("node{node}"))))
                 .collect(),
+            inherited: None,
         }
     }
 }
