@@ -40,6 +40,16 @@ pub enum AllocationError {
         "the allocation is a heterogeneous job (SLURM_HET_SIZE is {0}), whose steps torc cannot place; ask for one kind of nodes only"
     )]
     Heterogeneous(String),
+    /// It has no nodes on which anything could start.
+    #[error(
+        "Slurm job {job}, which SLURM_JOB_ID names, has no nodes for torc to use: it is {state}. If that is over, leave its shell"
+    )]
+    Over {
+        /// Slurm's number of it.
+        job: String,
+        /// Slurm's word for where it stands.
+        state: String,
+    },
     /// The release is unknown or too old.
     #[error(transparent)]
     Version(#[from] version::VersionError),
@@ -68,6 +78,7 @@ pub struct SlurmAllocation {
     programs: Programs,
     job: String,
     counts: HashMap<String, u32>,
+    is_inside_step: bool,
 }
 
 impl SlurmAllocation {
@@ -93,7 +104,8 @@ impl SlurmAllocation {
         let counts = get("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default();
         let mut programs = Programs::new(env.to_vec());
         programs.folder = folder;
-        Ok(Self { programs, job, counts: cpus_by_node(&nodes, &counts) })
+        let is_inside_step = get("SLURM_STEP_ID").is_some_and(|step| is_of_user(&step));
+        Ok(Self { programs, job, counts: cpus_by_node(&nodes, &counts), is_inside_step })
     }
 
     /// Slurm's number of it.
@@ -134,6 +146,51 @@ impl SlurmAllocation {
     /// When Slurm cannot be asked now, or knows no such job.
     pub async fn observe_end(&self) -> Result<Option<Timestamp>, AllocationError> {
         Ok(self.observe().await?.ends_at)
+    }
+
+    /// Where it stands at `now`, with its end as of then. [`Unknown`](AllocationState::Unknown): Slurm cannot
+    /// be asked now, which says nothing about it.
+    pub async fn observe_state(&self, now: Timestamp) -> AllocationState {
+        match self.observe().await {
+            Ok(facts) => state(&facts, now),
+            Err(AllocationError::Command(error)) if is_unknown_job(&error) => {
+                AllocationState::Ended {
+                    cause: AllocationEnd::Unknown,
+                    reason: "Slurm no longer knows it".to_owned(),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known where the allocation stands");
+                AllocationState::Unknown
+            }
+        }
+    }
+
+    /// Whether this process is part of a step that a user started in it.
+    pub(super) fn is_inside_step(&self) -> bool {
+        self.is_inside_step
+    }
+
+    /// What Slurm says about it, if something could start in it.
+    pub(super) async fn observe_usable(&self) -> Result<JobFacts, AllocationError> {
+        match self.observe().await {
+            Err(AllocationError::Command(error)) if is_unknown_job(&error) => {
+                let (job, state) = (self.job.clone(), "unknown to Slurm".to_owned());
+                Err(AllocationError::Over { job, state })
+            }
+            Err(error) => Err(error),
+            Ok(facts) => self.refuse_if_over(&facts).map(|()| facts),
+        }
+    }
+
+    /// An error unless something could start in it, as it was observed.
+    fn refuse_if_over(&self, facts: &JobFacts) -> Result<(), AllocationError> {
+        match state(facts, Timestamp::default()) {
+            AllocationState::Completing | AllocationState::Ended { .. } => {}
+            _ if facts.nodes.is_empty() => {}
+            _ => return Ok(()),
+        }
+        Err(AllocationError::Over { job: self.job.clone(), state: facts.state.clone() })
     }
 
     /// Whether it has fewer nodes, as it was observed, than it was granted.
@@ -216,14 +273,35 @@ fn is_unknown_job(error: &CommandError) -> bool {
     error.stderr().is_some_and(|words| words.contains("Invalid job id"))
 }
 
-/// Where an allocation stood that was observed at `now`.
-pub(super) fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
+/// Where an allocation was that was observed at `now`. One that is about to be taken away is as good as
+/// ended.
+fn state(facts: &JobFacts, now: Timestamp) -> AllocationState {
     if facts.is_preempted {
-        return Standing::Preempted;
+        let reason = "Slurm takes it away for something else".to_owned();
+        return AllocationState::Ended { cause: AllocationEnd::Preempted, reason };
     }
     let words = JobWords { state: &facts.state, end: facts.ends_at, ..JobWords::default() };
-    let is_over = facts.ends_at.is_some_and(|end| end <= now);
     match states::read(&words) {
+        AllocationState::Running { ends_at: Some(end) } if end <= now => AllocationState::Ended {
+            cause: AllocationEnd::TimedOut,
+            reason: "its time is up".to_owned(),
+        },
+        state => state,
+    }
+}
+
+/// Whether a step of this number is one that srun started at somebody's wish: the batch script, and the shell
+/// of an salloc that is started on a node, are steps of another kind, which hold nothing (slurm.h,
+/// SLURM_MAX_NORMAL_STEP_ID).
+fn is_of_user(step: &str) -> bool {
+    const HIGHEST: u32 = 0xffff_fff0;
+    step.parse::<u32>().is_ok_and(|number| number <= HIGHEST)
+}
+
+/// Where an allocation stood that was observed at `now`.
+pub(super) fn standing(facts: &JobFacts, now: Timestamp) -> Standing {
+    let is_over = facts.ends_at.is_some_and(|end| end <= now);
+    match state(facts, now) {
         AllocationState::Ended { cause: AllocationEnd::Preempted, .. } => Standing::Preempted,
         AllocationState::Ended { .. } | AllocationState::Completing => Standing::Ended,
         _ if is_over => Standing::Ended,
@@ -265,9 +343,40 @@ mod tests {
         assert_eq!(found.counts, HashMap::new());
         let error = of(&[nodes[0], ("SLURM_HET_SIZE", "2")]).expect_err("is heterogeneous");
         assert!(matches!(error, AllocationError::Heterogeneous(_)));
+        let is_inside_step = |step| {
+            let found = of(&[nodes[0], ("SLURM_STEP_ID", step)]).expect("is inside");
+            found.is_inside_step()
+        };
+        assert!(is_inside_step("0") && is_inside_step("39999"));
+        assert!(!is_inside_step("4294967290"), "the shell of an salloc is no step of a user's");
+        assert!(!found.is_inside_step() && !is_inside_step("batch"));
         for outside in [&[][..], &[("SLURM_JOB_ID", "")]] {
             assert!(matches!(of(outside), Err(AllocationError::NotInside)));
         }
+    }
+
+    #[test]
+    fn nothing_starts_in_an_allocation_that_is_over_or_has_no_nodes() {
+        let allocation =
+            SlurmAllocation::of(&env(&[("SLURM_JOB_ID", "7")]), None).expect("is inside");
+        let check = |state: &str, nodes: &[&str], is_preempted, is_usable: bool| {
+            let facts = JobFacts {
+                state: state.to_owned(),
+                began_at: None,
+                ends_at: Some(Timestamp(100)),
+                nodes: nodes.iter().map(|&node| node.to_owned()).collect(),
+                grants: Vec::new(),
+                is_preempted,
+            };
+            assert_eq!(allocation.refuse_if_over(&facts).is_ok(), is_usable, "{state} {nodes:?}");
+        };
+        check("RUNNING", &["n1"], false, true);
+        check("CONFIGURING", &["n1"], false, true);
+        check("SOMETHING_NEW", &["n1"], false, true);
+        check("RUNNING", &["n1"], true, false);
+        check("PENDING", &[], false, false);
+        check("COMPLETING", &["n1"], false, false);
+        check("CANCELLED", &["n1"], false, false);
     }
 
     #[test]

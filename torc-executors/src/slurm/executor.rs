@@ -26,6 +26,7 @@ use super::launcher::SrunLauncher;
 use super::nodes::Nodes;
 use super::outcome::Standing;
 use super::service::{Input, Parts, Service};
+use super::survey::SlurmSurvey;
 use super::terms::Terms;
 use super::{sights, steps};
 use crate::clock::now;
@@ -183,15 +184,22 @@ impl SlurmExecutor {
         config: SlurmConfig,
         events: Arc<dyn StepEvents>,
     ) -> Result<Self, SlurmStartError> {
-        let allocation = SlurmAllocation::of(&config.base_env, config.programs.clone())?;
-        let dialect = allocation.dialect().await?;
-        let job = allocation.observe().await?;
-        let nodes = allocation.inventory(&job).await?;
-        let (began_at, ends_at) = (job.began_at, job.ends_at);
-        let most_steps = allocation.most_steps().await?;
-        let srun = allocation.programs().find("srun")?;
-        let program = srun.into_os_string().into_string();
-        let program = program.map_err(|path| SlurmStartError::SrunPath(path.into()))?;
+        let survey = SlurmSurvey::of(&config.base_env, config.programs.clone()).await?;
+        Self::start_in(survey, config, events).await
+    }
+
+    /// The same in an allocation that has been looked at.
+    ///
+    /// # Errors
+    /// When the keeper cannot be started.
+    pub async fn start_in(
+        survey: SlurmSurvey,
+        config: SlurmConfig,
+        events: Arc<dyn StepEvents>,
+    ) -> Result<Self, SlurmStartError> {
+        let (began_at, ends_at) = (survey.began_at(), survey.ends_at());
+        let nodes = survey.nodes().to_vec();
+        let SlurmSurvey { allocation, dialect, srun, most_steps, shares_nodes_whole, .. } = survey;
         steps::clear(&allocation, &host_name(), is_alive).await;
 
         let hostfiles = Hostfiles::prepare(config.scratch_dir, &nodes)?;
@@ -202,13 +210,13 @@ impl SlurmExecutor {
             keeper_program: config.keeper_program.as_deref(),
         };
         let inventory: Arc<[NodeInventory]> = nodes.clone().into();
-        let shared = allocation.has_lost_nodes(&job).then(|| Arc::clone(&inventory));
+        let shared = shares_nodes_whole.then(|| Arc::clone(&inventory));
         let (inputs, outputs) = unbounded_channel();
         let custody = Custody::start(&setup, hostfiles, Arc::new(Hub(inputs.clone())))?;
         let (custody, taken) = (Arc::new(custody), Arc::new(Taken::default()));
         let parallel = usize::try_from(config.max_parallel_steps).unwrap_or(usize::MAX);
         let terms = Terms {
-            launcher: SrunLauncher { program, dialect, time_limit: None, shared },
+            launcher: SrunLauncher { program: srun, dialect, time_limit: None, shared },
             headroom: config.headroom,
             ends_at,
         };
@@ -309,7 +317,10 @@ impl Executor for SlurmExecutor {
     }
 
     async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
-        // Ends are reported and then forgotten; steps do not survive an earlier executor.
+        // Ends are reported and then forgotten; steps do not survive an earlier executor for long.
+        let left = steps.iter().filter(|step| !self.taken.contains(**step));
+        let names: Vec<String> = left.map(ToString::to_string).collect();
+        steps::wait_for_end(&self.allocation, &names).await;
         let state = |&step: &StepId| {
             if self.taken.contains(step) { StepState::Running } else { StepState::Unknown }
         };

@@ -111,6 +111,21 @@ const DEVICES: [&str; 5] = [
     "ZE_AFFINITY_MASK",
 ];
 
+/// Variables by which a process finds the PMI server of its step. In an environment that comes from inside a
+/// step they would lead a job to a server that is not its own.
+const OF_ANOTHER_STEP: [&str; 10] = [
+    "PMIX_NAMESPACE",
+    "PMIX_RANK",
+    "PMIX_SERVER_URI2",
+    "PMIX_SERVER_URI21",
+    "PMIX_SERVER_URI3",
+    "PMIX_SERVER_URI4",
+    "PMI_FD",
+    "PMI_JOBID",
+    "PMI_RANK",
+    "PMI_SIZE",
+];
+
 /// Whether srun would take this variable for an option.
 pub(super) fn is_read_by_srun(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
@@ -118,10 +133,11 @@ pub(super) fn is_read_by_srun(name: &OsStr) -> bool {
         || READ_BY_PREFIX.iter().any(|prefix| bytes.starts_with(prefix.as_bytes()))
 }
 
-/// The worker's environment, as far as every srun is to have it.
+/// The environment of the process that launches, as far as every srun is to have it.
 pub(crate) fn base(env: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let of_this_place = DEVICES.iter().chain(&OF_ANOTHER_STEP);
     let is_kept =
-        |name: &OsString| !is_read_by_srun(name) && !DEVICES.iter().any(|device| name == *device);
+        |name: &OsString| !is_read_by_srun(name) && !of_this_place.clone().any(|one| name == *one);
     env.iter().filter(|(name, _)| is_kept(name)).cloned().collect()
 }
 
@@ -233,16 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_batch_script_reaches_srun() {
+    fn nothing_of_the_script_or_step_around_it_reaches_srun() {
         let env = [
             ("PATH", "/bin"),
+            ("PMI_FANOUT", "16"),
             ("SLURM_JOB_ID", "7"),
+            ("PMI_FD", "11"),
             ("SLURM_MEM_PER_NODE", "0"),
             ("SLURM_NTASKS", "4"),
             ("CUDA_VISIBLE_DEVICES", "0,1"),
         ];
         let env = env.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        assert_eq!(base(&env), env[..2]);
+        assert_eq!(base(&env), env[..3]);
     }
 
     #[test]

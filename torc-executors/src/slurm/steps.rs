@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use torc_core::ids::StepId;
 
 use super::allocation::SlurmAllocation;
@@ -18,6 +19,11 @@ const BATCH: usize = 200;
 const TRIES: u32 = 5;
 
 const PAUSE: Duration = Duration::from_secs(3);
+
+/// More than a keeper gives its sruns.
+const END_WITHIN: Duration = Duration::from_secs(45);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The numbers of the allocation's steps, by name.
 ///
@@ -87,6 +93,24 @@ pub(super) async fn clear(
         tracing::warn!(steps = ?left, "steps of an earlier torc are killed: their srun is gone");
         signal(allocation, nix::sys::signal::Signal::SIGKILL as i32, &left).await;
     }
+}
+
+/// Waits until no step of these names is left in the allocation: the keeper of an earlier executor ends its
+/// sruns within some time, and what they started must not run beside its next launch. Slurm may be slow, or
+/// they may be another torc's; then nothing is gained by waiting on.
+pub(super) async fn wait_for_end(allocation: &SlurmAllocation, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    let deadline = Instant::now() + END_WITHIN;
+    while Instant::now() < deadline {
+        let Ok(there) = numbers(allocation).await else { return };
+        if !names.iter().any(|name| there.contains_key(name)) {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    tracing::warn!("steps of an earlier torc are still there, and are not waited for any longer");
 }
 
 /// A step of the allocation.
