@@ -6,6 +6,7 @@
 
 mod cluster;
 mod fifo;
+mod mpi;
 mod place;
 mod process;
 mod progress;
@@ -13,6 +14,7 @@ mod random;
 
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use fifo::Fifo;
+pub use mpi::{check_ranks, compile_allreduce};
 pub use place::Place;
 pub use process::{Ended, Started};
 pub use progress::{DeadNode, allocated, nodes, number, outcome, processes, text};

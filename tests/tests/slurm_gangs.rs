@@ -5,41 +5,14 @@ use std::process::Command;
 
 use serde_json::Value;
 use torc_tests::{
-    Cluster, ClusterPlace, allocated, checkout, nodes, not_run_here, number, outcome, processes,
+    Cluster, allocated, check_ranks, checkout, compile_allreduce, nodes, not_run_here, number,
+    outcome, processes,
 };
-
-/// Compiles the MPI program into the place.
-fn compile(place: &ClusterPlace<'_>) {
-    let compiled = Command::new("mpicc.mpich")
-        .arg("-o")
-        .arg(place.place.join("allreduce"))
-        .arg(checkout().join("tests/slurm/allreduce.c"))
-        .status()
-        .expect("mpicc.mpich starts");
-    assert!(compiled.success());
-}
 
 /// A port that nobody listened on a moment ago.
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     listener.local_addr().expect("it is bound").port()
-}
-
-/// So many ranks found each other, equally many on each node of the attempt.
-#[track_caller]
-fn check_ranks(attempt: &Value, ranks: usize) {
-    let output = std::fs::read_to_string(attempt["stdout"].as_str().expect("a path"))
-        .expect("it has output");
-    let lines: Vec<&str> = output.lines().filter(|line| line.contains("rank")).collect();
-    assert_eq!(lines.len(), ranks, "{output}");
-    let size = format!(" of {ranks} on ");
-    let total = format!(" sum {}", ranks * (ranks - 1) / 2);
-    assert!(lines.iter().all(|line| line.contains(&size) && line.ends_with(&total)), "{output}");
-    let nodes = nodes(attempt);
-    for node in &nodes {
-        let here = lines.iter().filter(|line| line.contains(&format!(" on {node} "))).count();
-        assert_eq!(here, ranks / nodes.len(), "{output}");
-    }
 }
 
 #[test]
@@ -59,7 +32,7 @@ jobs:
 - {name: half, command: './allreduce; echo $(env | grep -c -F -e \"(x4)\" -e \"[1-4]\") $SLURM_JOB_NODELIST \
 $SLURM_JOB_NUM_NODES $TORC_NODELIST', resource_requirements: half, depends_on: [two]}",
     );
-    compile(&place);
+    compile_allreduce(&place.place);
     place.submit_and_wait().expect(0).says("3 completed");
     for (job, ranks, width) in [("one", 4, 4), ("two", 8, 4), ("half", 4, 2)] {
         let attempt = &place.place.attempts(job)[0];

@@ -3,11 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use torc_core::engine::LaunchContext;
 use torc_core::resources::NodeInventory;
-use torc_core::traits::{Executor, ExecutorError, StepEvents};
+use torc_core::time::Timestamp;
 use torc_executors::host::{self, PerNode};
-use torc_executors::local::{LocalConfig, LocalExecutor};
+use torc_executors::local::LocalConfig;
 use torc_server::clock::now;
 use torc_server::session::RunOptions;
 use torc_server::state_dir::StateDir;
@@ -19,14 +18,10 @@ use crate::exit::{Exit, Failure};
 /// database row takes.
 const MOST_CPUS: u32 = 1 << 20;
 
-type MakeExecutor = Box<
-    dyn FnOnce(&LaunchContext, Arc<dyn StepEvents>) -> Result<Arc<dyn Executor>, ExecutorError>,
->;
-
 /// This machine, as far as a run may use it.
 pub(crate) struct Host {
     pub(crate) options: RunOptions,
-    config: LocalConfig,
+    pub(crate) config: LocalConfig,
 }
 
 impl Host {
@@ -46,29 +41,31 @@ impl Host {
         if args.pin {
             check_pinning(&inventory, &nodes)?;
         }
-        let mut labels: Vec<Box<str>> =
-            args.labels.iter().map(|label| label.as_str().into()).collect();
-        labels.sort_unstable();
-        labels.dedup();
         let mut config =
             LocalConfig::new(nodes.clone(), dir.scratch(), std::env::vars_os().collect());
         config.pin = args.pin;
         let options = RunOptions {
             nodes,
-            labels: labels.into(),
-            ends_at: args.end_time.or(args.time_limit.map(|limit| now() + limit)),
+            labels: labels(args),
+            ends_at: end(args),
             max_parallel_jobs: args.max_parallel_jobs,
+            inside: None,
         };
         Ok(Self { options, config })
     }
+}
 
-    /// The nodes to run on, and what makes the executor that launches jobs on them.
-    pub(crate) fn into_parts(self) -> (RunOptions, MakeExecutor) {
-        let config = self.config;
-        let make: MakeExecutor =
-            Box::new(move |_, events| Ok(Arc::new(LocalExecutor::start(config, events)?)));
-        (self.options, make)
-    }
+/// The labels that a run's nodes have.
+pub(crate) fn labels(args: &ResourceArgs) -> Arc<[Box<str>]> {
+    let mut labels: Vec<Box<str>> = args.labels.iter().map(|label| label.as_str().into()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels.into()
+}
+
+/// When a run's time is up, if that is said.
+pub(crate) fn end(args: &ResourceArgs) -> Option<Timestamp> {
+    args.end_time.or(args.time_limit.map(|limit| now() + limit))
 }
 
 /// Jobs can be bound to real CPUs only.

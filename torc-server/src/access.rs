@@ -13,6 +13,7 @@ use torc_core::wire::{
     AllocationReport, AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL,
     RestartReport, ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
 };
+use torc_core::workflow::ExecutionMode;
 
 use crate::api::Selection;
 use crate::clock::now;
@@ -62,6 +63,15 @@ pub enum AccessError {
     /// Nobody serves the state directory.
     #[error("no server runs for this state directory; `torc serve` starts one")]
     NoServer,
+}
+
+/// What to know of a workflow before it runs again.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredWorkflow {
+    /// It was submitted to a server.
+    pub was_submitted: bool,
+    /// How its steps are executed.
+    pub mode: ExecutionMode,
 }
 
 /// A way to look at a state directory.
@@ -181,18 +191,21 @@ impl Access {
         self.look("allocations", &asked, |view| view.allocations()).await
     }
 
-    /// Whether a workflow that nobody runs now was submitted to a server; the latest when none is named.
+    /// What to know of a workflow that nobody runs now before it runs again; the latest when none is named.
     ///
     /// # Errors
     /// When it cannot be looked at or does not exist.
-    pub async fn was_submitted(
+    pub async fn stored(
         dir: &StateDir,
         id: Option<WorkflowId>,
-    ) -> Result<bool, AccessError> {
+    ) -> Result<StoredWorkflow, AccessError> {
         let mut store = unless_in_use(TRANSITION, || Store::read(dir)).await?;
         let stored = StoredView::load(&mut store, id, "").await?;
         store.close().await?;
-        Ok(stored.origin.submitter.is_some())
+        Ok(StoredWorkflow {
+            was_submitted: stored.origin.submitter.is_some(),
+            mode: stored.engine.workflow().header.execution.mode,
+        })
     }
 
     /// Gives a workflow to the server of a state directory.

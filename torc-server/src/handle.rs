@@ -40,6 +40,8 @@ pub(crate) enum Input {
     PutBack(oneshot::Sender<Result<RestartReport, RequestError>>),
     /// A wish to stop here and go on later.
     Stop,
+    /// The same where others see to it that what runs is asked to end.
+    StopUnasked,
     /// A wish to do so without waiting for jobs to end gently.
     Kill,
     /// The server ends; what runs elsewhere goes on, and the next server takes it up.
@@ -69,12 +71,14 @@ impl Acknowledgement {
     }
 }
 
-/// Something about a worker.
+/// Something about a worker, or about the allocation of a run that is its own worker.
 pub(crate) enum WorkerInput {
     /// It has connected.
     Joined(Box<Hello>, WorkerLink),
     /// Its allocation ends at another time.
     EndMoved(AllocationId, Option<Timestamp>),
+    /// Nothing in its allocation is given time to run, or is again.
+    Suspended(AllocationId, bool),
     /// A connection, by its number, is gone.
     Left(AllocationId, u64),
 }

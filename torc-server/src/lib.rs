@@ -14,6 +14,7 @@ pub mod crew;
 pub mod doctor;
 mod driver;
 pub mod handle;
+pub mod inherited;
 mod journal;
 pub mod link;
 mod private_file;

@@ -36,7 +36,7 @@ pub enum StartError {
     Access(#[from] AccessError),
     /// A run of `torc run` owns it.
     #[error(
-        "{0} runs a workflow on this machine and owns the state directory; wait for its end, or choose another --output-dir"
+        "{0} runs a workflow without a server and owns the state directory; wait for its end, or choose another --output-dir"
     )]
     InUse(Box<Owner>),
     /// Its folder or log cannot be made.

@@ -11,41 +11,34 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase, Unstarted};
 use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
-use torc_core::resources::{Allocation, NodeInventory};
+use torc_core::resources::Allocation;
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    AllocationEnd, Executor, ExecutorError, NeverReason, Outcome, StepEvents, StepState, Usage,
+    AllocationEnd, Executor, ExecutorError, NeverReason, Outcome, StepState, Usage,
 };
 use torc_core::wire::{AttemptReport, WorkflowReport};
-use torc_core::workflow::Workflow;
+use torc_core::workflow::{ExecutionConfig, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs};
 use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::handle::Handle;
+use crate::inherited::{self, Watch, WindUp};
 use crate::state_dir::{Announcement, StateDir};
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
 use crate::stored::{StoredView, placer_for};
 use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
+mod options;
+
+pub use options::{Inside, Launching, RunOptions, Start};
+
 /// A state directory that this process owns.
 pub struct Session {
     dir: StateDir,
     store: Store,
-}
-
-/// The nodes to run on, and how.
-pub struct RunOptions {
-    /// This host, or the nodes it pretends to be.
-    pub nodes: Vec<NodeInventory>,
-    /// The labels of this worker. Sorted, without repeats.
-    pub labels: Arc<[Box<str>]>,
-    /// When the run's time is up.
-    pub ends_at: Option<Timestamp>,
-    /// Jobs at once.
-    pub max_parallel_jobs: Option<u32>,
 }
 
 /// The run did not begin, or could not go on.
@@ -142,6 +135,17 @@ pub struct Running {
     api: Api,
     dir: StateDir,
     executor: Arc<dyn Executor>,
+    wind_up: Option<WindUp>,
+    _watch: Option<Watching>,
+}
+
+/// The task that watches the allocation of a run; it ends with this.
+struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What a person is told while a run is under way.
@@ -219,8 +223,7 @@ impl Session {
         options: &RunOptions,
     ) -> Result<(), RunError> {
         let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
-        let labels = options.labels.clone();
-        let allocation = engine.number_allocation(options.nodes.clone(), labels, options.ends_at);
+        let allocation = options.allocation(&engine);
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(workflow, Path::new(&origin.submission_dir))
     }
@@ -238,7 +241,7 @@ impl Session {
     }
 
     /// Begins a run, or goes on with an interrupted one; the latest workflow when none is named.
-    /// `executor` makes what launches steps, given where its reports go.
+    /// `executor` makes what launches steps.
     ///
     /// # Errors
     /// When there is nothing to do, when a job can never run on these nodes, when input files are
@@ -247,22 +250,15 @@ impl Session {
         mut self,
         id: Option<WorkflowId>,
         options: RunOptions,
-        executor: impl FnOnce(
-            &LaunchContext,
-            Arc<dyn StepEvents>,
-        ) -> Result<Arc<dyn Executor>, ExecutorError>,
+        executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
     ) -> Result<Running, RunError> {
         let output_dir = self.dir.path().to_string_lossy().into_owned();
         let stored = StoredView::load(&mut self.store, id, &output_dir).await?;
         let StoredView { mut engine, origin, next_sequence, .. } = stored;
         let id = engine.id();
-        let allocation = engine.number_allocation(options.nodes, options.labels, options.ends_at);
+        let allocation = options.allocation(&engine);
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
-        let caps =
-            [options.max_parallel_jobs, engine.workflow().header.execution.max_parallel_steps];
-        let cap = caps.into_iter().flatten().min();
-        let max_parallel_jobs = cap.map_or(usize::MAX, |cap| cap as usize);
         let context = LaunchContext {
             output_dir: output_dir.as_str().into(),
             submission_dir: origin.submission_dir.into(),
@@ -270,7 +266,13 @@ impl Session {
         self.dir.make_folders()?;
         let (inbox, outbox) = mpsc::unbounded_channel();
         let handle = Handle::new(inbox);
-        let executor = executor(&context, handle.step_events())?;
+        let (notices_in, notices) = mpsc::unbounded_channel();
+        let workflow = Arc::clone(engine.workflow());
+        let execution = &workflow.header.execution;
+        let max_parallel_jobs = options.most_at_once(execution);
+        let threshold = Threshold { options, allocation: &allocation, handle: &handle };
+        let started = threshold.start(&context, execution, &notices_in, executor).await?;
+        let (Launching { executor, wind_up }, watch) = started;
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
         let owner = Api::owner()?;
@@ -278,7 +280,6 @@ impl Session {
         let instance = owner.instance.as_str().into();
         let desk = Desk::One { handle: handle.clone(), workflow: id, instance };
         let api = Api::listen(&self.dir, &owner, router(desk))?;
-        let (notices_in, notices) = mpsc::unbounded_channel();
         let driver = Driver::new(DriverParts {
             engine,
             pending: events,
@@ -305,11 +306,18 @@ impl Session {
             api,
             dir: self.dir,
             executor,
+            wind_up,
+            _watch: watch,
         })
     }
 }
 
 impl Running {
+    /// Has the run end, to go on later: nothing more starts, and what runs is asked to end.
+    pub fn stop(&self) {
+        inherited::stop(&self.handle, self.wind_up.as_ref());
+    }
+
     /// Waits for news. After the end there is no other.
     pub async fn next(&mut self) -> News {
         if self.result.is_some() {
@@ -354,6 +362,45 @@ impl Running {
             _ => Vec::new(),
         };
         Ok(RunOutcome { conclusion, report: view.workflow(), failed, unstarted })
+    }
+}
+
+/// What a run has where its executor is started.
+struct Threshold<'a> {
+    options: RunOptions,
+    allocation: &'a Allocation,
+    handle: &'a Handle,
+}
+
+impl Threshold<'_> {
+    /// Starts what launches steps, and what watches over the allocation that they are in.
+    async fn start(
+        self,
+        context: &LaunchContext,
+        execution: &ExecutionConfig,
+        notices: &mpsc::UnboundedSender<String>,
+        executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
+    ) -> Result<(Launching, Option<Watching>), ExecutorError> {
+        let Self { options, allocation: Allocation { id, ends_at, .. }, handle } = self;
+        let (reports_in, reports) = mpsc::unbounded_channel();
+        let events = match &options.inside {
+            None => handle.step_events(),
+            Some(_) => Arc::new(move |event| drop(reports_in.send(event))),
+        };
+        let launching = executor(Start { context, allocation: *id, execution, events }).await?;
+        let (limit, margin) = (options.limit(execution), options.margin(execution));
+        let watch = options.inside.map(|inside| Watch {
+            allocation: *id,
+            ends_at: *ends_at,
+            limit,
+            margin,
+            observe: inside.observe,
+            wind_up: launching.wind_up.clone(),
+            reports,
+            handle: handle.clone(),
+            notices: notices.clone(),
+        });
+        Ok((launching, watch.map(|watch| Watching(tokio::spawn(watch.run())))))
     }
 }
 

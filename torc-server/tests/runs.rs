@@ -2,22 +2,27 @@
 //! may own a state directory, and what a run that broke off leaves behind.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use torc_core::engine::{Conclusion, Event};
+use torc_core::engine::{Conclusion, Event, JobStatus};
 use torc_core::ids::{AttemptId, JobId, StepId};
-use torc_core::resources::NodeInventory;
+use torc_core::resources::{Inherited, NodeInventory};
 use torc_core::spec::{Context, Sources, load};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    Executor, ExecutorError, Outcome, Step, StepEvent, StepEvents, StepSignal, StepState, Usage,
+    AllocationEnd, AllocationHandle, AllocationState, Executor, ExecutorError, Outcome, Step,
+    StepEvent, StepEvents, StepSignal, StepState, Usage,
 };
 use torc_core::workflow::Workflow;
 use torc_server::access::Access;
 use torc_server::clock::now;
-use torc_server::session::{News, RunError, RunOptions, RunOutcome, Running, Session};
+use torc_server::inherited::WindUp;
+use torc_server::session::{
+    Inside, Launching, News, RunError, RunOptions, RunOutcome, Running, Session, Start,
+};
 use torc_server::state_dir::{Owner, StateDir};
 use torc_server::store::{Origin, Store, StoreError};
 
@@ -26,6 +31,8 @@ use torc_server::store::{Origin, Store, StoreError};
 enum Play {
     Exits(i32),
     Hangs,
+    /// It is gone, and nobody knows how.
+    Vanishes,
 }
 
 /// An executor whose steps do at once what the test says.
@@ -44,12 +51,14 @@ impl Executor for Pretender {
 
     async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
         (self.watch)(&step);
-        if let Play::Exits(code) = (self.plays)(&step) {
-            self.events.emit(StepEvent::Started { step: step.id, at: now() });
-            let outcome = Outcome::Exited { code };
-            let (step, usage) = (step.id, Usage::default());
-            self.events.emit(StepEvent::Ended { step, at: now(), outcome, usage });
-        }
+        let outcome = match (self.plays)(&step) {
+            Play::Exits(code) => Outcome::Exited { code },
+            Play::Vanishes => Outcome::Lost,
+            Play::Hangs => return Ok(()),
+        };
+        self.events.emit(StepEvent::Started { step: step.id, at: now() });
+        let (step, usage) = (step.id, Usage::default());
+        self.events.emit(StepEvent::Ended { step, at: now(), outcome, usage });
         Ok(())
     }
 
@@ -103,21 +112,66 @@ async fn begin(
     plays: fn(&Step) -> Play,
     watch: impl Fn(&Step) + Send + Sync + 'static,
 ) -> Result<Running, RunError> {
+    let options = options(None);
+    let session = open(dir, spec).await?;
+    session
+        .begin(None, options, async |start: Start<'_>| {
+            let watch = Box::new(watch);
+            let executor = Arc::new(Pretender { events: start.events, plays, watch });
+            Ok(Launching { executor, wind_up: None })
+        })
+        .await
+}
+
+async fn open(dir: &Path, spec: Option<&str>) -> Result<Session, RunError> {
     let mut session = Session::open(StateDir::at(dir).expect("a path")).await?;
     if let Some(spec) = spec {
         session.add(&workflow(spec), &origin()).await?;
     }
-    let options = RunOptions {
+    Ok(session)
+}
+
+fn options(inside: Option<Inside>) -> RunOptions {
+    RunOptions {
         nodes: vec![node()],
         labels: [].into(),
         ends_at: None,
         max_parallel_jobs: None,
+        inside,
+    }
+}
+
+/// Runs a workflow inside an allocation that stands like this whenever somebody asks. How it ended, and how
+/// often its executor was told to come to its end.
+async fn run_inside(
+    dir: &Path,
+    spec: &str,
+    plays: fn(&Step) -> Play,
+    state: AllocationState,
+) -> (RunOutcome, u32) {
+    let handle = AllocationHandle("41".to_owned());
+    let inside = Inside {
+        allocation: Inherited { handle, has_slurm_steps: true },
+        ends_at: None,
+        observe: Box::new(move || {
+            let state = state.clone();
+            Box::pin(async move { state })
+        }),
     };
-    session
-        .begin(None, options, |_, events| {
-            Ok(Arc::new(Pretender { events, plays, watch: Box::new(watch) }))
-        })
-        .await
+    let ended = Arc::new(AtomicU32::new(0));
+    let ending = Arc::clone(&ended);
+    let wind_up: WindUp = Arc::new(move || {
+        ending.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
+    });
+    let session = open(dir, Some(spec)).await.expect("a session");
+    let begun = session.begin(None, options(Some(inside)), async |start: Start<'_>| {
+        let executor = Pretender { events: start.events, plays, watch: Box::new(|_| {}) };
+        Ok(Launching { executor: Arc::new(executor), wind_up: Some(wind_up) })
+    });
+    let running = begun.await.expect("the run begins");
+    let outcome = running.wait().await.expect("the run ends");
+    (outcome, ended.load(Ordering::Relaxed))
 }
 
 async fn run(dir: &Path, spec: Option<&str>, plays: fn(&Step) -> Play) -> RunOutcome {
@@ -205,6 +259,42 @@ async fn nothing_is_launched_before_an_event_that_says_so_is_durable() {
 }
 
 #[tokio::test]
+async fn where_steps_may_outlive_the_run_none_is_cleared_ahead() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let living = AllocationState::Running { ends_at: None };
+    let (outcome, ended) = run_inside(dir.path(), MANY, |_| Play::Exits(0), living).await;
+    assert_eq!((outcome.conclusion, ended), (Conclusion::Complete, 0));
+    let is_clearance = |event: &Event| matches!(event, Event::LaunchesCleared { .. });
+    assert!(!events(dir.path()).await.iter().any(is_clearance));
+}
+
+#[tokio::test]
+async fn the_end_of_its_allocation_interrupts_a_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spec = "
+name: x
+jobs:
+  - {name: a, command: 'true'}
+  - {name: b, command: 'true', depends_on: [a]}
+  - {name: c, command: 'true', depends_on: [b]}
+";
+    let plays = |step: &Step| match step.id.job.0 {
+        1 => Play::Exits(0),
+        _ => Play::Vanishes,
+    };
+    let over =
+        AllocationState::Ended { cause: AllocationEnd::Cancelled, reason: "gone".to_owned() };
+    let (outcome, ended) = run_inside(dir.path(), spec, plays, over).await;
+    assert_eq!((outcome.conclusion, ended), (Conclusion::Stopped, 1));
+    let count = |status| outcome.report.counts.get(&status).copied().unwrap_or(0);
+    assert_eq!((count(JobStatus::Completed), count(JobStatus::Ready)), (1, 1));
+    let outcome = run(dir.path(), None, |_| Play::Exits(0)).await;
+    assert_eq!(outcome.conclusion, Conclusion::Complete, "it goes on elsewhere");
+    let launched = |event: &&Event| matches!(event, Event::Dispatched { .. });
+    assert_eq!(events(dir.path()).await.iter().filter(launched).count(), 4, "b once more");
+}
+
+#[tokio::test]
 async fn what_completed_before_a_break_never_runs_again_and_the_rest_does() {
     let dir = tempfile::tempdir().expect("a folder");
     let spec = "
@@ -284,7 +374,7 @@ async fn cleared_jobs_get_a_lost_attempt_after_a_break_and_run_under_another_num
     assert_eq!(names.len(), all, "no launch has the name of another");
     let report = access.workflow(None).await.expect("it is readable");
     assert_eq!(report.counts.values().sum::<u32>(), 401);
-    assert_eq!(report.counts[&torc_core::engine::JobStatus::Completed], 401);
+    assert_eq!(report.counts[&JobStatus::Completed], 401);
 }
 
 #[tokio::test]
@@ -308,7 +398,7 @@ async fn one_process_owns_a_directory_and_others_look_through_it() {
     let report = access.cancel(None, &Default::default()).await.expect("it answers");
     assert_eq!((report.canceled, report.signaled), (1, 1));
     let outcome = running.wait().await.expect("the run ends");
-    assert_eq!(outcome.report.counts[&torc_core::engine::JobStatus::Canceled], 2);
+    assert_eq!(outcome.report.counts[&JobStatus::Canceled], 2);
     assert!(matches!(Access::open(&state).await, Ok(Access::Stored(..))));
 }
 
@@ -338,7 +428,7 @@ async fn a_finished_workflow_has_nothing_to_restart_and_a_failed_one_has() {
     run(dir.path(), Some(spec), fails).await;
     let outcome = run(dir.path(), None, |_| Play::Exits(0)).await;
     assert_eq!(outcome.report.run, Some(torc_core::ids::RunId(2)));
-    assert_eq!(outcome.report.counts[&torc_core::engine::JobStatus::Completed], 2);
+    assert_eq!(outcome.report.counts[&JobStatus::Completed], 2);
     let refused = begin(dir.path(), None, |_| Play::Exits(0), |_| {}).await.err();
     assert!(matches!(refused, Some(RunError::NothingLeft(_))));
 }

@@ -94,7 +94,7 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a workflow to its end on this machine
+    /// Run a workflow to its end on this machine, or on the nodes of the Slurm allocation it is in
     Run(RunArgs),
     /// Check a spec and report every problem in it
     Validate(ValidateArgs),
@@ -155,7 +155,7 @@ pub(crate) struct RunArgs {
     pub(crate) new: bool,
 }
 
-/// What of this machine to use.
+/// What of this machine to use; inside a Slurm allocation, what of that.
 #[derive(Debug, ArgGroup)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceArgs {

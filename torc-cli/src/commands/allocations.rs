@@ -117,10 +117,14 @@ pub(crate) fn sentence(allocation: &AllocationReport) -> String {
     };
     let reason = reason(allocation);
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let of = match (&allocation.scheduler, &allocation.handle) {
+        (Some(scheduler), _) => format!(" of {scheduler}"),
+        (None, Some(_)) => ", which the run was started in,".to_owned(),
+        (None, None) => " of this machine".to_owned(),
+    };
     format!(
-        "allocation {}{handle} of {} is {}{}{why}",
+        "allocation {}{handle}{of} is {}{}{why}",
         allocation.id,
-        allocation.scheduler.as_deref().unwrap_or("this machine"),
         state(allocation),
         match allocation.stage {
             AllocationStage::Requested | AllocationStage::Submitted => {

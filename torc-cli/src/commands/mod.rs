@@ -18,7 +18,7 @@ mod slurm;
 mod status;
 mod submit;
 mod validate;
-mod worker;
+pub(crate) mod worker;
 
 use std::collections::HashSet;
 

@@ -10,7 +10,7 @@ use torc_server::store::StoreError;
 use crate::args::{Format, RestartArgs};
 use crate::commands::submit;
 use crate::exit::{Exit, Failure};
-use crate::host::Host;
+use crate::inside::Ground;
 use crate::out::{errln, outln};
 use crate::render::{jobs, json};
 
@@ -25,15 +25,17 @@ pub(crate) async fn execute(
     if let Some(report) = Access::restart_live(&dir, args.workflow.workflow).await? {
         return put_back(args, report, format);
     }
-    if Access::was_submitted(&dir, args.workflow.workflow).await? {
+    let stored = Access::stored(&dir, args.workflow.workflow).await?;
+    if stored.was_submitted {
         submit::start_server(&dir).await?;
         let restarted = Access::restart_live(&dir, args.workflow.workflow).await?;
         let report = restarted.ok_or(AccessError::NoServer)?;
         return put_back(args, report, format);
     }
-    let host = Host::new(&args.resources, &dir)?;
+    let ground = Ground::find(&args.resources, stored.mode, &dir).await?;
+    ground.place.announce();
     let session = Session::open(dir).await?;
-    super::run::drive(session, args.workflow.workflow, host, format).await
+    super::run::drive(session, args.workflow.workflow, ground, format).await
 }
 
 /// A run is under way in another process, and goes on with what was put back.

@@ -1,17 +1,17 @@
-//! `torc run`: a spec from file to exit code on this machine.
+//! `torc run`: a spec from file to exit code, on this machine or in the allocation that it is in.
 
 use std::io::IsTerminal;
 
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::{Action, ActionKind, Requirements, Workflow};
 use torc_server::clock::now;
-use torc_server::session::{News, RunOutcome, Running, Session};
+use torc_server::session::{News, RunOutcome, Running, Session, Start};
 use torc_server::state_dir::StateDir;
 use torc_server::store::Origin;
 
 use crate::args::{Format, RunArgs};
 use crate::exit::{Exit, Failure};
-use crate::host::Host;
+use crate::inside::{Ground, Place};
 use crate::interrupts::Interrupts;
 use crate::out::errln;
 use crate::render::progress::Progress;
@@ -31,20 +31,22 @@ pub(crate) async fn execute(
         }
         return Err(Failure::silent(Exit::SpecInvalid));
     };
-    say_what_is_different_here(workflow);
+    let mode = workflow.header.execution.mode;
+    let ground = Ground::find(&args.resources, mode, &dir).await?;
+    ground.place.announce();
+    say_what_is_different_here(workflow, &ground.place);
     let origin = origin(&spec)?;
-    let host = Host::new(&args.resources, &dir)?;
     let mut session = Session::open(dir).await?;
     let id = match resumable(args, &mut session, workflow, &origin).await? {
         Some(id) => id,
         None => {
-            Session::check(workflow, &origin, &host.options)?;
+            Session::check(workflow, &origin, &ground.options)?;
             session.add(workflow, &origin).await?
         }
     };
     // A large workflow is in memory twice otherwise: the session loads what the store has.
     drop(spec);
-    drive(session, Some(id), host, format).await
+    drive(session, Some(id), ground, format).await
 }
 
 /// Runs a workflow that the store has to its end, with everything that a person sees and can do
@@ -52,11 +54,12 @@ pub(crate) async fn execute(
 pub(crate) async fn drive(
     session: Session,
     id: Option<WorkflowId>,
-    host: Host,
+    ground: Ground,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let (options, executor) = host.into_parts();
-    let mut running = session.begin(id, options, executor).await?;
+    let Ground { options, place } = ground;
+    let begun = session.begin(id, options, async move |start: Start<'_>| place.start(start).await);
+    let mut running = begun.await?;
     let interrupted = accompany(&mut running).await?;
     let outcome = running.wait().await?;
     conclude(&outcome, interrupted, format)
@@ -79,7 +82,7 @@ async fn accompany(running: &mut Running) -> Result<bool, Failure> {
                 match interrupts_seen {
                     1 => {
                         progress.say("ending the running jobs gently; Ctrl-C again kills them");
-                        running.handle.stop();
+                        running.stop();
                     }
                     2 => {
                         progress.say("killing the running jobs");
@@ -173,12 +176,13 @@ fn ask(question: &str) -> bool {
         && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes")
 }
 
-/// What this machine cannot be, of what the spec asks for.
-fn say_what_is_different_here(workflow: &Workflow) {
+/// What of the spec is otherwise where it runs than with a server.
+fn say_what_is_different_here(workflow: &Workflow, place: &Place) {
     let header = &workflow.header;
     let schedules = |action: &Action| matches!(action.kind, ActionKind::ScheduleNodes { .. });
     if !header.schedulers.is_empty() || header.actions.iter().any(schedules) {
-        errln!("note: this machine stands for every scheduler of the spec; nothing is submitted");
+        let name = place.name();
+        errln!("note: {name} stands for every scheduler of the spec; nothing is submitted");
     }
     if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
         errln!(
@@ -188,7 +192,7 @@ fn say_what_is_different_here(workflow: &Workflow) {
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };
-    if header.requirements.iter().any(has_ranks) {
+    if !place.starts_ranks() && header.requirements.iter().any(has_ranks) {
         errln!(
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
              ntasks_per_node and mpi are for Slurm"

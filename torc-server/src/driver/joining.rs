@@ -32,6 +32,9 @@ impl Driver {
                 self.disturb(allocation);
                 self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
             }
+            WorkerInput::Suspended(allocation, suspended) => {
+                self.apply(Event::AllocationSuspended { at: now, allocation, suspended });
+            }
             WorkerInput::Left(allocation, connection) => {
                 self.disturb(allocation);
                 self.leave(allocation, connection, now);

@@ -316,6 +316,7 @@ impl Driver {
                     self.flush_at = Some(Instant::now());
                 }
                 Input::Stop => self.apply(Event::StopRequested { at: now }),
+                Input::StopUnasked => self.record(Event::StopRequested { at: now }),
                 Input::Kill => {
                     self.apply(Event::StopRequested { at: now });
                     let running = self.engine.running();
@@ -357,15 +358,21 @@ impl Driver {
                 _ => false,
             });
         self.held.launches.extend(held);
-        // A worker goes on when its server dies: then nobody could say which of the cleared launches
-        // had taken place.
-        if self.served.is_none()
+        if self.is_alone_with_its_steps()
             && let Some(event) = self.engine.clear_ahead(now)
         {
             self.held.clearances.extend(clearances(&self.engine, &event));
             self.pending.push(event);
         }
         now_launched
+    }
+
+    /// Whether no step outlives this process. A worker goes on when its server dies, and what runs on other
+    /// nodes may be there a little longer than the run that launched it: nobody could say then which of the
+    /// cleared launches had taken place.
+    fn is_alone_with_its_steps(&self) -> bool {
+        self.served.is_none()
+            && self.engine.live_allocations().all(|allocation| allocation.inherited.is_none())
     }
 
     fn conclude(&mut self, now: Timestamp) {
@@ -395,6 +402,14 @@ impl Driver {
                 self.hold_effects(effects);
                 self.pending.push(event);
             }
+            Err(refused) => tracing::debug!(%refused, "an event came too late"),
+        }
+    }
+
+    /// The same for an event whose effects are others' to bring about.
+    fn record(&mut self, event: Event) {
+        match self.engine.apply(&event) {
+            Ok(_) => self.pending.push(event),
             Err(refused) => tracing::debug!(%refused, "an event came too late"),
         }
     }

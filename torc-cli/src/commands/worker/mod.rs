@@ -153,9 +153,10 @@ impl Means {
     }
 }
 
-/// The folder of Slurm's programs, as the settings of whoever submitted say; `None`: PATH. A folder that
+/// The folder of Slurm's programs inside an allocation, as the settings of whoever has it say; `None`: PATH. A
+/// folder that
 /// only the host of the server has is of no use here.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     match Settings::load() {
         Ok(settings) => {
             settings.slurm_programs.value.filter(|folder| folder.join("srun").is_file())
