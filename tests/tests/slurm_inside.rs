@@ -392,3 +392,61 @@ fn a_node_that_fails_costs_its_jobs_only() {
     assert_ne!(nodes(&ends[1])[0], victim);
     assert_eq!(place.place.results().len(), 3);
 }
+
+/// A spec with one scheduler of two nodes.
+fn with_scheduler(jobs: &str) -> String {
+    format!(
+        "{}\nslurm_schedulers: [{{name: cpu, account: science, nodes: 2, walltime: '00:10:00', labels: [big]}}]",
+        spec(jobs)
+    )
+}
+
+#[test]
+fn a_run_is_submitted_as_a_batch_job_of_its_own() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = "- {name: 'j{i}', command: 'echo $MINE; pwd; sleep 0.5', resource_requirements: whole, \
+               labels: [big], parameters: {i: '1:6'}}";
+    let place = cluster.place(&with_scheduler(job));
+    place.place.set_env([("MINE".to_owned(), "my own".to_owned())]);
+    let words = ["submit", "w.yaml", "--in-allocation", "--format", "json"];
+    let report = place.place.torc(&words).expect(0).json();
+    let log = text(&report, "output");
+    place.until("the end of the run", || {
+        fs::read_to_string(log).unwrap_or_default().contains("6 completed").then_some(())
+    });
+    assert_eq!(used(&place).len(), 2, "both nodes");
+    let here = place.place.path().canonicalize().expect("it is there");
+    assert_eq!(place.place.output("wf1_j1_r1_a1.o"), format!("my own\n{}\n", here.display()));
+    assert_eq!(place.allocations()[0]["handle"], report["handle"]);
+    assert!(!place.place.join("torc_output/server.json").exists(), "no server was there");
+}
+
+#[test]
+fn what_cannot_be_run_as_a_batch_job_is_not_submitted() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place =
+        cluster.place(&with_scheduler(&quick("j").replace("half, ", "half, labels: [big], ")));
+    let refuse = |words: &[&str], code: i32| {
+        let words = [&["submit", "--in-allocation"], words].concat();
+        place.place.torc(&words).expect(code)
+    };
+    refuse(&["-"], 2).says("it cannot come from standard input");
+    let spec = place.place.read("w.yaml");
+    place.place.write("wide.yaml", spec.replace("num_cpus: 4", "num_cpus: 9"));
+    refuse(&["wide.yaml"], 4).says("needs 9 CPUs per node; the largest node has 8");
+    place.place.write("long.yaml", spec.replace("PT10S", "PT1H"));
+    refuse(&["long.yaml"], 4);
+    place.place.write("direct.yaml", spec.replace(EXECUTION, "execution_config: {mode: direct}"));
+    refuse(&["direct.yaml"], 2).says("mode direct is not available");
+    place.place.write("none.yaml", "name: n\njobs: [{name: j, command: 'true'}]");
+    refuse(&["none.yaml"], 2).says("no Slurm scheduler");
+    let second = "walltime: '00:10:00'}, {name: gpu, account: science, nodes: 1, walltime: '00:10:00', labels";
+    place.place.write("two.yaml", spec.replace("walltime: '00:10:00', labels", second));
+    refuse(&["two.yaml"], 2).says("choose it with --scheduler NAME, of `cpu`, `gpu`");
+    refuse(&["two.yaml", "--scheduler", "more"], 2).says("it has `cpu`, `gpu`");
+    refuse(&["two.yaml", "--scheduler", "gpu", "--dry-run"], 0).says("#SBATCH --nodes=1");
+    let _server = place.place.serve();
+    refuse(&["w.yaml"], 5).says("owns the state directory");
+    let queue = cluster.slurm("squeue", &["--noheader"]).stdout;
+    assert_eq!(queue.trim(), "", "nothing was submitted");
+}

@@ -23,6 +23,7 @@ use crate::args::ResourceArgs;
 use crate::commands::worker::programs;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
+use crate::led_crew::{Leading, lead_crew};
 use crate::out::errln;
 
 /// Set in each job of torc's, and in each command of an action.
@@ -44,6 +45,8 @@ pub(crate) enum Place {
     },
     /// On all nodes of the Slurm allocation that this process is in, as steps that srun starts.
     Steps(Box<Steps>),
+    /// On the same nodes, as child processes of a worker on each.
+    Crew(Box<Steps>),
 }
 
 /// Why a run inside an allocation uses this host only.
@@ -60,8 +63,6 @@ enum Reason {
     Option(&'static str),
     /// The run is part of a job, which was given what it may use.
     IsPartOfJob,
-    /// The workflow's jobs are to be plain processes.
-    IsDirect,
 }
 
 /// What steps in an allocation are launched with.
@@ -76,6 +77,7 @@ pub(crate) struct Steps {
 enum Choice {
     Host(Option<Why>),
     Steps,
+    Crew,
 }
 
 /// What the choice follows from.
@@ -114,7 +116,7 @@ impl Signs {
         let reason = match (self.is_part_of_job, self.option, self.mode) {
             (true, ..) => Reason::IsPartOfJob,
             (false, Some(option), _) => Reason::Option(option),
-            (false, None, ExecutionMode::Direct) => Reason::IsDirect,
+            (false, None, ExecutionMode::Direct) => return Choice::Crew,
             (false, None, ExecutionMode::Slurm | ExecutionMode::Auto) => return Choice::Steps,
         };
         Choice::Host(Some(Why { job, reason }))
@@ -137,11 +139,16 @@ impl Ground {
                 let Host { options, config } = Host::new(args, dir)?;
                 Ok(Self { options, place: Place::Host { config: Box::new(config), why } })
             }
-            Choice::Steps => Self::of_allocation(args, dir).await,
+            Choice::Steps => Self::of_allocation(args, dir, true).await,
+            Choice::Crew => Self::of_allocation(args, dir, false).await,
         }
     }
 
-    async fn of_allocation(args: &ResourceArgs, dir: &StateDir) -> Result<Self, Failure> {
+    async fn of_allocation(
+        args: &ResourceArgs,
+        dir: &StateDir,
+        has_slurm_steps: bool,
+    ) -> Result<Self, Failure> {
         let env: Vec<_> = std::env::vars_os().collect();
         let survey = SlurmSurvey::of(&env, programs()).await.map_err(|error| {
             let hint = "to run on this host only, give --nodes 1";
@@ -150,7 +157,7 @@ impl Ground {
         let allocation = survey.allocation().clone();
         let handle = AllocationHandle(allocation.job().to_owned());
         let inside = Inside {
-            allocation: Inherited { handle, has_slurm_steps: true },
+            allocation: Inherited { handle, has_slurm_steps },
             ends_at: survey.ends_at(),
             observe: Box::new(move || {
                 let allocation = allocation.clone();
@@ -165,7 +172,9 @@ impl Ground {
             inside: Some(inside),
         };
         let scratch = dir.scratch();
-        Ok(Self { options, place: Place::Steps(Box::new(Steps { survey, env, scratch })) })
+        let steps = Box::new(Steps { survey, env, scratch });
+        let place = if has_slurm_steps { Place::Steps(steps) } else { Place::Crew(steps) };
+        Ok(Self { options, place })
     }
 }
 
@@ -174,7 +183,7 @@ impl Place {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Host { .. } => "this machine".to_owned(),
-            Self::Steps(steps) => steps.name(),
+            Self::Steps(steps) | Self::Crew(steps) => steps.name(),
         }
     }
 
@@ -188,7 +197,7 @@ impl Place {
         match self {
             Self::Host { why: None, .. } => {}
             Self::Host { why: Some(why), .. } => errln!("note: {}", why.sentence()),
-            Self::Steps(steps) => errln!("note: {}", steps.sentence()),
+            Self::Steps(steps) | Self::Crew(steps) => errln!("note: {}", steps.sentence()),
         }
     }
 
@@ -200,6 +209,7 @@ impl Place {
                 Ok(Launching { executor, wind_up: None })
             }
             Self::Steps(steps) => steps.start(start).await,
+            Self::Crew(steps) => steps.start_crew(start).await,
         }
     }
 }
@@ -231,6 +241,23 @@ impl Steps {
         });
         Ok(Launching { executor, wind_up: Some(wind_up) })
     }
+
+    async fn start_crew(self, start: Start<'_>) -> Result<Launching, ExecutorError> {
+        let Start { allocation, execution, events, .. } = start;
+        let leading = Leading {
+            allocation,
+            scratch: self.scratch,
+            srun_mpi: execution.srun_mpi.clone(),
+            headroom: execution.stop_margin(false),
+        };
+        let crew = lead_crew(self.survey, self.env, leading, events).await?;
+        let ending = Arc::clone(&crew);
+        let wind_up: WindUp = Arc::new(move || {
+            let ending = Arc::clone(&ending);
+            Box::pin(async move { ending.wind_up().await })
+        });
+        Ok(Launching { executor: crew, wind_up: Some(wind_up) })
+    }
 }
 
 impl Why {
@@ -238,7 +265,6 @@ impl Why {
         let reason = match self.reason {
             Reason::Option(option) => format!("{option} is about this machine"),
             Reason::IsPartOfJob => "this run is part of a job of another one".to_owned(),
-            Reason::IsDirect => "the mode of the workflow is direct".to_owned(),
         };
         format!(
             "{reason}, so jobs run on this host only, and on no other node of Slurm job {}",
@@ -291,6 +317,7 @@ mod tests {
             let others = ["--max-parallel-jobs", "3", "--time-limit", "1h", "--label", "big"];
             assert_eq!(choose(&others, mode, &[INSIDE]), Choice::Steps);
         }
+        assert_eq!(choose(&[], ExecutionMode::Direct, &[INSIDE]), Choice::Crew);
     }
 
     #[test]
@@ -306,7 +333,6 @@ mod tests {
         check(&["--memory-gb", "4"], auto, &[INSIDE], Reason::Option("--memory-gb"));
         check(&["--num-gpus", "0"], auto, &[INSIDE], Reason::Option("--num-gpus"));
         check(&["--pin"], ExecutionMode::Direct, &[INSIDE], Reason::Option("--pin"));
-        check(&[], ExecutionMode::Direct, &[INSIDE], Reason::IsDirect);
         for name in OF_TORC {
             let env = [INSIDE, (name, "1")];
             check(&[], ExecutionMode::Slurm, &env, Reason::IsPartOfJob);

@@ -4,6 +4,8 @@
 //! passed on to the crew.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,13 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use torc_core::ids::AllocationId;
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
-use torc_core::traits::StepEvents;
+use torc_core::traits::{ExecutorError, StepEvents};
 use torc_executors::clock::now;
 use torc_executors::direct::{Muster, MusterConfig, MusterEvent, Traces, end_steps_of};
-use torc_executors::slurm::{Sight, SlurmAllocation, Standing, watch};
+use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, watch};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
 
-use crate::exit::{Exit, Failure};
 use crate::out::errln;
 
 /// What a crew is led with.
@@ -32,68 +33,55 @@ pub(crate) struct Leading {
     pub(crate) srun_mpi: Option<String>,
     /// Jobs are asked to end this long before the allocation ends, if nobody has asked them by then.
     pub(crate) headroom: Duration,
-    /// The folder that has Slurm's programs; `None`: PATH.
-    pub(crate) programs: Option<PathBuf>,
 }
 
-/// A crew whose workers are being started, and what is known of its allocation.
-pub(crate) struct LedCrew {
-    pub(crate) crew: Arc<Crew>,
-    pub(crate) allocation: SlurmAllocation,
-    pub(crate) began_at: Option<Timestamp>,
-    pub(crate) ends_at: Option<Timestamp>,
+/// Starts a worker on each node of an allocation that was looked at, from this environment.
+///
+/// # Errors
+/// When the workers could not come in, or not be started.
+pub(crate) async fn lead_crew(
+    survey: SlurmSurvey,
+    env: Vec<(OsString, OsString)>,
+    leading: Leading,
+    events: Arc<dyn StepEvents>,
+) -> Result<Arc<Crew>, ExecutorError> {
+    let (allocation, nodes) = (survey.allocation().clone(), survey.nodes().to_vec());
+    let scratch = leading.scratch.clone();
+    std::fs::create_dir_all(&scratch)
+        .map_err(|error| not_started(format!("{}: {error}", scratch.display())))?;
+    let post = Post::open(&scratch, &nodes).map_err(not_started)?;
+    let (told, news) = unbounded_channel();
+    let config = MusterConfig {
+        allocation: allocation.clone(),
+        nodes: nodes.clone(),
+        command: command(&leading, &post, &allocation)?,
+        srun_mpi: leading.srun_mpi.clone(),
+        base_env: env,
+        scratch_dir: scratch.clone(),
+        umask: None,
+        keeper_program: None,
+    };
+    let muster = Arc::new(Muster::start(config, told).await?);
+    let names = nodes.iter().map(|node| node.name.to_string()).collect();
+    let listener = Listener {
+        nodes: nodes.clone(),
+        failed: HashSet::new(),
+        muster: muster.clone(),
+        headroom: leading.headroom,
+    };
+    let overseer = Slurm { allocation: allocation.clone(), muster, scratch };
+    let parts =
+        CrewParts { allocation: leading.allocation, nodes, post, overseer: Arc::new(overseer) };
+    let crew = Arc::new(Crew::start(parts, events));
+    let (see, sights) = unbounded_channel();
+    tokio::spawn(watch(allocation, names, survey.ends_at(), see));
+    tokio::spawn(listener.pass_on(Arc::downgrade(&crew), news, sights));
+    crew.hear(News::TimeIsUpAt(before(survey.ends_at(), leading.headroom)));
+    Ok(crew)
 }
 
-impl LedCrew {
-    /// Looks at the allocation, and starts a worker on each of its nodes.
-    pub(crate) async fn start(
-        leading: Leading,
-        events: Arc<dyn StepEvents>,
-    ) -> Result<Self, Failure> {
-        let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
-        let env: Vec<_> = std::env::vars_os().collect();
-        let allocation = SlurmAllocation::of(&env, leading.programs.clone())
-            .map_err(|error| environment(&error))?;
-        let job = allocation.observe().await.map_err(|error| environment(&error))?;
-        let nodes = allocation.inventory(&job).await.map_err(|error| environment(&error))?;
-        std::fs::create_dir_all(&leading.scratch)
-            .map_err(|error| environment(&format!("{}: {error}", leading.scratch.display())))?;
-        let post = Post::open(&leading.scratch, &nodes).map_err(|error| environment(&error))?;
-        let (told, news) = unbounded_channel();
-        let config = MusterConfig {
-            allocation: allocation.clone(),
-            nodes: nodes.clone(),
-            command: command(&leading, &post, &allocation)?,
-            srun_mpi: leading.srun_mpi.clone(),
-            base_env: env,
-            scratch_dir: leading.scratch.clone(),
-            umask: None,
-            keeper_program: None,
-        };
-        let muster = Muster::start(config, told).await.map_err(|error| environment(&error))?;
-        let muster = Arc::new(muster);
-        let overseer = Slurm {
-            allocation: allocation.clone(),
-            muster: muster.clone(),
-            scratch: leading.scratch.clone(),
-        };
-        let names = nodes.iter().map(|node| node.name.to_string()).collect();
-        let listener = Listener {
-            nodes: nodes.clone(),
-            failed: HashSet::new(),
-            muster,
-            headroom: leading.headroom,
-        };
-        let parts =
-            CrewParts { allocation: leading.allocation, nodes, post, overseer: Arc::new(overseer) };
-        let crew = Arc::new(Crew::start(parts, events));
-        let (began_at, ends_at) = (job.began_at, job.ends_at);
-        let (see, sights) = unbounded_channel();
-        tokio::spawn(watch(allocation.clone(), names, ends_at, see));
-        tokio::spawn(listener.pass_on(Arc::downgrade(&crew), news, sights));
-        crew.hear(News::TimeIsUpAt(before(ends_at, leading.headroom)));
-        Ok(Self { crew, allocation, began_at, ends_at })
-    }
+fn not_started(error: impl Display) -> ExecutorError {
+    ExecutorError::NotStarted(error.to_string())
 }
 
 /// What srun starts on each node.
@@ -101,14 +89,13 @@ fn command(
     leading: &Leading,
     post: &Post,
     allocation: &SlurmAllocation,
-) -> Result<Vec<String>, Failure> {
-    let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
-    let program = std::env::current_exe().map_err(|error| environment(&error))?;
-    let srun = allocation.programs().find("srun").map_err(|error| environment(&error))?;
+) -> Result<Vec<String>, ExecutorError> {
+    let program = std::env::current_exe().map_err(not_started)?;
+    let srun = allocation.programs().find("srun").map_err(not_started)?;
     let text = |path: PathBuf| {
         path.into_os_string().into_string().map_err(|path| {
             let path = PathBuf::from(path);
-            environment(&format!("{} cannot be used: it is not valid UTF-8", path.display()))
+            not_started(format!("{} cannot be used: it is not valid UTF-8", path.display()))
         })
     };
     Ok(vec![

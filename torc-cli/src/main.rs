@@ -7,6 +7,7 @@ mod commands;
 mod exit;
 mod finding;
 mod host;
+mod in_allocation;
 mod inside;
 mod interrupts;
 mod led_crew;

@@ -10,6 +10,7 @@ use torc_core::traits::AllocationHandle;
 use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
 use torc_executors::slurm::script;
 use torc_server::allocation_request::{self, Asking, Names};
+use torc_server::batch_run::BatchRun;
 use torc_server::state_dir::StateDir;
 use torc_server::store::Submitter;
 
@@ -61,6 +62,29 @@ pub(crate) fn print(workflow: &Workflow, dir: &StateDir, format: Format) -> Resu
             outln!("");
         }
         outln!("# scheduler `{}`: {}", script.scheduler, purpose(script));
+        outln!("{}", script.script.trim_end());
+    }
+    Ok(Exit::Success)
+}
+
+/// Prints the batch script of a run in an allocation of its own.
+///
+/// # Errors
+/// When its scheduler cannot be written as a script.
+pub(crate) fn print_run(run: &BatchRun<'_>, format: Format) -> Result<Exit, Failure> {
+    let rendered = script::render(&run.request(), &run.key())
+        .map_err(|error| Failure::new(Exit::SpecInvalid, error))?;
+    let script = Script {
+        scheduler: run.scheduler.name.clone(),
+        allocations: 1,
+        is_following: false,
+        args: rendered.args,
+        script: rendered.text,
+    };
+    if format == Format::Json {
+        json(&[script]);
+    } else {
+        outln!("# scheduler `{}`: a run of its own", script.scheduler);
         outln!("{}", script.script.trim_end());
     }
     Ok(Exit::Success)

@@ -10,6 +10,7 @@ mod admission;
 pub mod allocation_request;
 mod allocator;
 mod api;
+pub mod batch_run;
 pub mod crew;
 pub mod doctor;
 mod driver;

@@ -299,6 +299,12 @@ pub(crate) struct SubmitArgs {
     /// Print the batch scripts instead of submitting anything
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Submit one batch job that runs `torc run SPEC` on its nodes: no server stays on this host
+    #[arg(long, conflicts_with_all = ["wait", "account", "partition", "strategy", "max_nodes"])]
+    pub(crate) in_allocation: bool,
+    /// With --in-allocation: whose nodes to ask for, where the spec has several Slurm schedulers
+    #[arg(long, value_name = "NAME", requires = "in_allocation")]
+    pub(crate) scheduler: Option<String>,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
 }

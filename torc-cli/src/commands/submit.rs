@@ -18,6 +18,7 @@ use crate::args::{Format, SubmitArgs};
 use crate::commands::run;
 use crate::commands::slurm;
 use crate::exit::{Exit, Failure};
+use crate::in_allocation;
 use crate::interrupts::Interrupts;
 use crate::out::{errln, outln};
 use crate::render::{diagnostics, jobs, json};
@@ -33,6 +34,9 @@ pub(crate) async fn execute(
     dir: StateDir,
     format: Format,
 ) -> Result<Exit, Failure> {
+    if args.in_allocation {
+        return in_allocation::execute(args, &dir, format).await;
+    }
     let spec = spec_file::read(&args.spec)?;
     diagnostics::print(&spec.source, &spec.problems);
     let Some(workflow) = spec.workflow.as_deref() else {

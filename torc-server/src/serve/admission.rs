@@ -58,6 +58,14 @@ impl From<StoreError> for SubmitError {
 /// When it cannot be run, with the reason and what to do.
 pub(super) fn check_itself(workflow: &Workflow, submission_dir: &Path) -> Result<(), SubmitError> {
     check_kind(workflow)?;
+    check_files(workflow, submission_dir)
+}
+
+/// Whether the files are there that jobs read and none writes.
+///
+/// # Errors
+/// With all that are missing.
+pub(crate) fn check_files(workflow: &Workflow, submission_dir: &Path) -> Result<(), SubmitError> {
     Ok(check_inputs(workflow, submission_dir)?)
 }
 
@@ -66,7 +74,7 @@ pub(super) fn check_itself(workflow: &Workflow, submission_dir: &Path) -> Result
 ///
 /// # Errors
 /// With all jobs that can never run, and why.
-pub(super) fn check_fit(workflow: &Arc<Workflow>, shapes: &KnownShapes) -> Result<(), SubmitError> {
+pub(crate) fn check_fit(workflow: &Arc<Workflow>, shapes: &KnownShapes) -> Result<(), SubmitError> {
     let offers = offers(&workflow.header, shapes);
     let could_be: Vec<Allocation> =
         offers.iter().flat_map(|offer| offer.kinds().iter().cloned()).collect();
@@ -105,7 +113,7 @@ fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
 
 /// What is known of the nodes that each scheduler could give. All are asked at once, and one that takes
 /// too long is one of which nothing is known.
-pub(super) async fn shapes(workflow: &Workflow, scheduler: &dyn Scheduler) -> KnownShapes {
+pub(crate) async fn shapes(workflow: &Workflow, scheduler: &dyn Scheduler) -> KnownShapes {
     let asked = workflow.header.schedulers.iter().zip(0u32..).map(async |(settings, index)| {
         let answer = tokio::time::timeout(SHAPES_WITHIN, shapes_of(settings, scheduler)).await;
         let shapes = answer.unwrap_or_else(|_| {

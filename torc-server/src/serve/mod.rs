@@ -6,7 +6,7 @@
 //! killed, what runs in allocations goes on, and the next server takes it back.
 
 mod accounts;
-mod admission;
+pub(crate) mod admission;
 mod beginning;
 mod descriptors;
 mod routes;

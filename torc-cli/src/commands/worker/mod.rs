@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, watch};
 use torc_core::ids::AllocationId;
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationHandle, Executor, StepEvent, StepEvents};
-use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor};
+use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor, SlurmSurvey};
 use torc_server::state_dir::StateDir;
 use torc_server::worker::{OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
 
 use crate::args::{WorkerArgs, WorkerMode};
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
-use crate::led_crew::{Leading, LedCrew};
+use crate::led_crew::{Leading, lead_crew};
 use crate::out::errln;
 use crate::settings::Settings;
 
@@ -126,25 +126,31 @@ impl Means {
         scratch: PathBuf,
         report: Arc<dyn StepEvents>,
     ) -> Result<Self, Failure> {
+        let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
         let leading = Leading {
             allocation: AllocationId(args.allocation),
             scratch,
             srun_mpi: args.srun_mpi.clone(),
             headroom: Duration::from_secs(args.headroom),
-            programs: programs(),
         };
-        let led = LedCrew::start(leading, report).await?;
-        let (winding, closing) = (led.crew.clone(), led.crew.clone());
-        let (asked, giving) = (led.crew.clone(), led.crew.clone());
+        let env: Vec<_> = std::env::vars_os().collect();
+        let survey =
+            SlurmSurvey::of(&env, programs()).await.map_err(|error| environment(&error))?;
+        let allocation = survey.allocation().clone();
+        let (began_at, ends_at) = (survey.began_at(), survey.ends_at());
+        let crew = lead_crew(survey, env, leading, report).await;
+        let crew = crew.map_err(|error| environment(&error))?;
+        let (winding, closing) = (crew.clone(), crew.clone());
+        let (asked, giving) = (crew.clone(), crew.clone());
         let on_node: OnNode = Box::new(move |node, process| {
             let (crew, node) = (asked.clone(), node.to_owned());
             Box::pin(async move { crew.run_on(&node, process).await })
         });
         Ok(Self {
-            executor: led.crew,
-            allocation: led.allocation,
-            began_at: led.began_at,
-            ends_at: led.ends_at,
+            executor: crew,
+            allocation,
+            began_at,
+            ends_at,
             on_node: Some(on_node),
             release: Some(Box::new(move |node| giving.release(node))),
             wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
