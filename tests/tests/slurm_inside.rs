@@ -436,8 +436,6 @@ fn what_cannot_be_run_as_a_batch_job_is_not_submitted() {
     refuse(&["wide.yaml"], 4).says("needs 9 CPUs per node; the largest node has 8");
     place.place.write("long.yaml", spec.replace("PT10S", "PT1H"));
     refuse(&["long.yaml"], 4);
-    place.place.write("direct.yaml", spec.replace(EXECUTION, "execution_config: {mode: direct}"));
-    refuse(&["direct.yaml"], 2).says("mode direct is not available");
     place.place.write("none.yaml", "name: n\njobs: [{name: j, command: 'true'}]");
     refuse(&["none.yaml"], 2).says("no Slurm scheduler");
     let second = "walltime: '00:10:00'}, {name: gpu, account: science, nodes: 1, walltime: '00:10:00', labels";
@@ -449,4 +447,71 @@ fn what_cannot_be_run_as_a_batch_job_is_not_submitted() {
     refuse(&["w.yaml"], 5).says("owns the state directory");
     let queue = cluster.slurm("squeue", &["--noheader"]).stdout;
     assert_eq!(queue.trim(), "", "nothing was submitted");
+}
+
+/// The same spec in mode direct, whose jobs end 12 seconds before the end of the allocation.
+fn direct(spec: &str) -> String {
+    spec.replace(
+        EXECUTION,
+        "execution_config: {mode: direct, sigterm_lead_seconds: 5, sigkill_headroom_seconds: 7}",
+    )
+}
+
+#[test]
+fn in_mode_direct_a_worker_on_each_node_runs_the_jobs() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "- {name: 'j{i}', resource_requirements: whole, parameters: {i: '1:8'}, \
+                command: 'cat /proc/$PPID/comm; echo $SLURMD_NODENAME; sleep 0.3'}
+- {name: wide, resource_requirements: ranks, command: 'srun --mpi=none printenv SLURMD_NODENAME'}";
+    let place = cluster.place(&direct(&spec(jobs)));
+    start_beside(&place, 5, &["run", "w.yaml"]).wait().expect(0).says("9 completed");
+    let used = used(&place);
+    assert_eq!(used.len(), 2, "{used:?}");
+    for attempt in place.place.results() {
+        let output = fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        let mut lines: Vec<&str> = output.lines().collect();
+        lines.sort_unstable();
+        match nodes(&attempt)[..] {
+            [node] => assert_eq!(lines, [node, "torc-keeper"], "a worker's"),
+            [first, second] => assert_eq!(lines, [first, first, second, second]),
+            _ => panic!("{attempt}"),
+        }
+    }
+}
+
+#[test]
+fn in_mode_direct_a_batch_script_that_is_cancelled_leaves_the_rest_to_the_next() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = held("a", "whole") + &held("b", "whole") + &quick("c");
+    let place = cluster.place(&direct(&spec(&jobs)));
+    let batch = Batch::submit(&place, 5, "exec TORC run w.yaml");
+    until_begun(&place, 2);
+    cluster.slurm("scancel", &[&batch.job]).expect(0);
+    batch.wait();
+    assert_eq!(sorted(&place, "asked"), ["a", "b"], "each was asked once");
+    place.place.write("go", "");
+    let ended = Batch::submit(&place, 5, "exec TORC restart").wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(sorted(&place, "done"), ["a", "b", "c"], "each was done once");
+}
+
+#[test]
+fn in_mode_direct_a_run_that_is_killed_leaves_nothing_running() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = held("a", "whole") + &held("b", "whole");
+    let place = cluster.place(&direct(&spec(&jobs)));
+    let torc = torc().to_str().expect("a path");
+    let script = format!("{torc} run w.yaml & echo $! > pid; wait; {torc} restart");
+    let words = ["bash", "-c", &script];
+    let shell = Started::start_for(beside(&place, 5, &words), RUN_PATIENCE);
+    until_begun(&place, 2);
+    let pid: i32 = place.place.read("pid").trim().parse().expect("a process id");
+    place.place.write("go", "");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is there");
+    shell.wait().expect(0);
+    let done = sorted(&place, "done");
+    assert!(done.len() >= 2 && done.len() <= 4, "{done:?}");
+    let attempts = place.place.results();
+    let completed = attempts.iter().filter(|one| outcome(one) == "exited").count();
+    assert_eq!(completed, 2, "{attempts:?}");
 }
