@@ -5,6 +5,7 @@ connects. The file is the rendezvous, so that no host name has to be known.
 """
 
 import json
+import os
 import pathlib
 import socket
 import socketserver
@@ -49,10 +50,18 @@ class Conversation(socketserver.StreamRequestHandler):
             return next(self.server.parts, None)
 
 
+def address_of(node: str) -> str:
+    """Where the others find this node. What its host calls itself may mean another address elsewhere."""
+    try:
+        return socket.gethostbyname(node)
+    except OSError:
+        return socket.gethostbyname(socket.gethostname())
+
+
 def head(file: pathlib.Path, count: int) -> None:
     with Head(count) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = socket.gethostbyname(socket.gethostname())
+        host = address_of(os.environ["TORC_NODELIST"].split(",")[0])
         fresh = file.with_suffix(".new")
         fresh.write_text(json.dumps([host, server.server_address[1]]))
         fresh.rename(file)

@@ -70,9 +70,16 @@ fn what_is_for_slurm_can_be_tried_on_pretended_nodes() {
     ended.expect(0).says("25 completed");
 }
 
+/// Those that need Slurm: tests/run submits them to the cluster.
+const ON_SLURM: [&str; 1] = ["direct.yaml"];
+
 #[test]
 fn every_example_is_among_these_tests() {
     let this = include_str!("examples.rs");
+    let gate = std::fs::read_to_string(checkout().join("tests/run")).unwrap();
+    for name in ON_SLURM {
+        assert!(gate.contains(&format!("submit_example {name} ")), "{name} is not submitted");
+    }
     for found in std::fs::read_dir(checkout().join("examples")).unwrap() {
         let found = found.unwrap();
         let name = found.file_name().to_string_lossy().into_owned();

@@ -136,13 +136,13 @@ fn a_worker_that_is_killed_costs_its_nodes_jobs_and_nothing_else() {
         let attempts = place.place.attempts("j2");
         attempts.iter().any(|attempt| outcome(attempt) == "lost").then_some(())
     });
+    place.place.torc(&["nodes", "1"]).expect(0).says(node).says("its worker");
     place.place.write("go", "");
     waiting.wait().expect(0).says("4 completed");
     let attempts = place.place.results();
     assert_eq!(attempts.len(), 5, "one was lost, and ran again");
     let again = &place.place.attempts("j2")[1];
     assert_ne!(nodes(again)[0], node, "the node is not used any more");
-    place.place.torc(&["nodes", "1"]).expect(0).says(node);
 }
 
 #[test]

@@ -187,9 +187,9 @@ impl Place {
         }
     }
 
-    /// Whether it starts the ranks of a job on several nodes.
-    pub(crate) fn starts_ranks(&self) -> bool {
-        matches!(self, Self::Steps(_))
+    /// Whether it is Slurm's, which starts ranks, or tells those who start them how many there are to be.
+    pub(crate) fn is_in_slurm(&self) -> bool {
+        !matches!(self, Self::Host { .. })
     }
 
     /// Says where jobs run, if that is inside an allocation.
@@ -248,6 +248,7 @@ impl Steps {
             allocation,
             scratch: self.scratch,
             srun_mpi: execution.srun_mpi.clone(),
+            staggered: execution.staggered_start,
             headroom: execution.stop_margin(false),
         };
         let crew = lead_crew(self.survey, self.env, leading, events).await?;

@@ -17,7 +17,9 @@ use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{ExecutorError, StepEvents};
 use torc_executors::clock::now;
-use torc_executors::direct::{Muster, MusterConfig, MusterEvent, Traces, end_steps_of};
+use torc_executors::direct::{
+    Muster, MusterConfig, MusterEvent, Traces, clear_earlier, end_steps_of,
+};
 use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, watch};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
 
@@ -31,6 +33,8 @@ pub(crate) struct Leading {
     pub(crate) scratch: PathBuf,
     /// How the workers are started, as `srun --mpi` has it.
     pub(crate) srun_mpi: Option<String>,
+    /// Whether the workers come one after the other.
+    pub(crate) staggered: bool,
     /// Jobs are asked to end this long before the allocation ends, if nobody has asked them by then.
     pub(crate) headroom: Duration,
 }
@@ -61,6 +65,7 @@ pub(crate) async fn lead_crew(
         umask: None,
         keeper_program: None,
     };
+    clear_earlier(&allocation).await;
     let muster = Arc::new(Muster::start(config, told).await?);
     let names = nodes.iter().map(|node| node.name.to_string()).collect();
     let listener = Listener {
@@ -98,7 +103,7 @@ fn command(
             not_started(format!("{} cannot be used: it is not valid UTF-8", path.display()))
         })
     };
-    Ok(vec![
+    let mut words = vec![
         text(program)?,
         "node-worker".to_owned(),
         "--access".to_owned(),
@@ -107,7 +112,9 @@ fn command(
         text(leading.scratch.clone())?,
         "--srun".to_owned(),
         text(srun)?,
-    ])
+    ];
+    words.extend(leading.staggered.then(|| "--staggered".to_owned()));
+    Ok(words)
 }
 
 /// Hears what Slurm tells of the workers and their nodes.

@@ -85,6 +85,7 @@ impl Asking<'_> {
         [self.program.to_owned(), "worker".to_owned()]
             .into_iter()
             .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
+            .chain((is_direct && execution.staggered_start).then(|| "--staggered".to_owned()))
             .collect()
     }
 }

@@ -424,6 +424,9 @@ pub(crate) struct WorkerArgs {
     /// `--mpi` of the srun that starts the workers of the nodes in mode direct
     #[arg(long, value_name = "TYPE")]
     pub(crate) srun_mpi: Option<String>,
+    /// Let the workers of the nodes come one after the other
+    #[arg(long)]
+    pub(crate) staggered: bool,
 }
 
 /// How the steps of an allocation are started.
@@ -446,6 +449,9 @@ pub(crate) struct NodeWorkerArgs {
     /// Slurm's srun
     #[arg(long)]
     pub(crate) srun: PathBuf,
+    /// Come after the workers of the nodes before this one
+    #[arg(long)]
+    pub(crate) staggered: bool,
 }
 
 #[derive(Debug, Subcommand)]

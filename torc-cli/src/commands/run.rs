@@ -192,7 +192,7 @@ fn say_what_is_different_here(workflow: &Workflow, place: &Place) {
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };
-    if !place.starts_ranks() && header.requirements.iter().any(has_ranks) {
+    if !place.is_in_slurm() && header.requirements.iter().any(has_ranks) {
         errln!(
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
              ntasks_per_node and mpi are for Slurm"

@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After this time an end is told even if Slurm still shows a step, as for a node that does not answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long what an earlier crew has left may take to go: its keeper gives an srun 40 s.
+const EARLIER_ENDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// What tells the steps of Slurm's that a job started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
@@ -101,6 +104,45 @@ pub async fn end_steps_of(allocation: &SlurmAllocation, jobs: &[Traces]) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Ends what an earlier crew of this allocation has left, whose leader was killed, and returns when none of it is
+/// there any more, or some time after: the srun of its workers, and steps that their jobs had started.
+pub async fn clear_earlier(allocation: &SlurmAllocation) {
+    let (host, at_latest) = (Host::this(), Instant::now() + EARLIER_ENDS_WITHIN);
+    let mut pause = FIRST_PAUSE;
+    while Instant::now() < at_latest {
+        match steps::list(allocation).await {
+            Ok(listed) => {
+                let left = left_by_earlier(&listed, &host);
+                if left.is_none() {
+                    return;
+                }
+                steps::signal(allocation, Signal::SIGKILL as i32, &left.unwrap_or_default()).await;
+            }
+            Err(error) => tracing::warn!(%error, "it is not known what an earlier torc has left"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    tracing::warn!("steps of an earlier torc are still there, and are not waited for any longer");
+}
+
+/// The steps to be killed now; `None`: nothing is left to wait for. Workers whose srun lives are ended by its keeper;
+/// once they are gone, nobody watches over the steps of their jobs.
+fn left_by_earlier(listed: &[Listed], host: &Host) -> Option<Vec<u32>> {
+    let (workers, others): (Vec<&Listed>, Vec<&Listed>) =
+        listed.iter().partition(|step| step.name == WORKERS);
+    let of_jobs = others.into_iter().filter(|step| sruns::is_of_a_job(&step.name));
+    let of_jobs: Vec<u32> = of_jobs.map(|step| step.number).collect();
+    if workers.is_empty() {
+        return (!of_jobs.is_empty()).then_some(of_jobs);
+    }
+    let is_orphan = |step: &&Listed| {
+        let srun = step.srun.as_ref().filter(|(name, _)| *name == host.name);
+        srun.is_some_and(|(_, pid)| (host.is_gone)(*pid))
+    };
+    Some(workers.into_iter().filter(is_orphan).map(|step| step.number).collect())
 }
 
 /// A job that has ended.
@@ -345,5 +387,24 @@ mod tests {
         check(&gang, &listed("mine", "node4", "here", 200), false);
         check(&gang, &listed("mine", "node4", "login", 7), false);
         check(&gang, &listed("mine", "", "here", 7), false);
+    }
+
+    #[test]
+    fn what_an_earlier_crew_left_goes_in_its_order() {
+        let step = |number, name: &str, pid| Listed {
+            number,
+            name: name.to_owned(),
+            nodes: "n1".to_owned(),
+            srun: Some(("here".to_owned(), pid)),
+        };
+        let host = Host { name: "here".to_owned(), is_gone: |pid| pid > 100 };
+        let left = |steps: &[Listed]| left_by_earlier(steps, &host);
+        let others = [step(0, "mine", 200), step(1, "wf1_j1_r1_a1", 200)];
+        assert_eq!(left(&others), None, "a user's, and one of mode slurm");
+        let job = step(2, "torc_wf1_j1_r1_a1", 200);
+        let (ending, orphan) = (step(3, WORKERS, 1), step(4, WORKERS, 200));
+        assert_eq!(left(&[ending.clone(), job.clone()]), Some(vec![]), "its keeper ends it");
+        assert_eq!(left(&[orphan, ending, job.clone()]), Some(vec![4]));
+        assert_eq!(left(&[job]), Some(vec![2]));
     }
 }

@@ -13,6 +13,6 @@ mod outer;
 mod sruns;
 mod surroundings;
 
-pub use leftovers::{Traces, end_steps_of};
+pub use leftovers::{Traces, clear_earlier, end_steps_of};
 pub use muster::{Muster, MusterConfig, MusterEvent};
 pub use node::{NodeConfig, NodeExecutor};

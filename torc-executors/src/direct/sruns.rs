@@ -157,6 +157,11 @@ pub(super) fn name(step: StepId) -> String {
     format!("torc_{step}")
 }
 
+/// Whether a step of Slurm's has the name of one that a job started.
+pub(super) fn is_of_a_job(name: &str) -> bool {
+    name.strip_prefix("torc_").is_some_and(|step| step.parse::<StepId>().is_ok())
+}
+
 /// The options that keep an srun to a step's nodes, if these are all others of the allocation.
 pub(super) fn options(step: StepId, others: &str) -> Vec<String> {
     let mut options = vec!["--overlap".to_owned(), format!("--job-name={}", name(step))];

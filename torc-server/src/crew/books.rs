@@ -27,6 +27,9 @@ pub(super) const LEASE: Duration = Duration::from_secs(75);
 /// Why a node is gone that was given back.
 const GIVEN_BACK: &str = "it was given back";
 
+/// Time between two questions where the allocation stands.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(500);
+
 /// A place in the list of nodes.
 pub(super) type Place = usize;
 
@@ -111,6 +114,10 @@ pub(super) struct Books {
     steps: BTreeMap<StepId, Entry>,
     doubts: Vec<Doubt>,
     is_asking: bool,
+    /// When the last question was asked.
+    asked_at: Option<Instant>,
+    /// When the next is to be.
+    ask_at: Option<Instant>,
     /// Nothing is launched any more; whether because the scheduler takes the allocation away.
     winding_up: Option<bool>,
 }
@@ -136,6 +143,8 @@ impl Books {
             steps: BTreeMap::new(),
             doubts: Vec::new(),
             is_asking: false,
+            asked_at: None,
+            ask_at: None,
             winding_up: None,
         }
     }
@@ -439,7 +448,13 @@ impl Books {
         let StepEvent::Ended { at, outcome, usage, .. } = event else {
             return vec![Effect::Emit(event)];
         };
-        if let Some(doom) = entry.doom.clone().filter(|_| outcome != Outcome::Exited { code: 0 }) {
+        // Ranks on a node whose worker is lost may have gone with it, and the others with them.
+        let has_lost = entry
+            .places
+            .iter()
+            .any(|at| matches!(self.nodes[*at].stand, Stand::Cut(..) | Stand::Gone(_)));
+        let doom = entry.doom.clone().or(has_lost.then_some(Outcome::Lost));
+        if let Some(doom) = doom.filter(|_| outcome != Outcome::Exited { code: 0 }) {
             self.steps.remove(&step);
             return vec![Effect::Emit(StepEvent::Ended { step, at, outcome: doom, usage })];
         }
@@ -452,15 +467,19 @@ impl Books {
             _ if !is_doubtful => self.settle(step, event, Standing::Lives),
             _ => {
                 self.doubts.push(Doubt { event, step, since: now.instant });
-                self.ask()
+                self.ask(now.instant)
             }
         }
     }
 
-    fn ask(&mut self) -> Vec<Effect> {
-        if std::mem::replace(&mut self.is_asking, true) {
+    /// Asks, unless a question is under way or has just been: many jobs that fail share one.
+    fn ask(&mut self, now: Instant) -> Vec<Effect> {
+        let may_at = self.asked_at.map_or(now, |at| at + BETWEEN_QUESTIONS);
+        if self.is_asking || may_at > now {
+            self.ask_at = Some(may_at);
             return Vec::new();
         }
+        (self.is_asking, self.asked_at, self.ask_at) = (true, Some(now), None);
         vec![Effect::AskStanding]
     }
 
@@ -476,7 +495,8 @@ impl Books {
             effects.extend(self.settle(doubt.step, doubt.event, standing));
         }
         if !self.doubts.is_empty() {
-            effects.extend(self.ask());
+            let next = self.asked_at.map_or(asked, |at| at + BETWEEN_QUESTIONS);
+            self.ask_at = Some(next);
         }
         effects
     }
@@ -503,8 +523,9 @@ impl Books {
     /// Nothing is launched any more, and what runs is asked to end. When the scheduler takes the allocation away
     /// (`is_taken`), only success is a job's own doing.
     pub(super) fn wind_up(&mut self, is_taken: bool, now: Now) -> Vec<Effect> {
-        if self.winding_up.is_some() {
-            return Vec::new();
+        if let Some(known) = &mut self.winding_up {
+            *known |= is_taken;
+            return if is_taken { self.stands(Standing::Ended, now.instant) } else { Vec::new() };
         }
         self.winding_up = Some(is_taken);
         let mut effects = self.end_waiting(now);
@@ -535,12 +556,15 @@ impl Books {
             Stand::Awaited(until) | Stand::Cut(until, _) => Some(until),
             Stand::Here(_) | Stand::Gone(_) => None,
         });
-        due.min()
+        due.chain(self.ask_at.filter(|_| !self.is_asking)).min()
     }
 
     /// Does what is due.
     pub(super) fn mind_deadlines(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.ask_at.is_some_and(|at| at <= now.instant) {
+            effects.extend(self.ask(now.instant));
+        }
         for place in 0..self.nodes.len() {
             let why = match &self.nodes[place].stand {
                 Stand::Awaited(until) if *until <= now.instant => {

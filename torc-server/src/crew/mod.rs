@@ -110,9 +110,18 @@ impl Crew {
     /// [`StepSignal::Cancel`]; when the scheduler takes the allocation away, it kills them in its own time. Ends are
     /// reported as they come; nothing is launched any more.
     pub async fn wind_up(&self) {
-        let is_taken = self.overseer.standing().await != Standing::Lives;
-        let _ = self.inputs.send(Input::WindUp { is_taken });
-        self.ended().await;
+        let _ = self.inputs.send(Input::WindUp { is_taken: false });
+        // The scheduler may be slow to answer, and the jobs' time is short.
+        let is_taken = async {
+            if self.overseer.standing().await != Standing::Lives {
+                let _ = self.inputs.send(Input::WindUp { is_taken: true });
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.ended() => {}
+            () = is_taken => {}
+        }
     }
 
     /// Ends whatever still runs, and returns when no worker is left.

@@ -116,6 +116,12 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
         tokio::select! {
             () = &mut ending => break,
             Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
+            // One that does not end when it is asked to may have to be killed.
+            order = link.receiver.next() => {
+                if let ToNode::Signal(step, signal) = order.map_err(NodeError::Lost)? {
+                    executor.signal(step, signal).await?;
+                }
+            }
         }
     }
     reports.close();

@@ -22,6 +22,7 @@ use crate::link::identity::{Identity, IdentityError};
 use crate::link::listener::{self, Limits, ListenError, Listener};
 use crate::link::remote::Remote;
 use crate::private_file::{self, BY_OTHERS, PrivateFileError};
+use crate::serve::descriptors;
 
 /// Where a node's worker asks for its connection.
 pub(super) const ROUTE: &str = "/v1/node";
@@ -133,6 +134,7 @@ impl Post {
     /// # Errors
     /// When nobody could come in.
     pub fn open(folder: &Path, nodes: &[NodeInventory]) -> Result<Self, PostError> {
+        descriptors::make_room_for(nodes.len());
         let identity = Identity::generate()?;
         let socket = listener::bind(0).map_err(PostError::Port)?;
         let address = socket.local_addr().map_err(PostError::Port)?;

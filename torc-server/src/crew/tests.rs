@@ -171,11 +171,11 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
     (tokio::spawn(work_on_node(parts)), stop)
 }
 
-fn id(job: u32) -> StepId {
+pub(super) fn id(job: u32) -> StepId {
     StepId { workflow: WorkflowId(1), job: JobId(job), run: RunId(1), attempt: AttemptId::FIRST }
 }
 
-fn step(job: u32, program: &str, nodes: &[&str]) -> Step {
+pub(super) fn step(job: u32, program: &str, nodes: &[&str]) -> Step {
     let node = |name: &&str| StepNode {
         name: (*name).into(),
         cores: [0].into(),

@@ -13,7 +13,7 @@ const OTHERS: usize = 1_024;
 ///
 /// Not further: children inherit it, and sbatch passes it on to jobs (sbatch(1), `--propagate`), where
 /// programs go through all descriptors that there might be.
-pub(super) fn make_room_for(connections: usize) {
+pub(crate) fn make_room_for(connections: usize) {
     let wanted = rlim_t::try_from(connections + OTHERS).unwrap_or(rlim_t::MAX);
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let raised = wanted.min(hard);

@@ -8,7 +8,7 @@
 mod accounts;
 pub(crate) mod admission;
 mod beginning;
-mod descriptors;
+pub(crate) mod descriptors;
 mod routes;
 mod runs;
 mod submission;

@@ -131,6 +131,7 @@ impl Means {
             allocation: AllocationId(args.allocation),
             scratch,
             srun_mpi: args.srun_mpi.clone(),
+            staggered: args.staggered,
             headroom: Duration::from_secs(args.headroom),
         };
         let env: Vec<_> = std::env::vars_os().collect();

@@ -40,7 +40,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
     let executor = Arc::new(started.map_err(|error| environment(&error))?);
     let winding = executor.clone();
     let ended = work_on_node(NodeParts {
-        delay: APART * place(&access, &name),
+        delay: if args.staggered { APART * place(&access, &name) } else { Duration::ZERO },
         access,
         node: name.into(),
         executor: executor.clone(),

@@ -3,42 +3,14 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
-use torc_core::traits::{RankLayout, StdioPaths, StepLimits, StepNode};
 
 use super::*;
+use crate::crew::tests::{self, id};
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-fn id(job: u32) -> StepId {
-    StepId { workflow: WorkflowId(1), job: JobId(job), run: RunId(1), attempt: AttemptId::FIRST }
-}
-
 fn step(job: u32, nodes: &[&str]) -> Box<Step> {
-    let node = |name: &&str| StepNode {
-        name: (*name).into(),
-        cores: [0].into(),
-        gpus: [].into(),
-        memory: 0,
-    };
-    Box::new(Step {
-        id: id(job),
-        job_name: "a".into(),
-        argv: vec!["true".to_owned()],
-        env: BTreeMap::new(),
-        working_dir: "/".into(),
-        stdio: StdioPaths::default(),
-        allocation: AllocationId(1),
-        nodes: nodes.iter().map(node).collect(),
-        layout: RankLayout { ntasks_per_node: 1, cpus_per_node: 1, mpi: None, cpu_bind: None },
-        limits: StepLimits {
-            memory: None,
-            runtime: None,
-            termination_signal: 15,
-            termination_lead: Duration::from_secs(1),
-        },
-        expected_files: Vec::new(),
-    })
+    Box::new(tests::step(job, "true", nodes))
 }
 
 /// Books in a test, and the time there.
@@ -288,8 +260,10 @@ fn an_answer_from_before_a_failure_says_nothing_about_it() {
     let asked = site.now.instant;
     site.now.instant += Duration::from_millis(1);
     assert_eq!(site.report(1, 2, FAILED), []);
-    let first = [end(1, Outcome::Signaled { signal: 15 }), Effect::AskStanding];
+    let first = [end(1, Outcome::Signaled { signal: 15 })];
     assert_eq!(site.books.stands(Standing::Lives, asked), first);
+    assert_eq!(site.books.deadline(), Some(asked + BETWEEN_QUESTIONS), "not at once again");
+    assert_eq!(site.pass(BETWEEN_QUESTIONS), [Effect::AskStanding]);
     let second = site.now.instant;
     assert_eq!(site.books.stands(Standing::Ended, second), [end(2, Outcome::Lost)]);
 }
@@ -305,6 +279,32 @@ fn a_job_that_its_worker_ended_by_itself_goes_back_to_the_queue() {
     site.books.wind_up(false, site.now);
     let all = [end(2, Outcome::Cancelled)];
     assert_eq!(site.report(0, 2, Outcome::Cancelled), all, "as at the end of all");
+}
+
+#[test]
+fn many_failures_share_a_question() {
+    let mut site = Site::full();
+    for job in 1..4 {
+        site.launch(job, &["n1"]);
+    }
+    assert_eq!(site.report(0, 1, FAILED), [Effect::AskStanding]);
+    let asked = site.now.instant;
+    assert_eq!(site.books.stands(Standing::Lives, asked), [end(1, FAILED)]);
+    assert_eq!(site.report(0, 2, FAILED), [], "one was just asked");
+    assert_eq!(site.report(0, 3, FAILED), []);
+    assert_eq!(site.pass(BETWEEN_QUESTIONS), [Effect::AskStanding]);
+    let again = site.now.instant;
+    let both = [end(2, FAILED), end(3, FAILED)];
+    assert_eq!(site.books.stands(Standing::Lives, again), both);
+    assert_eq!(site.books.deadline(), None);
+}
+
+#[test]
+fn a_gang_that_fails_after_one_of_its_workers_is_lost_has_not_failed_itself() {
+    let mut site = Site::full();
+    site.launch(1, &["n1", "n2"]);
+    site.books.leave(1, "silent", site.now);
+    assert_eq!(site.report(0, 1, FAILED), [end(1, Outcome::Lost)]);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn at_the_end_what_waits_is_cancelled_and_the_rest_is_waited_for() {
     let wind_up = Effect::Say(0, ToNode::WindUp { is_taken: false });
     let effects = site.books.wind_up(false, site.now);
     assert_eq!(effects, [end(2, Outcome::Cancelled), wind_up.clone()]);
-    assert_eq!(site.books.wind_up(true, site.now), []);
+    assert_eq!(site.books.wind_up(false, site.now), []);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::Cancelled)]);
     let late =
         vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp { is_taken: false })];
