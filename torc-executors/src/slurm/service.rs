@@ -24,12 +24,9 @@ use super::outcome::Standing;
 use super::show::{JobFacts, NodeFacts};
 use super::terms::{self, Terms};
 use super::{hostlist, steps};
-use crate::clock::now;
+use crate::clock::{STOOD_STILL, now};
 use crate::keeper::wire::Order;
 use crate::kept::{Custody, Entry, Memory};
-
-/// A process that wakes up so late has not been given time to run.
-const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// Time between two looks at the allocation and its nodes.
 const SELDOM: Duration = Duration::from_secs(30);

@@ -559,6 +559,15 @@ impl Books {
         due.chain(self.ask_at.filter(|_| !self.is_asking)).min()
     }
 
+    /// This process was given no time for so long, and the workers perhaps none either: all have that much longer.
+    pub(super) fn give_time(&mut self, more: Duration) {
+        for node in &mut self.nodes {
+            if let Stand::Awaited(until) | Stand::Cut(until, _) = &mut node.stand {
+                *until += more;
+            }
+        }
+    }
+
     /// Does what is due.
     pub(super) fn mind_deadlines(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();

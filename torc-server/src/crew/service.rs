@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -19,12 +19,15 @@ use super::Overseer;
 use super::books::{Books, Effect, Now, Place};
 use super::post::Link;
 use crate::action_command::ActionProcess;
-use crate::clock::now;
+use crate::clock::{STOOD_STILL, now};
 
 /// The code of a command that was killed, as a shell has it.
 const KILLED: i32 = 137;
 /// The code of a command that could not be run.
 const NOT_RUN: i32 = 126;
+
+/// How soon it is told that the allocation ends at another time.
+const END_IS_TOLD_WITHIN: Duration = Duration::from_secs(45);
 
 /// What happens.
 pub(super) enum Input {
@@ -136,7 +139,7 @@ impl Service {
                         self.take(input);
                     }
                 }
-                () = wait_until(due) => self.mind_time(),
+                () = wait_until(due) => self.mind_time(due.map(|due| due.elapsed())),
             }
         }
         // The connections end first, so that no worker takes its end for an accident.
@@ -149,8 +152,14 @@ impl Service {
         self.books.deadline().into_iter().chain(time_is_up).min()
     }
 
-    fn mind_time(&mut self) {
+    /// Does what is due, and is late by so much.
+    fn mind_time(&mut self, late: Option<Duration>) {
         let time = moment();
+        if let Some(late) = late.filter(|late| *late >= STOOD_STILL) {
+            // As in an allocation that is suspended, whose end has moved meanwhile: it will be told.
+            self.books.give_time(late);
+            self.time_is_up_at = self.time_is_up_at.map(|at| at.max(time.at + END_IS_TOLD_WITHIN));
+        }
         if self.time_is_up_at.is_some_and(|at| at <= time.at) {
             self.time_is_up_at = None;
             self.signal_all(StepSignal::TimeUp);

@@ -12,10 +12,11 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use super::channel::{Ended, Outgoing, Settings};
 use super::socket::{Farewell, Frame, SocketError};
+use crate::clock::STOOD_STILL;
 
 /// Longest excerpt of a parser's complaint, in bytes: it may repeat what it read.
 const LONGEST_COMPLAINT: usize = 200;
@@ -130,10 +131,14 @@ async fn read<In: DeserializeOwned>(
 ) -> Ended {
     loop {
         // Only waiting for the other side counts, not waiting until our own takes what came.
-        let frame = match timeout(settings.silence, stream.next()).await {
+        let until = Instant::now() + settings.silence;
+        let frame = match timeout_at(until, stream.next()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => return error.into(),
             Ok(None) => return Ended::Lost("it ended without a farewell".to_owned()),
+            // This process was given no time, as in an allocation that is suspended, and the other side
+            // perhaps none either.
+            Err(_) if until.elapsed() >= STOOD_STILL => continue,
             Err(_) => return Ended::Silent(settings.silence),
         };
         match frame {

@@ -222,6 +222,19 @@ fn a_worker_that_does_not_come_is_not_waited_for_without_end() {
 }
 
 #[test]
+fn a_leader_that_stood_still_gives_its_workers_more_time() {
+    let mut site = Site::new();
+    site.books.join("n1").unwrap();
+    site.books.leave(0, "reset", site.now);
+    let more = Duration::from_secs(600);
+    site.books.give_time(more);
+    assert_eq!(site.pass(more), []);
+    assert_eq!(site.pass(LEASE), []);
+    assert_eq!(site.books.join("n2").map(|(place, _)| place), Ok(1));
+    assert_eq!(site.pass(COMES_WITHIN).len(), 1, "of the third the wait is over");
+}
+
+#[test]
 fn slurms_word_on_a_node_is_passed_on_once() {
     let mut site = Site::full();
     let draining = site.books.node_is("n1", NodeState::Draining, "DRAIN", site.now);

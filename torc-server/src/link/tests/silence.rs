@@ -30,6 +30,19 @@ async fn a_peer_that_falls_silent_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_stood_still_gives_its_peer_time_anew() {
+    let (wire, _dead) = duplex(1 << 16);
+    let mut channel = end(wire, Role::Client, Settings::default()).await;
+    let began = Instant::now();
+    // The pump has begun to wait.
+    assert!(timeout(Duration::from_secs(1), channel.receiver.next()).await.is_err());
+    tokio::time::advance(Duration::from_secs(100)).await;
+    let silence = Duration::from_secs(45);
+    assert_eq!(channel.receiver.next().await, Err(Ended::Silent(silence)));
+    assert_eq!(began.elapsed().as_secs(), 101 + 45);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_noticed_also_while_much_waits_to_be_sent() {
     let (wire, _dead) = duplex(64);
     let mut channel = end(wire, Role::Server, Settings::default()).await;
