@@ -1,12 +1,14 @@
 //! What a decision of the placer costs, in virtual time: one step of a simulation ends the job that
 //! is due, plans, and queues a new job for each that started. The time of the placer alone is taken.
+//!
+//! With [`STEPS`] in its environment it runs so many steps, for whoever counts instructions.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, WallTime};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group};
 use torc_core::ids::{AllocationId, ClassId, JobId, NodeId};
 use torc_core::placer::{Policy, WholeNodePlacer};
 use torc_core::resources::{Allocation, MemoryRequest, NodeInventory, Request};
@@ -240,4 +242,25 @@ criterion_group! {
         .sample_size(20);
     targets = starts_and_releases, many_classes, planned_start
 }
-criterion_main!(benches);
+
+/// `NODES WAITING STEPS`: nodes of a cluster that is full, jobs that wait for them, and steps to run.
+const STEPS: &str = "TORC_BENCH_STEPS";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a bench is a program; criterion reads its arguments"
+)]
+fn main() {
+    let Ok(words) = std::env::var(STEPS) else {
+        benches();
+        return Criterion::default().configure_from_args().final_summary();
+    };
+    let numbers: Vec<u32> = words.split(' ').map(|word| word.parse().expect("a number")).collect();
+    let &[nodes, waiting, steps] = numbers.as_slice() else {
+        panic!("{STEPS}: NODES WAITING STEPS")
+    };
+    let mut cluster = Cluster::new(nodes, mixed(true), (nodes * 70 + waiting) as usize);
+    for _ in 0..steps {
+        black_box(cluster.step());
+    }
+}
