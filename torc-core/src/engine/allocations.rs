@@ -324,34 +324,51 @@ impl Engine {
         }
     }
 
-    /// The nodes of an allocation on which nothing runs, and nothing that waits could ever start, alone or with
-    /// others of its nodes. The first is not among them: the allocation ends with it.
-    pub fn useless_nodes(&self, allocation: AllocationId, now: Timestamp) -> Vec<NodeId> {
+    /// The nodes of an allocation on which nothing runs, and nothing that waits could start as things are, alone or
+    /// with others of its nodes; each with whether something could if others recovered. The first is not among
+    /// them: the allocation ends with it. A job that runs now does not count, although it may have to run again.
+    pub fn useless_nodes(&self, allocation: AllocationId, now: Timestamp) -> Vec<(NodeId, Future)> {
         let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
             return Vec::new();
         };
-        let mut good = book.effective();
-        good.nodes.retain(|(node, _)| self.ledger.state(*node) == Some(NodeState::Up));
-        let may_start = |request: &Request, allocation: &Allocation| {
-            crate::placer::feasibility(request, std::slice::from_ref(allocation), now).is_ok()
-        };
-        let waiting = self.classes.requests().iter().zip(&self.waiting);
-        let mut wanted: Vec<Request> = waiting
-            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
-            .map(|(request, _)| request.clone())
-            .filter(|request| may_start(request, &good))
-            .collect();
-        // Each node of several has to have what that of a job on one has.
-        wanted.iter_mut().for_each(|request| request.nodes = 1);
+        let mut whole = book.effective();
+        whole.nodes.retain(|(node, _)| {
+            !self.ledger.is_leaving(*node) && self.ledger.state(*node) != Some(NodeState::Down)
+        });
+        let is_up =
+            |(node, _): &(NodeId, NodeInventory)| self.ledger.state(*node) == Some(NodeState::Up);
+        let mut good = whole.clone();
+        good.nodes.retain(is_up);
+        let (wanted, wanted_later) = (self.wanted_in(&good, now), self.wanted_in(&whole, now));
         let nodes = std::mem::take(&mut good.nodes);
         let candidates = nodes.into_iter().filter(|(node, _)| {
             *node != book.allocation.nodes[0].0 && self.ledger.steps_on(*node) == 0
         });
-        let useless = candidates.filter(|one| {
-            let alone = Allocation { nodes: vec![one.clone()], ..good.clone() };
-            !wanted.iter().any(|request| may_start(request, &alone))
+        let useless = candidates.filter_map(|(node, inventory)| {
+            let alone = [Allocation { nodes: vec![(node, inventory)], ..good.clone() }];
+            let is_of_use = |wanted: &[Request]| {
+                wanted
+                    .iter()
+                    .any(|request| crate::placer::feasibility(request, &alone, now).is_ok())
+            };
+            let future =
+                if is_of_use(&wanted_later) { Future::IfNodesRecover } else { Future::Never };
+            (!is_of_use(&wanted)).then_some((node, future))
         });
-        useless.map(|(node, _)| node).collect()
+        useless.collect()
+    }
+
+    /// What jobs that wait, and could start in an allocation, would need of each of its nodes.
+    fn wanted_in(&self, allocation: &Allocation, now: Timestamp) -> Vec<Request> {
+        let allocation = std::slice::from_ref(allocation);
+        let waiting = self.classes.requests().iter().zip(&self.waiting);
+        waiting
+            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
+            .map(|(request, _)| request)
+            .filter(|request| crate::placer::feasibility(request, allocation, now).is_ok())
+            // Each node of several has to have what that of a job on one has.
+            .map(|request| Request { nodes: 1, ..request.clone() })
+            .collect()
     }
 
     /// Whether a node is to be given back.

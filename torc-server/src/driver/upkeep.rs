@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use torc_core::engine::{ActionCommand, AllocationBook, Event, Future, NOTHING_LEFT, Phase};
+use torc_core::engine::{AllocationBook, Event, Future, NOTHING_LEFT, Phase};
 use torc_core::ids::{AllocationId, NodeId};
 use torc_core::time::Timestamp;
 use torc_core::traits::AllocationEnd;
@@ -30,8 +30,9 @@ impl Driver {
         let Some(served) = &mut self.served else { return };
         let nothing = Disturbed::Some(BTreeSet::new());
         let disturbed = std::mem::replace(&mut served.disturbed, nothing);
+        let is_time = now >= served.mind_at;
         let concerned: Vec<AllocationId> = match disturbed {
-            Disturbed::Some(disturbed) if now < served.mind_at => disturbed.into_iter().collect(),
+            Disturbed::Some(disturbed) if !is_time => disturbed.into_iter().collect(),
             _ => {
                 served.mind_at = now + MIND_EVERY;
                 self.engine.allocation_books().map(|book| book.allocation.id).collect()
@@ -45,16 +46,19 @@ impl Driver {
         for &allocation in &open {
             self.release_if_useless(allocation, now);
         }
-        for &allocation in &open {
+        // Each of their nodes is looked at, so not whenever something happens.
+        for &allocation in open.iter().filter(|_| is_time) {
             self.release_useless_nodes(allocation, now);
         }
         self.release_what_waits_in_vain(&open, now);
         // What leaves may have last commands, and must not be told to go before they have run.
         self.act(now);
-        for allocation in open {
+        for &allocation in &open {
             self.mind_wish(allocation, now);
-            self.see_off_nodes(allocation);
             self.see_off(allocation, now);
+        }
+        if is_time {
+            self.see_off_nodes(&open);
         }
     }
 
@@ -102,15 +106,21 @@ impl Driver {
         if !is_asked || is_leaving || self.engine.phase() != Phase::Running {
             return;
         }
-        let useless: BTreeSet<NodeId> =
+        let useless: BTreeMap<NodeId, Future> =
             self.engine.useless_nodes(allocation, now).into_iter().collect();
         let nodes: Vec<NodeId> = self.engine.nodes_in(allocation).map(|(node, ..)| node).collect();
         let Some(served) = &mut self.served else { return };
         let mut due = Vec::new();
         for node in nodes {
-            if !useless.contains(&node) {
-                served.useless_since.remove(&node);
-            } else if now.since(*served.useless_since.entry(node).or_insert(now)) >= wait {
+            let wait = match useless.get(&node) {
+                None => {
+                    served.useless_since.remove(&node);
+                    continue;
+                }
+                Some(Future::IfNodesRecover) => wait.max(NODES_RECOVER_WITHIN),
+                Some(_) => wait,
+            };
+            if now.since(*served.useless_since.entry(node).or_insert(now)) >= wait {
                 due.push(node);
             }
         }
@@ -120,18 +130,16 @@ impl Driver {
     }
 
     /// Nodes that are to be given back are, once their workers' last commands have ended.
-    fn see_off_nodes(&mut self, allocation: AllocationId) {
-        let leaving = self.engine.nodes_in(allocation);
-        let leaving = leaving.filter(|(node, ..)| self.engine.is_leaving(*node));
-        let leaving: Vec<NodeId> = leaving.map(|(node, ..)| node).collect();
-        for node in leaving {
-            let is_of_it = |command: ActionCommand| {
-                command.worker.is_some_and(|worker| worker.node == Some(node))
-            };
-            let is_busy = self.engine.commands_under_way().any(is_of_it);
-            let Some(served) = &mut self.served else { return };
-            if !is_busy && served.released.insert(node) {
-                self.held.releases.push((allocation, node));
+    fn see_off_nodes(&mut self, allocations: &[AllocationId]) {
+        let Some(served) = &mut self.served else { return };
+        let commands = self.engine.commands_under_way();
+        let busy: BTreeSet<NodeId> = commands.filter_map(|command| command.worker?.node).collect();
+        for &allocation in allocations {
+            for (node, ..) in self.engine.nodes_in(allocation) {
+                let may_go = self.engine.is_leaving(node) && !busy.contains(&node);
+                if may_go && served.released.insert(node) {
+                    self.held.releases.push((allocation, node));
+                }
             }
         }
     }

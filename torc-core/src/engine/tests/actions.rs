@@ -2,7 +2,7 @@
 
 use super::allocations::{commands_on, nodes_on, with_actions};
 use super::{Run, node};
-use crate::engine::Event;
+use crate::engine::{Event, Future};
 use crate::ids::{AllocationId, JobId, NodeId, WorkerId};
 use crate::traits::{AllocationEnd, NodeState};
 use crate::workflow::{Action, ExecutionMode, Trigger, Workflow};
@@ -139,21 +139,24 @@ fn nodes_on_which_nothing_that_waits_could_start_are_useless() {
     workflow.header.requirements.iter_mut().for_each(|needs| needs.cpus = 2);
     let mut run = begin(workflow);
     run.grant_nodes(1, ["n1", "n2", "n3"].map(|name| node(name, 2)).into());
-    let useless = |run: &Run| run.engine.useless_nodes(AllocationId(1), run.now);
+    let useless = |run: &Run| {
+        let useless = run.engine.useless_nodes(AllocationId(1), run.now).into_iter();
+        useless.map(|(node, future)| (future == Future::Never).then_some(node)).collect::<Vec<_>>()
+    };
     run.dispatch();
     assert_eq!(useless(&run), [], "the other job waits for the first, and may start anywhere");
     run.exit("a", 0);
     run.dispatch();
-    assert_eq!(useless(&run), [NodeId(1), NodeId(2)], "it runs on the first");
+    assert_eq!(useless(&run), [1, 2].map(|node| Some(NodeId(node))), "it runs on the first");
     run.apply(Event::NodeLeaving { at: run.now, node: NodeId(1) });
     assert!(run.engine.is_leaving(NodeId(1)) && !run.engine.is_leaving(NodeId(2)));
-    assert_eq!(useless(&run), [NodeId(2)], "that one is said");
+    assert_eq!(useless(&run), [Some(NodeId(2))], "that one is said");
     assert_eq!(run.act().0, ["action 1 for 1 on node 1"], "its worker leaves");
     run.change_node(NodeId(1), NodeState::Up);
     let state = run.engine.node_state(NodeId(1));
     assert_eq!(state, Some(NodeState::Draining), "it stays so");
     run.exit("b", 0);
-    assert_eq!(useless(&run), [NodeId(2)], "never the first: the allocation ends with it");
+    assert_eq!(useless(&run), [Some(NodeId(2))], "never the first: the allocation ends with it");
 }
 
 #[test]
@@ -163,6 +166,12 @@ fn nodes_that_a_job_on_several_needs_are_of_use() {
     workflow.header.requirements.iter_mut().for_each(|needs| (needs.cpus, needs.nodes) = (2, 2));
     let mut run = begin(workflow);
     run.grant_nodes(1, vec![node("n1", 2), node("n2", 1), node("n3", 2)]);
-    let useless = run.engine.useless_nodes(AllocationId(1), run.now);
-    assert_eq!(useless, [NodeId(1)], "one that is too small is of no use to it");
+    let useless = |run: &Run| run.engine.useless_nodes(AllocationId(1), run.now);
+    let too_small = (NodeId(1), Future::Never);
+    assert_eq!(useless(&run), [too_small], "one that is too small is of no use to it");
+    run.change_node(NodeId(0), NodeState::Draining);
+    let in_vain = [too_small, (NodeId(2), Future::IfNodesRecover)];
+    assert_eq!(useless(&run), in_vain, "alone it is too few");
+    run.change_node(NodeId(0), NodeState::Down);
+    assert_eq!(useless(&run), [too_small, (NodeId(2), Future::Never)]);
 }
