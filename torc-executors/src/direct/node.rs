@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use torc_core::ids::StepId;
@@ -112,6 +113,11 @@ impl NodeExecutor {
     pub async fn shutdown(&self) {
         self.local.shutdown().await;
         self.reports.all_told().await;
+    }
+
+    /// Has all that runs here ended, even while this program hangs, unless it is called again within that time.
+    pub fn lease(&self, time: Duration) {
+        self.local.lease(time);
     }
 
     /// The process id of the keeper, for messages and for tests.

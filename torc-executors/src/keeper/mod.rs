@@ -8,12 +8,14 @@
 //!
 //! What it guarantees: no process of any job outlives it or torc. It is a session leader without a
 //! terminal, so that Ctrl-C reaches torc only; it adopts whatever its jobs leave behind; and when
-//! the socket reports that torc has ended, however that happened, it gives launchers some time to end
-//! their jobs, kills every descendant it has, and ends after the last of them. It is deaf to all signals that a user might send to it; its jobs
+//! the socket reports that torc has ended, however that happened, or torc does not renew a lease that it has
+//! asked for, it gives launchers some time to end their jobs, kills every descendant it has, and ends after the
+//! last of them. It is deaf to all signals that a user might send to it; its jobs
 //! start with none blocked and none ignored.
 
 pub(crate) mod ending;
 pub(crate) mod files;
+mod lease;
 pub(crate) mod mark;
 mod orphans;
 mod relay;
@@ -29,6 +31,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -106,7 +109,7 @@ fn run(socket: &UnixStream) -> io::Result<()> {
     served
 }
 
-/// Takes orders and reports ends until torc is gone.
+/// Takes orders and reports ends until torc is gone, or its lease is over.
 fn serve(socket: &UnixStream, ends: &SignalFd, supervisor: &mut Supervisor) -> io::Result<()> {
     supervisor.reports.add(&Report::Ready);
     if supervisor.reports.flush(socket).is_err() {
@@ -141,6 +144,9 @@ fn serve(socket: &UnixStream, ends: &SignalFd, supervisor: &mut Supervisor) -> i
             }
             // The end of a child is not signalled while another is started.
             supervisor.reap();
+        }
+        if supervisor.lease.has_ended(Instant::now()) {
+            return Ok(());
         }
     }
 }

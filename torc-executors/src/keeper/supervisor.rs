@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use torc_core::traits::{LaunchStage, Outcome, StepSignal};
 
 use super::ending::Reason;
+use super::lease::Lease;
 use super::orphans::Orphans;
 use super::relay::Relay;
 use super::reports::Reports;
@@ -49,6 +50,8 @@ pub(super) struct Supervisor {
     reaped_cpu_us: u64,
     /// What torc is to be told.
     pub(super) reports: Reports,
+    /// How long all goes on without torc.
+    pub(super) lease: Lease,
 }
 
 impl Supervisor {
@@ -65,6 +68,7 @@ impl Supervisor {
             orphans: Orphans::new(Pid::this().as_raw()),
             reaped_cpu_us: 0,
             reports: Reports::default(),
+            lease: Lease::default(),
         })
     }
 
@@ -95,7 +99,8 @@ impl Supervisor {
     /// How long nothing needs to be done unless something happens.
     pub(super) fn patience(&self) -> PollTimeout {
         let deadlines = self.steps.values().filter_map(Step::deadline);
-        let Some(next) = deadlines.chain(self.reports.due()).min() else {
+        let others = self.reports.due().into_iter().chain(self.lease.deadline());
+        let Some(next) = deadlines.chain(others).min() else {
             return PollTimeout::NONE;
         };
         // Rounded up: waking too early would mean waking twice.
@@ -113,6 +118,7 @@ impl Supervisor {
             Order::Umask(mask) => {
                 umask(Mode::from_bits_truncate(mask));
             }
+            Order::Lease(length) => self.lease.renew(length, Instant::now()),
             Order::Launch(launch) => self.launch(*launch),
             Order::Signal { key, signal } => self.signal(key, signal),
             Order::OverMemory { key, used } => {

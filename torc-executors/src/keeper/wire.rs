@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ const LONGEST_FRAME: usize = 1 << 30;
 pub(crate) enum Order {
     /// The file mode creation mask of all jobs.
     Umask(u32),
+    /// End everything, as if torc were gone, unless this comes again within that time.
+    Lease(Duration),
     /// Start a step.
     Launch(Box<Launch>),
     /// Signal a step.

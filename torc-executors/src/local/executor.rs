@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sched::sched_getaffinity;
@@ -77,6 +78,13 @@ impl LocalExecutor {
     /// Steps that were running end as [`Outcome::Cancelled`]; nothing is launched any more.
     pub async fn shutdown(&self) {
         self.custody.shutdown().await;
+    }
+
+    /// Has all that runs ended, even while this program hangs, unless it is called again within that time. Never
+    /// called: what runs ends with this program.
+    pub fn lease(&self, time: Duration) {
+        // An error means that the keeper is gone, and all jobs with it.
+        let _ = self.custody.send(&Order::Lease(time));
     }
 
     /// The process id of the keeper, for messages and for tests.

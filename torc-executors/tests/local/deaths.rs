@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,6 +15,7 @@ use crate::site::{Pipe, Reader, Site, Test, run, step_id};
 pub(crate) const TESTS: &[Test] = &[
     ("nothing_survives_a_killed_torc", killed_torc),
     ("nothing_survives_a_killed_keeper", killed_keeper),
+    ("nothing_survives_a_lease_that_is_over", lease),
     ("nothing_survives_a_dropped_executor", dropped_executor),
     ("nothing_survives_a_shutdown", shutdown),
     ("the_keeper_ignores_what_a_user_sends", sturdy_keeper),
@@ -103,6 +105,16 @@ fn killed_keeper() {
         reader.assert_all_gone();
         let error = site.executor.launch(site.step(2, "true")).await;
         assert!(matches!(error, Err(ExecutorError::Gone(_))), "{error:?}");
+    });
+}
+
+fn lease() {
+    run(async {
+        let (mut site, reader) = family(without_hidden()).await;
+        // As far as the keeper knows, this program hangs from now on.
+        site.executor.lease(Duration::from_millis(300));
+        assert_eq!(site.end().await.1, Outcome::Lost);
+        reader.assert_all_gone();
     });
 }
 
