@@ -205,10 +205,16 @@ impl Overseer for Slurm {
         end_steps_of(&self.allocation, jobs).await;
     }
 
-    async fn keep_only(&self, nodes: &[String]) {
+    async fn keep_only(&self, nodes: &[String]) -> bool {
         match self.allocation.keep_only(nodes, self.scratch.clone()).await {
-            Ok(()) => errln!("all nodes but these were given back: {}", nodes.join(", ")),
-            Err(error) => errln!("nodes could not be given back: {error}"),
+            Ok(()) => {
+                errln!("all nodes but these were given back: {}", nodes.join(", "));
+                true
+            }
+            Err(error) => {
+                errln!("nodes could not be given back: {error}");
+                false
+            }
         }
     }
 

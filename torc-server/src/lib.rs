@@ -23,6 +23,7 @@ pub mod serve;
 pub mod server_process;
 pub mod session;
 pub mod state_dir;
+mod stop;
 pub mod store;
 mod store_task;
 mod stored;

@@ -19,6 +19,8 @@ pub enum FromNode {
     Report(StepEvent),
     /// The command of this number ended with this code; 128 + n after signal n.
     CommandEnded(u64, i32),
+    /// It is there: the answer to [`ToNode::Probe`].
+    Present(StepId),
 }
 
 /// What it is told.
@@ -31,6 +33,8 @@ pub enum ToNode {
     Refused {
         /// Why.
         reason: String,
+        /// The same worker may be taken in later: its predecessor is still there, or its end was not noticed.
+        may_ask_again: bool,
     },
     /// Launch a step.
     Launch(Box<Step>),
@@ -49,9 +53,8 @@ pub enum ToNode {
         /// Its working folder.
         working_dir: String,
     },
+    /// Show that it is there: this step, of which ranks may have run on the node, has failed.
+    Probe(StepId),
     /// Ask what runs to end, report its ends, and end.
-    WindUp {
-        /// The scheduler takes the allocation away.
-        is_taken: bool,
-    },
+    WindUp,
 }

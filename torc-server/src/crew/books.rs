@@ -1,7 +1,7 @@
 //! What a crew knows, and what follows from what happens. Pure.
 //!
-//! Owns: where each node's worker stands, and which steps it was given. Does not know: connections, Slurm.
-//! Invariants: each step that was taken over ends exactly once, and only when no process of it can be left; a
+//! Owns: where each node's worker stands, and which steps it was given. Does not know: connections, Slurm, how it
+//! is found out whose doing an end is. Invariants: each step that was taken over ends exactly once, and only when no process of it can be left; a
 //! node that is gone stays gone; a gang one of whose nodes is gone ends as a job of that node does, unless its
 //! command succeeds.
 //!
@@ -18,6 +18,9 @@ use torc_core::wire::crew::ToNode;
 use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
+use super::doubts::{Doubts, Settled};
+use super::paced::Paced;
+
 /// How long a node's worker may take to come, from the start of all.
 pub(super) const COMES_WITHIN: Duration = Duration::from_secs(180);
 /// How long after the loss of its connection a worker may still run something: as long as it may take to
@@ -27,8 +30,10 @@ pub(super) const LEASE: Duration = Duration::from_secs(75);
 /// Why a node is gone that was given back.
 const GIVEN_BACK: &str = "it was given back";
 
-/// Time between two questions where the allocation stands.
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(500);
+/// Time between two attempts to give nodes back.
+const BETWEEN_RETURNS: Duration = Duration::from_secs(3);
+/// After so many in a row that failed it is left: the nodes go with the allocation.
+const MOST_RETURNS: u32 = 10;
 
 /// A place in the list of nodes.
 pub(super) type Place = usize;
@@ -52,7 +57,8 @@ pub(super) enum Effect {
     /// End what these jobs may have left in Slurm, whose workers are gone; to be answered by
     /// [`Books::cleared`].
     Clear(Vec<Traces>),
-    /// Give the nodes back to the scheduler that are not [`Books::kept`].
+    /// Give the nodes back to the scheduler that are not [`Books::kept`]; to be answered by
+    /// [`Books::given_back`].
     GiveBack,
     /// Ask where the allocation stands; to be answered by [`Books::stands`].
     AskStanding,
@@ -69,6 +75,8 @@ enum Stand {
     Cut(Instant, String),
     /// It is over, for this reason.
     Gone(String),
+    /// It has ended as it was told, and has reported all.
+    Left,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +89,14 @@ struct Node {
     is_released: bool,
     /// Its worker has ended, and is started again.
     comes_again: bool,
+}
+
+/// Why a worker is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// It may be later.
+    pub(super) may_ask_again: bool,
 }
 
 /// A step that was taken over.
@@ -98,26 +114,16 @@ struct Entry {
     clearing: Option<Outcome>,
 }
 
-/// An end that may be the scheduler's doing.
-#[derive(Clone, Debug)]
-struct Doubt {
-    event: StepEvent,
-    step: StepId,
-    since: Instant,
-}
-
 /// The books of a crew.
 #[derive(Debug)]
 pub(super) struct Books {
     allocation: AllocationId,
     nodes: Vec<Node>,
     steps: BTreeMap<StepId, Entry>,
-    doubts: Vec<Doubt>,
-    is_asking: bool,
-    /// When the last question was asked.
-    asked_at: Option<Instant>,
-    /// When the next is to be.
-    ask_at: Option<Instant>,
+    doubts: Doubts,
+    returns: Paced,
+    /// Attempts to give nodes back that failed, in a row.
+    failed_returns: u32,
     /// Nothing is launched any more; whether because the scheduler takes the allocation away.
     winding_up: Option<bool>,
 }
@@ -141,10 +147,9 @@ impl Books {
             allocation,
             nodes: names.into_iter().map(node).collect(),
             steps: BTreeMap::new(),
-            doubts: Vec::new(),
-            is_asking: false,
-            asked_at: None,
-            ask_at: None,
+            doubts: Doubts::new(),
+            returns: Paced::every(BETWEEN_RETURNS),
+            failed_returns: 0,
             winding_up: None,
         }
     }
@@ -186,7 +191,7 @@ impl Books {
         };
         let first = places[0];
         let is_lost =
-            |place: &Place| matches!(self.nodes[*place].stand, Stand::Gone(_) | Stand::Cut(..));
+            |place: &Place| !matches!(self.nodes[*place].stand, Stand::Here(_) | Stand::Awaited(_));
         let outcome = if self.winding_up.is_some() {
             Some(Outcome::Cancelled)
         } else if places.iter().any(is_lost) {
@@ -218,15 +223,21 @@ impl Books {
     }
 
     /// A node's worker has come. Its place, and what it is told; or why it is not taken in.
-    pub(super) fn join(&mut self, name: &str) -> Result<(Place, Vec<Effect>), String> {
-        let place =
-            self.place_of(name).ok_or_else(|| format!("the allocation has no node {name}"))?;
+    pub(super) fn join(&mut self, name: &str) -> Result<(Place, Vec<Effect>), Refusal> {
+        let for_good = |reason| Refusal { reason, may_ask_again: false };
+        let place = self.place_of(name);
+        let place = place.ok_or_else(|| for_good(format!("the allocation has no node {name}")))?;
         match &self.nodes[place].stand {
             Stand::Awaited(_) => {}
-            Stand::Here(_) => return Err(format!("{name} has a worker already")),
-            Stand::Cut(_, reason) | Stand::Gone(reason) => {
-                return Err(format!("{name} is not used any more: {reason}"));
+            // Its end may not have been noticed.
+            Stand::Here(_) => {
+                let reason = format!("{name} has a worker already");
+                return Err(Refusal { reason, may_ask_again: true });
             }
+            Stand::Cut(_, reason) | Stand::Gone(reason) => {
+                return Err(for_good(format!("{name} is not used any more: {reason}")));
+            }
+            Stand::Left => return Err(for_good("nothing more is launched".to_owned())),
         }
         self.nodes[place].stand = Stand::Here(None);
         let mut effects = vec![Effect::Say(place, ToNode::Welcome)];
@@ -234,8 +245,8 @@ impl Books {
             effects
                 .extend(entry.waiting.take().map(|step| Effect::Say(place, ToNode::Launch(step))));
         }
-        if let Some(is_taken) = self.winding_up {
-            effects.push(Effect::Say(place, ToNode::WindUp { is_taken }));
+        if self.winding_up.is_some() {
+            effects.push(Effect::Say(place, ToNode::WindUp));
         }
         Ok((place, effects))
     }
@@ -247,21 +258,23 @@ impl Books {
             return self.await_again(place, now);
         }
         if self.nodes[place].is_released {
-            let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
-            effects.push(Effect::GiveBack);
-            return effects;
+            return self.give_back(place, now);
         }
         match said.clone() {
             Some(why) => self.lose(place, (why, Outcome::Lost), now),
             // It was told to end, and has reported all.
             None if self.winding_up.is_some() && !self.is_used(place) => {
-                self.nodes[place].stand = Stand::Gone("as told".to_owned());
-                Vec::new()
+                self.nodes[place].stand = Stand::Left;
+                let held = self.doubts.steps().into_iter();
+                let heard = held.flat_map(|step| self.heard(place, step));
+                heard.collect()
             }
             None => {
                 let why = format!("its worker is gone: {words}");
                 self.nodes[place].stand = Stand::Cut(now.instant + LEASE, why.clone());
-                vec![self.tell(place, NodeState::Down, &why, now)]
+                let mut effects = vec![self.tell(place, NodeState::Down, &why, now)];
+                effects.extend(self.let_go_of(place, &Outcome::Lost));
+                effects
             }
         }
     }
@@ -277,7 +290,7 @@ impl Books {
                 Stand::Awaited(_) | Stand::Cut(..) => {
                     effects.extend(self.lose(place, (why, Outcome::Lost), now));
                 }
-                Stand::Gone(_) => {}
+                Stand::Gone(_) | Stand::Left => {}
             }
         }
         effects
@@ -314,8 +327,8 @@ impl Books {
     fn lose(&mut self, place: Place, (why, cause): (String, Outcome), now: Now) -> Vec<Effect> {
         let stand = std::mem::replace(&mut self.nodes[place].stand, Stand::Gone(why.clone()));
         let mut effects = match stand {
-            Stand::Gone(reason) => {
-                self.nodes[place].stand = Stand::Gone(reason);
+            over @ (Stand::Gone(_) | Stand::Left) => {
+                self.nodes[place].stand = over;
                 return Vec::new();
             }
             Stand::Cut(..) => Vec::new(),
@@ -328,9 +341,21 @@ impl Books {
         effects
     }
 
+    /// Steps whose ends are held, and which ran on a node that is lost, have ended for this cause.
+    fn let_go_of(&mut self, place: Place, cause: &Outcome) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for step in self.doubts.steps() {
+            if self.steps.get(&step).is_some_and(|entry| entry.places.contains(&place)) {
+                self.steps.remove(&step);
+                effects.extend(self.doubts.let_go(step).map(|end| called(end, cause.clone())));
+            }
+        }
+        effects
+    }
+
     /// Whatever ran on a node is over, and has ended for this cause.
     fn end_steps_on(&mut self, place: Place, cause: &Outcome, now: Now) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects = self.let_go_of(place, cause);
         let (mut over, mut to_clear) = (Vec::new(), Vec::new());
         for (&id, entry) in &mut self.steps {
             let is_open = entry.places.contains(&place) && entry.clearing.is_none();
@@ -380,7 +405,7 @@ impl Books {
                     self.nodes[place].stand = Stand::Awaited(now.instant + COMES_WITHIN);
                 }
                 Stand::Cut(..) => effects.extend(self.await_again(place, now)),
-                Stand::Gone(_) => {}
+                Stand::Gone(_) | Stand::Left => {}
             }
         }
         effects
@@ -405,17 +430,29 @@ impl Books {
         let is_used = self.steps.values().any(|entry| entry.places.contains(&place));
         let node = &mut self.nodes[place];
         match node.stand {
-            Stand::Here(_) if !is_used && !node.is_released => {
+            _ if is_used || self.winding_up.is_some() => Vec::new(),
+            Stand::Here(_) if !node.is_released => {
                 node.is_released = true;
-                vec![Effect::Say(place, ToNode::WindUp { is_taken: false })]
+                vec![Effect::Say(place, ToNode::WindUp)]
             }
-            Stand::Awaited(_) if !is_used => {
-                let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
-                effects.push(Effect::GiveBack);
-                effects
-            }
+            Stand::Awaited(_) => self.give_back(place, now),
             _ => Vec::new(),
         }
+    }
+
+    fn give_back(&mut self, place: Place, now: Now) -> Vec<Effect> {
+        let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
+        effects.extend(self.returns.want(now.instant).then_some(Effect::GiveBack));
+        effects
+    }
+
+    /// Nodes were given back, or could not be.
+    pub(super) fn given_back(&mut self, is_done: bool, now: Now) -> Vec<Effect> {
+        self.returns.end();
+        self.failed_returns = if is_done { 0 } else { self.failed_returns + 1 };
+        let tries_again = !is_done && self.failed_returns < MOST_RETURNS;
+        let begins = tries_again && self.returns.want(now.instant);
+        begins.then_some(Effect::GiveBack).into_iter().collect()
     }
 
     /// The names of the nodes that are kept when one is given back: the first, and those that are used.
@@ -448,76 +485,59 @@ impl Books {
         let StepEvent::Ended { at, outcome, usage, .. } = event else {
             return vec![Effect::Emit(event)];
         };
+        let end = StepEvent::Ended { step, at, outcome, usage };
         // Ranks on a node whose worker is lost may have gone with it, and the others with them.
-        let has_lost = entry
-            .places
-            .iter()
-            .any(|at| matches!(self.nodes[*at].stand, Stand::Cut(..) | Stand::Gone(_)));
+        let is_lost = |at: &Place| matches!(self.nodes[*at].stand, Stand::Cut(..) | Stand::Gone(_));
+        let has_lost = entry.places.iter().any(is_lost);
         let doom = entry.doom.clone().or(has_lost.then_some(Outcome::Lost));
-        if let Some(doom) = doom.filter(|_| outcome != Outcome::Exited { code: 0 }) {
+        if let Some(doom) = doom.filter(|_| !is_success(&end)) {
             self.steps.remove(&step);
-            return vec![Effect::Emit(StepEvent::Ended { step, at, outcome: doom, usage })];
+            return vec![called(end, doom)];
         }
-        let is_doubtful = !entry.is_asked && may_be_the_schedulers_doing(&outcome)
+        let is_doubtful = may_be_the_schedulers_doing(entry, &end)
             // Its worker was asked to end, and not by us.
-            || is_stray(entry, &outcome) && self.winding_up.is_none();
-        let event = StepEvent::Ended { step, at, outcome, usage };
+            || has_strayed(entry, &end) && self.winding_up.is_none();
         match self.winding_up {
-            Some(true) if is_doubtful => self.settle(step, event, Standing::Ended),
-            _ if !is_doubtful => self.settle(step, event, Standing::Lives),
-            _ => {
-                self.doubts.push(Doubt { event, step, since: now.instant });
-                self.ask(now.instant)
-            }
+            _ if !is_doubtful => self.settle((step, end, Standing::Lives)),
+            Some(true) => self.settle((step, end, Standing::Ended)),
+            _ => self.doubt(step, end, now),
         }
     }
 
-    /// Asks, unless a question is under way or has just been: many jobs that fail share one.
-    fn ask(&mut self, now: Instant) -> Vec<Effect> {
-        let may_at = self.asked_at.map_or(now, |at| at + BETWEEN_QUESTIONS);
-        if self.is_asking || may_at > now {
-            self.ask_at = Some(may_at);
-            return Vec::new();
-        }
-        (self.is_asking, self.asked_at, self.ask_at) = (true, Some(now), None);
-        vec![Effect::AskStanding]
+    fn doubt(&mut self, step: StepId, end: StepEvent, now: Now) -> Vec<Effect> {
+        let others = self.steps.get(&step).map_or(&[][..], |entry| &entry.places[1..]);
+        let is_here = |place: &&Place| matches!(self.nodes[**place].stand, Stand::Here(_));
+        let unheard: Vec<Place> = others.iter().filter(is_here).copied().collect();
+        let probe = |&place: &Place| Effect::Say(place, ToNode::Probe(step));
+        let mut effects: Vec<Effect> = unheard.iter().map(probe).collect();
+        let asks = self.doubts.hold(step, end, unheard, now.instant);
+        effects.extend(asks.then_some(Effect::AskStanding));
+        effects
+    }
+
+    /// A node's worker is there, as it was asked to show for the sake of a step.
+    pub(super) fn heard(&mut self, place: Place, step: StepId) -> Vec<Effect> {
+        let settled = self.doubts.heard(step, place);
+        settled.map(|settled| self.settle(settled)).unwrap_or_default()
     }
 
     /// Where the allocation stood, when that was asked for at `asked`.
     pub(super) fn stands(&mut self, standing: Standing, asked: Instant) -> Vec<Effect> {
-        self.is_asking = false;
-        let doubts = std::mem::take(&mut self.doubts);
-        let (known, open): (Vec<_>, Vec<_>) =
-            doubts.into_iter().partition(|doubt| doubt.since <= asked);
-        self.doubts = open;
-        let mut effects = Vec::new();
-        for doubt in known {
-            effects.extend(self.settle(doubt.step, doubt.event, standing));
-        }
-        if !self.doubts.is_empty() {
-            let next = self.asked_at.map_or(asked, |at| at + BETWEEN_QUESTIONS);
-            self.ask_at = Some(next);
-        }
-        effects
+        let settled = self.doubts.answered(standing, asked);
+        settled.into_iter().flat_map(|settled| self.settle(settled)).collect()
     }
 
     /// Reports the end of a step, as what it is called where the allocation stands like this.
-    fn settle(&mut self, step: StepId, event: StepEvent, standing: Standing) -> Vec<Effect> {
+    fn settle(&mut self, (step, end, standing): Settled) -> Vec<Effect> {
         let Some(entry) = self.steps.remove(&step) else { return Vec::new() };
-        let outside = match standing {
-            Standing::Lives if self.winding_up.is_none() && has_strayed(&entry, &event) => {
-                Some(Outcome::Lost)
+        vec![match standing {
+            Standing::Lives if self.winding_up.is_none() && has_strayed(&entry, &end) => {
+                called(end, Outcome::Lost)
             }
-            Standing::Lives => None,
-            Standing::Preempted => Some(Outcome::Preempted),
-            Standing::Ended => Some(Outcome::Lost),
-        };
-        vec![Effect::Emit(match (event, outside) {
-            (StepEvent::Ended { step, at, usage, .. }, Some(outcome)) => {
-                StepEvent::Ended { step, at, outcome, usage }
-            }
-            (event, _) => event,
-        })]
+            Standing::Lives => Effect::Emit(end),
+            Standing::Preempted => called(end, Outcome::Preempted),
+            Standing::Ended => called(end, Outcome::Lost),
+        }]
     }
 
     /// Nothing is launched any more, and what runs is asked to end. When the scheduler takes the allocation away
@@ -525,19 +545,26 @@ impl Books {
     pub(super) fn wind_up(&mut self, is_taken: bool, now: Now) -> Vec<Effect> {
         if let Some(known) = &mut self.winding_up {
             *known |= is_taken;
-            return if is_taken { self.stands(Standing::Ended, now.instant) } else { Vec::new() };
+            return if is_taken { self.settle_all(Standing::Ended) } else { Vec::new() };
         }
         self.winding_up = Some(is_taken);
         let mut effects = self.end_waiting(now);
         if is_taken {
-            effects.extend(self.stands(Standing::Ended, now.instant));
+            effects.extend(self.settle_all(Standing::Ended));
         }
         for (place, node) in self.nodes.iter().enumerate() {
             if matches!(node.stand, Stand::Here(_)) {
-                effects.push(Effect::Say(place, ToNode::WindUp { is_taken }));
+                effects.push(Effect::Say(place, ToNode::WindUp));
             }
         }
         effects
+    }
+
+    fn settle_all(&mut self, standing: Standing) -> Vec<Effect> {
+        let held = self.doubts.steps().into_iter();
+        let settled = held.filter_map(|step| Some((step, self.doubts.let_go(step)?, standing)));
+        let settled: Vec<Settled> = settled.collect();
+        settled.into_iter().flat_map(|settled| self.settle(settled)).collect()
     }
 
     fn end_waiting(&mut self, now: Now) -> Vec<Effect> {
@@ -554,9 +581,9 @@ impl Books {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.nodes.iter().filter_map(|node| match node.stand {
             Stand::Awaited(until) | Stand::Cut(until, _) => Some(until),
-            Stand::Here(_) | Stand::Gone(_) => None,
+            Stand::Here(_) | Stand::Gone(_) | Stand::Left => None,
         });
-        due.chain(self.ask_at.filter(|_| !self.is_asking)).min()
+        due.chain(self.doubts.deadline()).chain(self.returns.deadline()).min()
     }
 
     /// This process was given no time for so long, and the workers perhaps none either: all have that much longer.
@@ -571,9 +598,8 @@ impl Books {
     /// Does what is due.
     pub(super) fn mind_deadlines(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.ask_at.is_some_and(|at| at <= now.instant) {
-            effects.extend(self.ask(now.instant));
-        }
+        effects.extend(self.doubts.ask_if_due(now.instant).then_some(Effect::AskStanding));
+        effects.extend(self.returns.begin_if_due(now.instant).then_some(Effect::GiveBack));
         for place in 0..self.nodes.len() {
             let why = match &self.nodes[place].stand {
                 Stand::Awaited(until) if *until <= now.instant => {
@@ -599,21 +625,31 @@ impl Books {
 }
 
 /// The scheduler asks the processes of a job themselves to end, when it takes an allocation away.
-fn may_be_the_schedulers_doing(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Exited { code } => *code != 0,
-        Outcome::Signaled { .. } => true,
-        _ => false,
-    }
+fn may_be_the_schedulers_doing(entry: &Entry, end: &StepEvent) -> bool {
+    let is_of_such = matches!(
+        end,
+        StepEvent::Ended { outcome: Outcome::Exited { .. } | Outcome::Signaled { .. }, .. }
+    );
+    is_of_such && !is_success(end) && !entry.is_asked
+}
+
+fn is_success(end: &StepEvent) -> bool {
+    matches!(end, StepEvent::Ended { outcome: Outcome::Exited { code: 0 }, .. })
 }
 
 /// Whether a step was ended although nobody wished so.
-fn is_stray(entry: &Entry, outcome: &Outcome) -> bool {
-    !entry.is_asked && *outcome == Outcome::Cancelled
+fn has_strayed(entry: &Entry, end: &StepEvent) -> bool {
+    !entry.is_asked && matches!(end, StepEvent::Ended { outcome: Outcome::Cancelled, .. })
 }
 
-fn has_strayed(entry: &Entry, event: &StepEvent) -> bool {
-    matches!(event, StepEvent::Ended { outcome, .. } if is_stray(entry, outcome))
+/// Reports an end as one for this cause.
+fn called(end: StepEvent, cause: Outcome) -> Effect {
+    Effect::Emit(match end {
+        StepEvent::Ended { step, at, usage, .. } => {
+            StepEvent::Ended { step, at, outcome: cause, usage }
+        }
+        other => other,
+    })
 }
 
 fn ended(step: StepId, outcome: Outcome, now: Now) -> Effect {

@@ -8,7 +8,9 @@
 //! given to another node does not run twice.
 
 mod books;
+mod doubts;
 mod node;
+mod paced;
 mod post;
 mod service;
 
@@ -27,7 +29,7 @@ use torc_executors::slurm::Standing;
 use crate::action_command::ActionProcess;
 use crate::clock::now;
 use books::{Books, Now};
-pub use node::{NodeEnd, NodeError, NodeParts, NodeWindUp, work_on_node};
+pub use node::{NodeEnd, NodeError, NodeLease, NodeParts, NodeWindUp, work_on_node};
 pub use post::{Access, AccessError, Post, PostError};
 pub use service::News;
 use service::{Input, Service};
@@ -39,8 +41,8 @@ pub trait Overseer: Send + Sync {
     async fn standing(&self) -> Standing;
     /// Ends what these jobs have left in the allocation, whose workers are gone.
     async fn clear(&self, jobs: &[Traces]);
-    /// Gives all nodes but these back.
-    async fn keep_only(&self, nodes: &[String]);
+    /// Gives all nodes but these back. Whether they are; one that could not be is tried again.
+    async fn keep_only(&self, nodes: &[String]) -> bool;
     /// Ends the workers that are left, and returns when none is.
     async fn end_workers(&self);
 }
@@ -92,13 +94,13 @@ impl Crew {
         let _ = self.inputs.send(Input::News(news));
     }
 
-    /// Runs a command on a node, once its worker has come. Its exit code: 128 + n after signal n, 137 also when
-    /// the worker is lost, 126 when it cannot be run any more.
-    pub async fn run_on(&self, node: &str, process: ActionProcess) -> i32 {
+    /// Runs a command on a node, once its worker has come. Its exit code: 128 + n after signal n. `None` when that
+    /// worker is lost: the command may have run, or may run for as long as the worker needs to notice.
+    pub async fn run_on(&self, node: &str, process: ActionProcess) -> Option<i32> {
         let (answer, code) = oneshot::channel();
+        // Once its task has ended there is no worker any more.
         let _ = self.inputs.send(Input::Run(node.into(), Box::new(process), answer));
-        // It has ended otherwise.
-        code.await.unwrap_or(126)
+        code.await.ok()
     }
 
     /// Gives a node back to the scheduler, if nothing runs there. The allocation's first node stays.

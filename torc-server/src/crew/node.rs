@@ -1,7 +1,8 @@
 //! The worker of one node: runs what the leader of its crew says, until that says farewell.
 //!
 //! It decides nothing, and remembers nothing: what it reports is heard, or the connection is lost, and then all
-//! that it runs is ended. Invariant: it returns only when its executor runs nothing any more.
+//! that it runs is ended. So it is, too, when this process hangs: while it hears the leader it renews a lease, without
+//! which the keeper of its jobs ends them. Invariant: it returns only when its executor runs nothing any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use futures_util::future::BoxFuture;
 use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use torc_core::traits::{Executor, ExecutorError, StepEvent};
 use torc_core::wire::crew::{FromNode, ToNode};
 
@@ -18,11 +19,17 @@ use super::post::{Access, ROUTE};
 use crate::action_command::ActionProcess;
 use crate::link::channel::{Channel, Ended, Settings};
 use crate::link::client::Client;
+use crate::stop::asked_to_end;
 
 /// How long to try to reach the leader: less than it waits.
 const REACHED_WITHIN: Duration = Duration::from_secs(120);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long what runs may go on while this process does not renew the lease: less than the leader waits before it
+/// gives the jobs to others ([`LEASE`](super::books::LEASE)).
+const LEASE: Duration = Duration::from_secs(45);
+/// How often it is renewed.
+const RENEWED_EVERY: Duration = Duration::from_secs(10);
 /// How long the last words may take to be heard.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -31,6 +38,9 @@ type Link = Channel<ToNode, FromNode>;
 /// Asks what runs in an executor to end, and returns when all has been reported. Whether the scheduler takes the
 /// allocation away.
 pub type NodeWindUp = Box<dyn FnOnce(bool) -> BoxFuture<'static, ()> + Send>;
+
+/// Has all that runs in an executor ended, however this process fares, unless it is called again within that time.
+pub type NodeLease = Box<dyn Fn(Duration) + Send + Sync>;
 
 /// What the worker of a node is made of.
 pub struct NodeParts {
@@ -44,6 +54,8 @@ pub struct NodeParts {
     pub executor: Arc<dyn Executor>,
     /// Its reports.
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
+    /// How long it goes on.
+    pub lease: NodeLease,
     /// How it comes to its end.
     pub wind_up: NodeWindUp,
     /// Turns true when this process is asked to end.
@@ -86,14 +98,17 @@ pub enum NodeError {
 /// # Errors
 /// When it could not go on: what still runs is to be killed.
 pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
-    let NodeParts { access, node, delay, executor, mut reports, wind_up, mut stop } = parts;
+    let NodeParts { access, node, delay, executor, mut reports, lease, wind_up, mut stop } = parts;
     tokio::time::sleep(delay).await;
     let mut link = reach(&access, &node).await?;
+    let mut renewals = tokio::time::interval(RENEWED_EVERY);
+    renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut commands = JoinSet::new();
-    let told = loop {
+    let is_taken = loop {
         tokio::select! {
             // Slurm asks this process alone to end: its jobs have process groups of their own.
-            () = asked_to_end(&mut stop) => break None,
+            () = asked_to_end(&mut stop) => break true,
+            _ = renewals.tick() => lease(LEASE),
             order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
                 ToNode::Launch(step) => executor.launch(*step).await?,
                 ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
@@ -101,9 +116,9 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
                     let process = ActionProcess { text, env, working_dir, output };
                     commands.spawn(async move { (number, process.run_on_top().await) });
                 }
-                ToNode::WindUp { is_taken } => break Some(is_taken),
-                ToNode::Refused { reason } => return Err(NodeError::Refused(reason)),
-                ToNode::Welcome => {}
+                ToNode::Probe(step) => tell(&link, &FromNode::Present(step)),
+                ToNode::WindUp => break false,
+                ToNode::Welcome | ToNode::Refused { .. } => {}
             },
             Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
             Some(Ok((number, code))) = commands.join_next() => {
@@ -111,16 +126,17 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
             }
         }
     };
-    let mut ending = wind_up(told.unwrap_or(true));
+    let mut ending = wind_up(is_taken);
     loop {
         tokio::select! {
             () = &mut ending => break,
+            _ = renewals.tick() => lease(LEASE),
             Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
-            // One that does not end when it is asked to may have to be killed.
-            order = link.receiver.next() => {
-                if let ToNode::Signal(step, signal) = order.map_err(NodeError::Lost)? {
-                    executor.signal(step, signal).await?;
-                }
+            order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
+                // One that does not end when it is asked to may have to be killed.
+                ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
+                ToNode::Probe(step) => tell(&link, &FromNode::Present(step)),
+                _ => {}
             }
         }
     }
@@ -132,7 +148,7 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     let heard = async { while link.receiver.next().await.is_ok() {} };
     // The leader finds out by itself otherwise.
     let _ = tokio::time::timeout(FAREWELL, heard).await;
-    Ok(if told.is_some() { NodeEnd::Left } else { NodeEnd::Stopped })
+    Ok(if is_taken { NodeEnd::Stopped } else { NodeEnd::Left })
 }
 
 fn tell(link: &Link, what: &FromNode) {
@@ -141,13 +157,14 @@ fn tell(link: &Link, what: &FromNode) {
     }
 }
 
-/// Connects to the leader.
+/// Connects to the leader, and is taken in.
 async fn reach(access: &Access, node: &str) -> Result<Link, NodeError> {
     let since = Instant::now();
     loop {
         let last = match enter(access, node).await {
             Ok(link) => return Ok(link),
-            Err(reason) => reason,
+            Err(Outside::ForGood(reason)) => return Err(NodeError::Refused(reason)),
+            Err(Outside::Still(reason)) => reason,
         };
         let after = since.elapsed();
         if after >= REACHED_WITHIN {
@@ -158,20 +175,29 @@ async fn reach(access: &Access, node: &str) -> Result<Link, NodeError> {
     }
 }
 
-async fn enter(access: &Access, node: &str) -> Result<Link, String> {
-    let client = Client::connect(&access.remote).await.map_err(|error| error.to_string())?;
-    let settings = Settings::default();
-    let socket = client.websocket(ROUTE, HeaderMap::new(), &settings).await;
-    let link = Link::over(socket.map_err(|error| error.to_string())?, settings);
-    let hello = FromNode::Hello(node.into());
-    link.sender.send(&hello).map_err(|error| error.to_string())?;
-    Ok(link)
+/// Why this worker is not taken in.
+enum Outside {
+    /// It is to be tried again.
+    Still(String),
+    ForGood(String),
 }
 
-/// Returns when somebody asks this process to end.
-async fn asked_to_end(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody can ask any more.
-        std::future::pending::<()>().await;
+impl<E: std::error::Error> From<E> for Outside {
+    fn from(error: E) -> Self {
+        Self::Still(error.to_string())
+    }
+}
+
+async fn enter(access: &Access, node: &str) -> Result<Link, Outside> {
+    let client = Client::connect(&access.remote).await?;
+    let settings = Settings::default();
+    let socket = client.websocket(ROUTE, HeaderMap::new(), &settings).await?;
+    let mut link = Link::over(socket, settings);
+    link.sender.send(&FromNode::Hello(node.into()))?;
+    match link.receiver.next().await? {
+        ToNode::Welcome => Ok(link),
+        ToNode::Refused { reason, may_ask_again: true } => Err(Outside::Still(reason)),
+        ToNode::Refused { reason, .. } => Err(Outside::ForGood(reason)),
+        other => Err(Outside::Still(format!("the leader spoke before its welcome: {other:?}"))),
     }
 }

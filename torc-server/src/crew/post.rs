@@ -190,6 +190,7 @@ async fn attend(mut channel: Channel<FromNode, ToNode>, link: u64, hear: Unbound
             Ok(FromNode::CommandEnded(number, code)) => {
                 let _ = hear.send(Input::CommandEnded(number, code));
             }
+            Ok(FromNode::Present(step)) => drop(hear.send(Input::Present(link, step))),
             Ok(FromNode::Hello(_)) => {}
             Err(ended) => break ended.to_string(),
         }

@@ -16,15 +16,10 @@ use torc_core::wire::crew::ToNode;
 use torc_executors::slurm::Standing;
 
 use super::Overseer;
-use super::books::{Books, Effect, Now, Place};
+use super::books::{Books, Effect, Now, Place, Refusal};
 use super::post::Link;
 use crate::action_command::ActionProcess;
 use crate::clock::{STOOD_STILL, now};
-
-/// The code of a command that was killed, as a shell has it.
-const KILLED: i32 = 137;
-/// The code of a command that could not be run.
-const NOT_RUN: i32 = 126;
 
 /// How soon it is told that the allocation ends at another time.
 const END_IS_TOLD_WITHIN: Duration = Duration::from_secs(45);
@@ -40,11 +35,13 @@ pub(super) enum Input {
         sender: Link,
     },
     Reported(u64, StepEvent),
-    /// A command to run on a node, and where its exit code goes.
+    /// A command to run on a node, and where its exit code goes; nothing comes when its worker is gone.
     Run(Box<str>, Box<ActionProcess>, oneshot::Sender<i32>),
     /// A node is to be given back.
     Release(Box<str>),
     CommandEnded(u64, i32),
+    /// A node's worker is there, as it was asked to show for the sake of this step.
+    Present(u64, StepId),
     /// A connection has ended, in these words.
     Left(u64, String),
     News(News),
@@ -52,8 +49,8 @@ pub(super) enum Input {
     Asked(oneshot::Sender<Vec<StepId>>),
     Stands(Standing, Instant),
     Cleared(Vec<StepId>),
-    /// A node was given back.
-    GivenBack,
+    /// Whether nodes were given back.
+    GivenBack(bool),
     /// Nothing more is launched, and what runs is asked to end. Slurm may be taking the allocation away.
     WindUp {
         is_taken: bool,
@@ -190,7 +187,11 @@ impl Service {
                 Vec::new()
             }
             Input::Release(node) => self.books.release(&node, time),
-            Input::GivenBack => Vec::new(),
+            Input::GivenBack(is_done) => self.books.given_back(is_done, time),
+            Input::Present(link, step) => match self.links.get(&link) {
+                Some(&place) => self.books.heard(place, step),
+                None => Vec::new(),
+            },
             Input::CommandEnded(number, code) => {
                 self.commands.end(number, code);
                 Vec::new()
@@ -198,7 +199,7 @@ impl Service {
             Input::Left(link, words) => match self.links.remove(&link) {
                 Some(place) => {
                     self.senders.remove(&place);
-                    self.commands.end_on(place);
+                    self.commands.forget_on(place);
                     self.books.leave(place, &words, time)
                 }
                 None => Vec::new(),
@@ -228,9 +229,9 @@ impl Service {
                 self.senders.insert(place, sender);
                 self.perform(effects);
             }
-            Err(reason) => {
+            Err(Refusal { reason, may_ask_again }) => {
                 tracing::warn!(node, reason, "the worker of a node was not taken in");
-                say(&sender, &ToNode::Refused { reason });
+                say(&sender, &ToNode::Refused { reason, may_ask_again });
                 sender.close("refused");
             }
         }
@@ -258,8 +259,8 @@ impl Service {
                 Some(place) if self.books.may_come(place) => {
                     self.commands.waiting.push((node, process, answer));
                 }
-                // Whoever asked need not be there any more.
-                _ => drop(answer.send(NOT_RUN)),
+                // Nothing will be said: its worker is gone.
+                _ => drop(answer),
             }
         }
     }
@@ -279,9 +280,6 @@ impl Service {
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
-        if !self.commands.waiting.is_empty() {
-            self.settle_commands();
-        }
         for effect in effects {
             match effect {
                 Effect::Say(place, message) => {
@@ -304,10 +302,8 @@ impl Service {
                 }
                 Effect::GiveBack => {
                     let (overseer, kept) = (Arc::clone(&self.overseer), self.books.kept());
-                    self.tasks.spawn(async move {
-                        overseer.keep_only(&kept).await;
-                        Input::GivenBack
-                    });
+                    self.tasks
+                        .spawn(async move { Input::GivenBack(overseer.keep_only(&kept).await) });
                 }
                 Effect::AskStanding => {
                     let (overseer, asked) = (Arc::clone(&self.overseer), Instant::now());
@@ -315,6 +311,10 @@ impl Service {
                         .spawn(async move { Input::Stands(overseer.standing().await, asked) });
                 }
             }
+        }
+        // A worker that has come was welcomed first.
+        if !self.commands.waiting.is_empty() {
+            self.settle_commands();
         }
     }
 }
@@ -341,12 +341,9 @@ impl Commands {
         }
     }
 
-    /// A node's worker is gone, and what it ran.
-    fn end_on(&mut self, place: Place) {
-        let on_it = self.running.iter().filter(|(_, (at, _))| *at == place);
-        for number in on_it.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.end(number, KILLED);
-        }
+    /// A node's worker is gone, and what it ran: nothing will be said of it.
+    fn forget_on(&mut self, place: Place) {
+        self.running.retain(|_, (at, _)| *at != place);
     }
 }
 

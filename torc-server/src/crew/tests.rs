@@ -76,15 +76,20 @@ impl Overseer for Told {
 
     async fn clear(&self, _: &[Traces]) {}
 
-    async fn keep_only(&self, nodes: &[String]) {
+    async fn keep_only(&self, nodes: &[String]) -> bool {
         self.1.lock().unwrap().push(nodes.join(","));
+        true
     }
 
     async fn end_workers(&self) {}
 }
 
-/// A worker, and how it is asked to end.
-type Worker = (JoinHandle<Result<NodeEnd, NodeError>>, watch::Sender<bool>);
+/// A worker, how it is asked to end, and how long its keeper was told to go on.
+struct Worker {
+    task: JoinHandle<Result<NodeEnd, NodeError>>,
+    stop: watch::Sender<bool>,
+    leased: UnboundedReceiver<Duration>,
+}
 
 /// A crew of three nodes, and its workers.
 struct Site {
@@ -146,7 +151,7 @@ impl Site {
     }
 
     async fn worker_ends(&mut self, place: usize) -> Result<NodeEnd, NodeError> {
-        let worker = &mut self.workers[place].0;
+        let worker = &mut self.workers[place].task;
         timeout(LONG, worker).await.expect("it ends").expect("it does not panic")
     }
 }
@@ -155,6 +160,7 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
     let (tell, reports) = unbounded_channel();
     let executor = Arc::new(Pretended { tell, running: Mutex::default() });
     let (stop, stopped) = watch::channel(false);
+    let (told, leased) = unbounded_channel();
     let winding = Arc::clone(&executor);
     let parts = NodeParts {
         access: Access::read(access).unwrap(),
@@ -162,13 +168,16 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
         delay: Duration::ZERO,
         executor,
         reports,
+        lease: Box::new(move |time| {
+            let _ = told.send(time);
+        }),
         wind_up: Box::new(move |_| {
             winding.end_all(&Outcome::Cancelled);
             Box::pin(std::future::ready(()))
         }),
         stop: stopped,
     };
-    (tokio::spawn(work_on_node(parts)), stop)
+    Worker { task: tokio::spawn(work_on_node(parts)), stop, leased }
 }
 
 pub(super) fn id(job: u32) -> StepId {
@@ -259,7 +268,7 @@ async fn when_slurm_ends_a_worker_its_jobs_are_lost_and_the_others_go_on() {
         started += u32::from(matches!(site.next().await, StepEvent::Started { .. }));
     }
     let words = "task 0: Killed".to_owned();
-    site.workers[0].0.abort();
+    site.workers[0].task.abort();
     site.crew().hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
     let StepEvent::NodeChanged { node, state: NodeState::Down, reason, .. } = site.next().await
     else {
@@ -290,7 +299,7 @@ async fn a_worker_that_is_asked_to_end_says_what_became_of_its_jobs() {
     site.launch(1, "wait", &["n2"]).await;
     while !matches!(site.next().await, StepEvent::Started { .. }) {}
     *site.scheduler.0.lock().unwrap() = Standing::Ended;
-    site.workers[1].1.send(true).unwrap();
+    site.workers[1].stop.send(true).unwrap();
     assert_eq!(site.end_of(1).await, Outcome::Lost);
     assert_eq!(site.worker_ends(1).await.unwrap(), NodeEnd::Stopped);
 }
@@ -305,15 +314,29 @@ async fn jobs_are_asked_to_end_when_the_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_second_worker_of_a_node_is_sent_away() {
+async fn a_worker_that_is_started_again_comes_in_once_the_first_is_gone() {
     let mut site = Site::new().await;
     site.launch(1, "true", &["n1"]).await;
     assert_eq!(site.end_of(1).await, Outcome::Exited { code: 0 });
+    site.crew().hear(News::StartedAgain { nodes: vec!["n1".to_owned()] });
     let access = site._folder.path().join("crew.json");
-    let (second, _stop) = worker(&access, "n1");
-    let error = timeout(LONG, second).await.expect("it ends").unwrap().expect_err("is refused");
+    let mut second = worker(&access, "n1");
+    // It may have been sent away before, and have asked again.
+    site.workers[0].task.abort();
+    let leased = timeout(LONG, second.leased.recv()).await.expect("it is taken in");
+    assert_eq!(leased, Some(Duration::from_secs(45)));
+    site.launch(2, "true", &["n1"]).await;
+    assert_eq!(site.end_of(2).await, Outcome::Exited { code: 0 });
+    let words = "Killed".to_owned();
+    site.crew().hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
+    second.task.abort();
+    let gone =
+        |event: &StepEvent| matches!(event, StepEvent::NodeChanged { state: NodeState::Down, .. });
+    while !gone(&site.next().await) {}
+    let third = worker(&access, "n1").task;
+    let error = timeout(LONG, third).await.expect("it ends").unwrap().expect_err("is refused");
     let NodeError::Refused(reason) = error else { panic!("{error}") };
-    assert_eq!(reason, "n1 has a worker already");
+    assert!(reason.starts_with("n1 is not used any more: its worker"), "{reason}");
 }
 
 #[tokio::test]
@@ -377,9 +400,13 @@ async fn commands_run_on_the_nodes_they_are_for() {
     let folder = site._folder.path().to_path_buf();
     // Its worker may not have come yet.
     let code = site.crew().run_on("n2", echo(&folder, "echo $X; exit 3")).await;
-    assert_eq!(code, 3);
+    assert_eq!(code, Some(3));
     assert_eq!(std::fs::read_to_string(folder.join("log")).unwrap(), "seen\n");
-    assert_eq!(site.crew().run_on("n9", echo(&folder, "true")).await, 126, "there is no such node");
+    assert_eq!(
+        site.crew().run_on("n9", echo(&folder, "true")).await,
+        None,
+        "there is no such node"
+    );
     let long = echo(&folder, "touch begun; sleep 600");
     let long = ActionProcess { working_dir: folder.to_string_lossy().into_owned(), ..long };
     let crew = site.crew.take().unwrap();
@@ -387,12 +414,12 @@ async fn commands_run_on_the_nodes_they_are_for() {
         while !folder.join("begun").exists() {
             tokio::task::yield_now().await;
         }
-        site.workers[0].0.abort();
+        site.workers[0].task.abort();
     });
-    assert_eq!(code, 137, "it went with its worker");
+    assert_eq!(code, None, "it went with its worker");
     let words = "Killed".to_owned();
     crew.hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
-    assert_eq!(crew.run_on("n1", echo(&folder, "true")).await, 126);
+    assert_eq!(crew.run_on("n1", echo(&folder, "true")).await, None);
     timeout(LONG, crew.wind_up()).await.expect("it ends");
-    assert_eq!(crew.run_on("n2", echo(&folder, "true")).await, 126);
+    assert_eq!(crew.run_on("n2", echo(&folder, "true")).await, None);
 }

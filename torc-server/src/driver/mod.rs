@@ -26,7 +26,7 @@ use torc_core::engine::{
 };
 use torc_core::ids::{AllocationId, AttemptId, JobId, NodeId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{Executor, ExecutorError, PlannedStart, StepEvent, StepSignal};
+use torc_core::traits::{Executor, ExecutorError, NodeState, PlannedStart, StepEvent, StepSignal};
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::accountant::EndedStep;
@@ -426,7 +426,13 @@ impl Driver {
             StepEvent::NodeChanged { allocation, node, at, state, reason } => {
                 tracing::info!(%node, ?state, reason, "a node changed");
                 if let Some(node) = self.engine.find_node(allocation, &node) {
+                    let is_down =
+                        |engine: &Engine| engine.node_state(node) == Some(NodeState::Down);
+                    let was_down = is_down(&self.engine);
                     self.apply(Event::NodeStateChanged { at, node, state, reason });
+                    if is_down(&self.engine) && !was_down {
+                        self.take_over_commands_on(node);
+                    }
                 }
                 return;
             }
@@ -434,6 +440,13 @@ impl Driver {
         if step == self.engine.step_id(step.job, step.attempt) {
             self.apply(event);
         }
+    }
+
+    /// Commands of a worker that is lost with its node are run again, here.
+    fn take_over_commands_on(&mut self, node: NodeId) {
+        let is_there = |one: &ActionCommand| one.worker.is_some_and(|of| of.node == Some(node));
+        let lost: Vec<_> = self.engine.commands_under_way().filter(is_there).collect();
+        self.held.commands.extend(lost);
     }
 
     fn cancel(

@@ -129,6 +129,11 @@ impl Books {
     pub(super) fn end_command(&mut self, command: ActionCommand, code: i32) {
         self.commands.insert(command, Some(code));
     }
+
+    /// Whether a command has ended will never be known.
+    pub(super) fn forget_command(&mut self, command: ActionCommand) {
+        self.commands.remove(&command);
+    }
 }
 
 /// Where a command stands that is to be run.

@@ -14,6 +14,7 @@ use torc_core::time::Timestamp;
 use torc_core::traits::StepEvent;
 
 use super::AskEnd;
+use crate::stop::asked_to_end;
 
 /// How often the end of the allocation is asked for: it can be extended.
 const ASK_END_EVERY: Duration = Duration::from_secs(60);
@@ -23,8 +24,8 @@ const ASK_END_EVERY: Duration = Duration::from_secs(60);
 pub(super) enum Happening {
     /// The executor reports this.
     Reported(StepEvent),
-    /// A command of an action ended with this code.
-    CommandEnded(ActionCommand, i32),
+    /// A command of an action ended with this code; `None`: the worker of its node is lost.
+    CommandEnded(ActionCommand, Option<i32>),
     /// The allocation ends then; `None`: it does not end.
     EndKnown(Option<Timestamp>),
     /// Somebody asks this process to end. Happens once.
@@ -34,7 +35,7 @@ pub(super) enum Happening {
 /// Where all of it comes from.
 pub(super) struct Happenings {
     reports: mpsc::UnboundedReceiver<StepEvent>,
-    command_ends: mpsc::UnboundedReceiver<(ActionCommand, i32)>,
+    command_ends: mpsc::UnboundedReceiver<(ActionCommand, Option<i32>)>,
     stop: watch::Receiver<bool>,
     was_asked_to_end: bool,
     ask_end: AskEnd,
@@ -47,7 +48,7 @@ impl Happenings {
     /// Must be called within a runtime.
     pub(super) fn new(
         reports: mpsc::UnboundedReceiver<StepEvent>,
-        command_ends: mpsc::UnboundedReceiver<(ActionCommand, i32)>,
+        command_ends: mpsc::UnboundedReceiver<(ActionCommand, Option<i32>)>,
         stop: watch::Receiver<bool>,
         ask_end: AskEnd,
     ) -> Self {
@@ -89,14 +90,6 @@ impl Happenings {
     }
 }
 
-/// Returns when somebody asks this process to end.
-async fn asked_to_end(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody can ask any more.
-        std::future::pending::<()>().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,9 +125,9 @@ mod tests {
         let seen = timeout(LONG, happenings.next()).await.expect("it is seen");
         assert_eq!(seen, Happening::Reported(started()));
         let command = ActionCommand { action: 0, worker: None, command: 0 };
-        commands.send((command, 3)).unwrap();
+        commands.send((command, Some(3))).unwrap();
         let seen = timeout(LONG, happenings.next()).await.expect("it is seen");
-        assert_eq!(seen, Happening::CommandEnded(command, 3));
+        assert_eq!(seen, Happening::CommandEnded(command, Some(3)));
         stop.send(true).unwrap();
         let seen = timeout(LONG, happenings.next()).await.expect("it is seen");
         assert_eq!(seen, Happening::AskedToEnd);

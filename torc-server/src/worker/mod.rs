@@ -41,8 +41,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Asks when the allocation ends. `Err`: that is not known at the moment.
 pub type AskEnd = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, ()>> + Send + Sync>;
 
-/// Runs a command on a node. Its exit code; 128 + n after signal n.
-pub type OnNode = Box<dyn Fn(&str, ActionProcess) -> BoxFuture<'static, i32> + Send + Sync>;
+/// Runs a command on a node. Its exit code; 128 + n after signal n. `None`: the node's worker is lost.
+pub type OnNode = Box<dyn Fn(&str, ActionProcess) -> BoxFuture<'static, Option<i32>> + Send + Sync>;
 
 /// Gives a node of the allocation back.
 pub type Release = Box<dyn Fn(&str) + Send + Sync>;
@@ -176,7 +176,7 @@ struct Worker {
     release: Option<Release>,
     patience: Duration,
     /// Where the ends of commands go to.
-    commands: mpsc::UnboundedSender<(ActionCommand, i32)>,
+    commands: mpsc::UnboundedSender<(ActionCommand, Option<i32>)>,
     /// What happened since the first words of the attempt to connect that is under way.
     unsaid: Vec<ToServer>,
     alone_since: Instant,
@@ -250,9 +250,14 @@ impl Worker {
                 }
                 Some(ToServer::Report(report))
             }
-            Happening::CommandEnded(command, code) => {
+            Happening::CommandEnded(command, Some(code)) => {
                 self.books.end_command(command, code);
                 Some(ToServer::CommandEnded(command, code))
+            }
+            // The server has another run it, since the node is down.
+            Happening::CommandEnded(command, None) => {
+                self.books.forget_command(command);
+                None
             }
             Happening::EndKnown(ends_at) => {
                 let is_news = ends_at != self.ends_at;
@@ -357,7 +362,7 @@ impl Worker {
         let ends = self.commands.clone();
         let end = match (&self.on_node, node) {
             (Some(on_node), Some(node)) => on_node(node, process),
-            _ => Box::pin(process.run_on_top()),
+            _ => Box::pin(async move { Some(process.run_on_top().await) }),
         };
         tokio::spawn(async move {
             let code = end.await;

@@ -104,8 +104,8 @@ impl Play {
             executor: Arc::new(NoSteps),
             reports,
             on_node: Some(Box::new(|node, _| {
-                // As many as the digits of its name say.
-                let code = node.trim_start_matches('n').parse().unwrap_or(1);
+                // As its name says; one that has no number is lost.
+                let code = node.trim_start_matches('n').parse().ok();
                 Box::pin(std::future::ready(code))
             })),
             release: None,
@@ -210,6 +210,31 @@ async fn a_worker_knows_whom_it_has_served_and_tries_again_where_it_is_not_refus
     channel.sender.send(&ToWorker::Refused { reason: reason.clone() }).unwrap();
     let ended = play.worker.await.unwrap();
     assert!(matches!(ended, Err(WorkerError::Refused(why)) if why == reason));
+}
+
+#[tokio::test]
+async fn a_command_that_went_with_its_node_is_not_said_to_have_ended() {
+    let mut play = Play::begin();
+    let (mut channel, _) = play.connection().await;
+    channel.sender.send(&ToWorker::Welcome { generation: 1 }).unwrap();
+    let order = |command: u32, node: &str| ToWorker::RunCommand {
+        command: ActionCommand { action: 0, worker: None, command },
+        text: String::new(),
+        output: String::new(),
+        env: Vec::new(),
+        working_dir: String::new(),
+        node: Some(node.into()),
+    };
+    channel.sender.send(&order(0, "lost")).unwrap();
+    channel.sender.send(&order(1, "n3")).unwrap();
+    let ended = |command, code| {
+        Ok(ToServer::CommandEnded(ActionCommand { action: 0, worker: None, command }, code))
+    };
+    assert_eq!(channel.receiver.next().await, ended(1, 3));
+    channel.sender.send(&order(1, "n4")).unwrap();
+    assert_eq!(channel.receiver.next().await, ended(1, 3), "it has run");
+    channel.sender.send(&order(0, "n5")).unwrap();
+    assert_eq!(channel.receiver.next().await, ended(0, 5), "it runs anew");
 }
 
 const EXITED: Outcome = Outcome::Exited { code: 0 };

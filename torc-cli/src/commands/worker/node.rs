@@ -38,13 +38,14 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
     let report = Arc::new(move |event| drop(events.send(event)));
     let started = NodeExecutor::start(config, report);
     let executor = Arc::new(started.map_err(|error| environment(&error))?);
-    let winding = executor.clone();
+    let (winding, leasing) = (executor.clone(), executor.clone());
     let ended = work_on_node(NodeParts {
         delay: if args.staggered { APART * place(&access, &name) } else { Duration::ZERO },
         access,
         node: name.into(),
         executor: executor.clone(),
         reports,
+        lease: Box::new(move |time| leasing.lease(time)),
         wind_up: Box::new(move |is_taken| Box::pin(async move { winding.wind_up(is_taken).await })),
         stop: stopped,
     })

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::crew::doubts::BETWEEN_QUESTIONS;
 use crate::crew::tests::{self, id};
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -106,13 +107,16 @@ fn a_step_goes_to_the_worker_of_its_first_node_once_that_has_come() {
 #[test]
 fn one_worker_is_taken_in_for_each_node_of_the_allocation() {
     let mut site = Site::full();
-    assert_eq!(site.books.join("n9"), Err("the allocation has no node n9".to_owned()));
-    assert_eq!(site.books.join("n1"), Err("n1 has a worker already".to_owned()));
+    let refused =
+        |reason: &str, may_ask_again| Err(Refusal { reason: reason.to_owned(), may_ask_again });
+    assert_eq!(site.books.join("n9"), refused("the allocation has no node n9", false));
+    let second = refused("n1 has a worker already", true);
+    assert_eq!(site.books.join("n1"), second, "the first may be gone, and its end not noticed");
     site.books.leave(0, "reset", site.now);
-    let refused = "n1 is not used any more: its worker is gone: reset";
-    assert_eq!(site.books.join("n1"), Err(refused.to_owned()));
+    let lost = refused("n1 is not used any more: its worker is gone: reset", false);
+    assert_eq!(site.books.join("n1"), lost);
     site.pass(LEASE);
-    assert_eq!(site.books.join("n1"), Err(refused.to_owned()));
+    assert_eq!(site.books.join("n1"), lost);
 }
 
 #[test]
@@ -320,6 +324,74 @@ fn a_gang_that_fails_after_one_of_its_workers_is_lost_has_not_failed_itself() {
     assert_eq!(site.report(0, 1, FAILED), [end(1, Outcome::Lost)]);
 }
 
+/// A gang on all three nodes has failed; its probes.
+fn failed_gang() -> Site {
+    let mut site = Site::full();
+    site.launch(1, &NAMES);
+    let probe = |place| Effect::Say(place, ToNode::Probe(id(1)));
+    assert_eq!(site.report(0, 1, FAILED), [probe(1), probe(2), Effect::AskStanding]);
+    site
+}
+
+#[test]
+fn the_failure_of_a_gang_is_its_own_once_all_its_workers_have_shown_that_they_are_there() {
+    let mut site = failed_gang();
+    assert_eq!(site.books.heard(1, id(1)), []);
+    assert_eq!(site.books.stands(Standing::Lives, site.now.instant), [], "one is unheard");
+    assert_eq!(site.books.heard(2, id(1)), [end(1, FAILED)]);
+    assert_eq!(site.books.heard(2, id(1)), []);
+    let mut site = failed_gang();
+    assert_eq!(site.books.heard(2, id(1)), []);
+    assert_eq!(site.books.heard(1, id(1)), []);
+    assert_eq!(site.books.stands(Standing::Lives, site.now.instant), [end(1, FAILED)]);
+    let mut site = failed_gang();
+    let over = site.books.stands(Standing::Ended, site.now.instant);
+    assert_eq!(over, [end(1, Outcome::Lost)], "whoever is there");
+}
+
+#[test]
+fn the_failure_of_a_gang_is_that_of_a_node_that_turns_out_to_be_lost() {
+    let mut site = failed_gang();
+    let silent = site.books.leave(2, "silent", site.now);
+    assert_eq!(silent, [down("n3", "its worker is gone: silent"), end(1, Outcome::Lost)]);
+    assert_eq!(site.books.stands(Standing::Lives, site.now.instant), []);
+    let mut site = failed_gang();
+    let names = site.names(&["n2"]);
+    let failed = site.books.nodes_failed(&names, "it failed", site.now);
+    assert_eq!(failed, [down("n2", "it failed"), Effect::Dismiss(1), end(1, Outcome::NodeFailed)]);
+}
+
+#[test]
+fn a_worker_that_has_left_as_it_was_told_was_there() {
+    let mut site = failed_gang();
+    site.books.stands(Standing::Lives, site.now.instant);
+    site.books.wind_up(false, site.now);
+    assert_eq!(site.books.heard(1, id(1)), []);
+    assert_eq!(site.books.leave(2, "closed", site.now), [end(1, FAILED)]);
+    let mut site = Site::full();
+    site.launch(1, &["n1", "n2"]);
+    site.books.wind_up(false, site.now);
+    assert_eq!(site.books.leave(1, "closed", site.now), []);
+    site.report(0, 1, FAILED);
+    let own = [end(1, FAILED)];
+    assert_eq!(site.books.stands(Standing::Lives, site.now.instant), own, "nothing is lost");
+}
+
+#[test]
+fn nodes_that_could_not_be_given_back_are_given_back_later() {
+    let mut site = Site::new();
+    assert!(site.books.release("n2", site.now).contains(&Effect::GiveBack));
+    let other = site.books.release("n3", site.now);
+    assert_eq!(other, [down("n3", "it was given back")], "one attempt is under way");
+    assert_eq!(site.books.given_back(false, site.now), []);
+    assert_eq!(site.books.deadline(), Some(site.now.instant + BETWEEN_RETURNS));
+    for attempt in 2..=MOST_RETURNS {
+        assert_eq!(site.pass(BETWEEN_RETURNS), [Effect::GiveBack], "attempt {attempt}");
+        assert_eq!(site.books.given_back(false, site.now), []);
+    }
+    assert_eq!(site.pass(BETWEEN_RETURNS), [], "they go with the allocation");
+}
+
 #[test]
 fn what_torc_itself_ended_needs_no_question() {
     let mut site = Site::full();
@@ -344,13 +416,12 @@ fn at_the_end_what_waits_is_cancelled_and_the_rest_is_waited_for() {
     site.launch(1, &["n1"]);
     site.launch(2, &["n2"]);
     assert!(!site.books.is_done());
-    let wind_up = Effect::Say(0, ToNode::WindUp { is_taken: false });
+    let wind_up = Effect::Say(0, ToNode::WindUp);
     let effects = site.books.wind_up(false, site.now);
     assert_eq!(effects, [end(2, Outcome::Cancelled), wind_up.clone()]);
     assert_eq!(site.books.wind_up(false, site.now), []);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::Cancelled)]);
-    let late =
-        vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp { is_taken: false })];
+    let late = vec![Effect::Say(2, ToNode::Welcome), Effect::Say(2, ToNode::WindUp)];
     assert_eq!(site.books.join("n3"), Ok((2, late)));
     assert_eq!(site.report(0, 1, DONE), [end(1, DONE)]);
     assert!(!site.books.is_done(), "they have not left");
@@ -379,7 +450,7 @@ fn a_node_on_which_nothing_runs_can_be_given_back() {
     assert_eq!(release(&mut site, "n1"), [], "the allocation ends with the first");
     assert_eq!(release(&mut site, "n2"), [], "a job runs there");
     assert_eq!(release(&mut site, "n9"), []);
-    let wind_up = Effect::Say(2, ToNode::WindUp { is_taken: false });
+    let wind_up = Effect::Say(2, ToNode::WindUp);
     assert_eq!(release(&mut site, "n3"), [wind_up]);
     assert_eq!(release(&mut site, "n3"), [], "it was told");
     let over = [down("n3", "it was given back"), Effect::Dismiss(2), Effect::GiveBack];
@@ -439,6 +510,8 @@ enum Happening {
     Report(usize, u32, bool),
     Signal(u32),
     Stands(bool),
+    Heard(usize, u32),
+    GivenBack(bool),
     Cleared(u32),
     Pass,
     WindUp(bool),
@@ -460,6 +533,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (node(), job(), any::<bool>()).prop_map(|(node, job, good)| Report(node, job, good)),
         2 => job().prop_map(Signal),
         3 => any::<bool>().prop_map(Stands),
+        3 => (node(), job()).prop_map(|(node, job)| Heard(node, job)),
+        1 => any::<bool>().prop_map(GivenBack),
         3 => job().prop_map(Cleared),
         1 => Just(Pass),
         1 => any::<bool>().prop_map(WindUp),
@@ -505,6 +580,8 @@ proptest! {
                     let standing = if lives { Standing::Lives } else { Standing::Ended };
                     site.books.stands(standing, now.instant)
                 }
+                Happening::Heard(node, job) => site.books.heard(node, id(job)),
+                Happening::GivenBack(is_done) => site.books.given_back(is_done, now),
                 Happening::Cleared(job) if clearing.remove(&id(job)) => {
                     site.books.cleared(&[id(job)], now)
                 }
