@@ -114,8 +114,23 @@ fn in_mode_direct_each_node_has_a_worker() {
     let commands = run.engine.commands_under_way();
     let nodes: Vec<_> = commands.map(|one| one.worker.and_then(|worker| worker.node)).collect();
     assert_eq!(nodes, [Some(NodeId(0)), Some(NodeId(1))]);
+    let is_for = |number| commands_for(&run, AllocationId(number));
+    assert_eq!((is_for(1), is_for(2)), (2, 0));
     let mut run = of_nodes(Trigger::OnWorkerStart, false);
     assert_eq!(run.act().0, ["action 1 for 1 on node 0"], "another for the first");
+    let mut run = of_nodes(Trigger::OnWorkerStart, true);
+    run.change_node(NodeId(1), NodeState::Draining);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 0"], "the other is not good");
+    run.change_node(NodeId(1), NodeState::Up);
+    assert_eq!(run.act().0, ["action 1 for 1 on node 1"]);
+    let mut run = of_nodes(Trigger::OnWorkerStart, true);
+    run.end_allocation(1, AllocationEnd::Cancelled);
+    assert_eq!(run.act().0, [""; 0], "it is over");
+}
+
+/// Commands under way that workers of an allocation run.
+fn commands_for(run: &Run, allocation: AllocationId) -> usize {
+    run.engine.commands_under_way().filter(|command| command.is_for(allocation)).count()
 }
 
 #[test]

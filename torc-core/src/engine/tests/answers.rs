@@ -228,6 +228,16 @@ fn only_what_a_slurm_scheduler_gives_in_slurm_mode_is_slurms() {
     assert_eq!(lead(kinds("local", start()), Slurm), 90);
 }
 
+#[test]
+fn what_runs_on_nodes_that_are_simply_there_is_asked_to_end_when_the_time_is_up() {
+    let mut run = Run::begin_without_nodes(workflow(&[("a", &[])]));
+    let ends_at = Some(run.now + Duration::from_secs(3_600));
+    let allocation = run.engine.number_allocation(vec![node("n", 1)], Arc::from([]), ends_at);
+    run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
+    let book = run.engine.allocation_book(AllocationId(1)).expect("it is there");
+    assert_eq!(run.engine.stop_at(book), ends_at);
+}
+
 /// A run that was started inside an allocation of an hour, with one job that runs there.
 fn inside(has_slurm_steps: bool) -> Run {
     let mut run = Run::begin_without_nodes(workflow(&[("a", &[])]));
