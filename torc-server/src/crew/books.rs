@@ -8,7 +8,7 @@
 //! A worker whose connection is lost ends what it runs: its lease is over. That this is done is known from the
 //! scheduler, which tells when the worker's task or the node has ended, or from the time that has passed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use torc_core::ids::{AllocationId, StepId};
@@ -119,6 +119,7 @@ struct Entry {
 pub(super) struct Books {
     allocation: AllocationId,
     nodes: Vec<Node>,
+    places: HashMap<Box<str>, Place>,
     steps: BTreeMap<StepId, Entry>,
     doubts: Doubts,
     returns: Paced,
@@ -143,9 +144,12 @@ impl Books {
             is_released: false,
             comes_again: false,
         };
+        let nodes: Vec<Node> = names.into_iter().map(node).collect();
+        let places = nodes.iter().enumerate().map(|(place, node)| (node.name.clone(), place));
         Self {
             allocation,
-            nodes: names.into_iter().map(node).collect(),
+            places: places.collect(),
+            nodes,
             steps: BTreeMap::new(),
             doubts: Doubts::new(),
             returns: Paced::every(BETWEEN_RETURNS),
@@ -167,7 +171,7 @@ impl Books {
 
     /// A node's place.
     pub(super) fn place_of(&self, name: &str) -> Option<Place> {
-        self.nodes.iter().position(|node| &*node.name == name)
+        self.places.get(name).copied()
     }
 
     /// Whether a node's worker is still waited for.
