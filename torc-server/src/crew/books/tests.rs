@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use torc_core::traits::{StepSignal, Usage};
 
+use super::nodes::{BETWEEN_RETURNS, MOST_RETURNS};
+use super::steps::ended;
 use super::*;
 use crate::crew::doubts::BETWEEN_QUESTIONS;
 use crate::crew::tests::{self, id};
