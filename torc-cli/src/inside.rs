@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use torc_core::resources::Inherited;
-use torc_core::traits::{AllocationHandle, ExecutorError};
+use torc_core::traits::{AllocationHandle, Executor, ExecutorError};
 use torc_core::workflow::{ExecutionMode, USUAL_PARALLEL_STEPS};
 use torc_executors::local::{LocalConfig, LocalExecutor};
 use torc_executors::slurm::{SlurmConfig, SlurmExecutor, SlurmSurvey, hostlist};
@@ -234,12 +234,7 @@ impl Steps {
         config.max_parallel_steps = execution.max_parallel_steps.unwrap_or(USUAL_PARALLEL_STEPS);
         config.headroom = Duration::from_secs(execution.sigkill_headroom_seconds);
         let executor = Arc::new(SlurmExecutor::start_in(self.survey, config, events).await?);
-        let ending = Arc::clone(&executor);
-        let wind_up: WindUp = Arc::new(move || {
-            let ending = Arc::clone(&ending);
-            Box::pin(async move { ending.wind_up().await })
-        });
-        Ok(Launching { executor, wind_up: Some(wind_up) })
+        Ok(launching(executor, |executor| async move { executor.wind_up().await }))
     }
 
     async fn start_crew(self, start: Start<'_>) -> Result<Launching, ExecutorError> {
@@ -252,13 +247,19 @@ impl Steps {
             headroom: execution.stop_margin(false),
         };
         let crew = lead_crew(self.survey, self.env, leading, events).await?;
-        let ending = Arc::clone(&crew);
-        let wind_up: WindUp = Arc::new(move || {
-            let ending = Arc::clone(&ending);
-            Box::pin(async move { ending.wind_up().await })
-        });
-        Ok(Launching { executor: crew, wind_up: Some(wind_up) })
+        Ok(launching(crew, |crew| async move { crew.wind_up().await }))
     }
+}
+
+/// What launches the steps of a run, with the way in which it comes to its end.
+fn launching<E, F>(executor: Arc<E>, wind_up: fn(Arc<E>) -> F) -> Launching
+where
+    E: Executor + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let ending = Arc::clone(&executor);
+    let wind_up: WindUp = Arc::new(move || Box::pin(wind_up(Arc::clone(&ending))));
+    Launching { executor, wind_up: Some(wind_up) }
 }
 
 impl Why {
