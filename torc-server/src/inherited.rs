@@ -2,16 +2,19 @@
 //!
 //! Owns the questions to its scheduler, since there is no server that would ask, and passes on what the
 //! executor reports. Does not know which scheduler it is. Invariant: a step that went with the allocation is
-//! not told before the driver knows not to start anything there any more.
+//! not told before the driver knows not to start anything there any more, and no other report waits for that.
 
+use std::collections::HashSet;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
-use torc_core::ids::AllocationId;
+use torc_core::ids::{AllocationId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationState, Outcome, StepEvent};
 
@@ -24,7 +27,8 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 /// It is also asked so long before what runs there is asked to end: the end may have moved away.
 const ASK_AHEAD: Duration = Duration::from_secs(3);
 
-/// How long reports may have to wait for the answer whether the allocation is over.
+/// How long the question whether the allocation is over may take that reports wait for. One that comes in
+/// while such a question is under way waits for the next, too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Asks where an allocation stands now. [`AllocationState::Unknown`] says nothing.
@@ -54,24 +58,39 @@ impl Watch {
     /// Watches until the executor is gone.
     pub(crate) async fn run(mut self) {
         let events = self.handle.step_events();
-        let mut known = Known::default();
+        let (mut known, mut held) = (Known::default(), Held::default());
         let mut ask_at = self.next_question();
         let mut asking: JoinSet<AllocationState> = JoinSet::new();
-        loop {
+        let mut answering: JoinSet<Result<AllocationState, Elapsed>> = JoinSet::new();
+        let mut is_closed = false;
+        while !is_closed || !held.is_empty() {
+            // What ended together is here before it is asked why.
             tokio::select! {
-                report = self.reports.recv() => {
-                    let Some(report) = report else { return };
-                    if !known.is_over && may_come_of_its_end(&report) {
-                        let asked = timeout(ANSWER_WITHIN, (self.observe)()).await;
-                        self.take(asked.unwrap_or(AllocationState::Unknown), &mut known);
+                biased;
+                Some(answer) = answering.join_next() => {
+                    // No answer in time says nothing.
+                    if let Ok(Ok(state)) = answer {
+                        self.take(state, &mut known);
                     }
-                    events.emit(report);
+                    held.answered(known.is_over).for_each(|report| events.emit(report));
                 }
                 Some(answer) = asking.join_next() => {
                     if let Ok(state) = answer {
                         self.take(state, &mut known);
                     }
+                    if known.is_over {
+                        held.answered(true).for_each(|report| events.emit(report));
+                    }
                     ask_at = self.next_question();
+                }
+                report = self.reports.recv(), if !is_closed => match report {
+                    None => is_closed = true,
+                    Some(report) if known.is_over => events.emit(report),
+                    Some(report) => held.pass(report).into_iter().for_each(|it| events.emit(it)),
+                },
+                () = ready(()), if answering.is_empty() && held.has_new() => {
+                    held.ask();
+                    answering.spawn(timeout(ANSWER_WITHIN, (self.observe)()));
                 }
                 () = sleep_until(ask_at), if asking.is_empty() && !known.is_over => {
                     asking.spawn((self.observe)());
@@ -138,6 +157,62 @@ impl Watch {
 struct Known {
     is_suspended: bool,
     is_over: bool,
+}
+
+/// Reports that wait for the answer whether the allocation is over, in the order in which they came.
+#[derive(Default)]
+struct Held {
+    /// They were here when the question under way was asked.
+    asked: Vec<StepEvent>,
+    /// They came later, and its answer may be older than what they tell.
+    new: Vec<StepEvent>,
+    /// The steps that they are about.
+    steps: HashSet<StepId>,
+}
+
+impl Held {
+    /// A report that need not wait is given back.
+    fn pass(&mut self, report: StepEvent) -> Option<StepEvent> {
+        let Some(step) = step(&report) else { return Some(report) };
+        if !may_come_of_its_end(&report) && !self.steps.contains(&step) {
+            return Some(report);
+        }
+        self.steps.insert(step);
+        self.new.push(report);
+        None
+    }
+
+    fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether there are some that nobody has asked for yet.
+    fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
+    /// The question is asked now.
+    fn ask(&mut self) {
+        self.asked.append(&mut self.new);
+    }
+
+    /// Those that need not wait longer after an answer: all of them, once the driver knows that it is over.
+    fn answered(&mut self, is_over: bool) -> impl Iterator<Item = StepEvent> + use<> {
+        if is_over {
+            self.ask();
+        }
+        let told = std::mem::take(&mut self.asked);
+        self.steps = self.new.iter().filter_map(step).collect();
+        told.into_iter()
+    }
+}
+
+/// The step that a report is about.
+fn step(report: &StepEvent) -> Option<StepId> {
+    match report {
+        StepEvent::Started { step, .. } | StepEvent::Ended { step, .. } => Some(*step),
+        StepEvent::NodeChanged { .. } => None,
+    }
 }
 
 /// Has a run end, to go on later. Where its executor knows how to come to its end, it asks what runs.
