@@ -6,6 +6,7 @@
 
 mod cluster;
 mod fifo;
+pub mod inside;
 mod mpi;
 mod place;
 mod process;
@@ -17,7 +18,7 @@ pub use fifo::Fifo;
 pub use mpi::{check_ranks, compile_allreduce};
 pub use place::Place;
 pub use process::{Ended, Started};
-pub use progress::{DeadNode, allocated, nodes, number, outcome, processes, text};
+pub use progress::{DeadNode, allocated, nodes, now, number, outcome, processes, text};
 pub use random::Random;
 
 use std::io::Write;

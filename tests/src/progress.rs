@@ -26,6 +26,15 @@ pub fn number(value: &Value, field: &str) -> u64 {
     value[field].as_u64().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
+/// Now, in milliseconds since 1970.
+///
+/// # Panics
+/// When it is earlier.
+pub fn now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+    u64::try_from(since.as_millis()).expect("it is a date")
+}
+
 /// The names of the nodes of an attempt.
 ///
 /// # Panics

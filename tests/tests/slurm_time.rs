@@ -1,7 +1,7 @@
 //! Walltimes that move while an allocation runs, and what comes at their end, on a real Slurm.
 
 use serde_json::Value;
-use torc_tests::{Cluster, ClusterPlace, number, text};
+use torc_tests::{Cluster, ClusterPlace, now, number, text};
 
 /// From SIGTERM to SIGKILL, and from there to the end of the allocation, in seconds.
 const LEAD: u64 = 5;
@@ -34,12 +34,6 @@ fn update(cluster: &Cluster, place: &ClusterPlace<'_>, what: &str) -> Value {
     let job = format!("JobId={}", text(&before, "handle"));
     cluster.slurm("scontrol", &["update", &job, what]).expect(0);
     place.until_allocation("another end", |one| one["ends_at"] != before["ends_at"])
-}
-
-/// Now, in milliseconds since 1970.
-fn now() -> u64 {
-    let since = std::time::UNIX_EPOCH.elapsed().expect("it is later than 1970");
-    u64::try_from(since.as_millis()).expect("it is a date")
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! `torc submit --in-allocation` on a real Slurm: a batch job that runs a spec, without a server.
+
+use std::fs;
+
+use serde_json::Value;
+use torc_tests::inside::{direct, quick, spec, used};
+use torc_tests::{Cluster, ClusterPlace, nodes, text};
+
+/// A spec with one scheduler of two nodes.
+fn with_scheduler(jobs: &str) -> String {
+    format!(
+        "{}\nslurm_schedulers: [{{name: cpu, account: science, nodes: 2, walltime: '00:10:00', labels: [big]}}]",
+        spec(jobs)
+    )
+}
+
+/// Waits until the run that was submitted has written this.
+#[track_caller]
+fn until_it_says(place: &ClusterPlace<'_>, report: &Value, words: &str) {
+    let said = || fs::read_to_string(text(report, "output")).unwrap_or_default();
+    place.until("the end of the run", || said().contains(words).then_some(()));
+}
+
+/// Submits a run of `w.yaml`.
+#[track_caller]
+fn submit(place: &ClusterPlace<'_>, options: &[&str]) -> Value {
+    let words = [&["submit", "w.yaml", "--in-allocation", "--format", "json"], options].concat();
+    place.place.torc(&words).expect(0).json()
+}
+
+#[test]
+fn a_run_is_submitted_as_a_batch_job_of_its_own() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = "- {name: 'j{i}', command: 'echo $MINE; pwd; sleep 0.5', resource_requirements: whole, \
+               labels: [big], parameters: {i: '1:6'}}";
+    let place = cluster.place(&with_scheduler(job));
+    place.place.set_env([("MINE".to_owned(), "my own".to_owned())]);
+    let report = submit(&place, &[]);
+    until_it_says(&place, &report, "6 completed");
+    assert_eq!(used(&place).len(), 2, "both nodes");
+    let here = place.place.path().canonicalize().expect("it is there");
+    assert_eq!(place.place.output("wf1_j1_r1_a1.o"), format!("my own\n{}\n", here.display()));
+    assert_eq!(place.allocations()[0]["handle"], report["handle"]);
+    assert!(!place.place.join("torc_output/server.json").exists(), "no server was there");
+}
+
+#[test]
+fn what_cannot_be_run_as_a_batch_job_is_not_submitted() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place =
+        cluster.place(&with_scheduler(&quick("j").replace("half, ", "half, labels: [big], ")));
+    let refuse = |words: &[&str], code: i32| {
+        let words = [&["submit", "--in-allocation"], words].concat();
+        place.place.torc(&words).expect(code)
+    };
+    refuse(&["-"], 2).says("it cannot come from standard input");
+    let spec = place.place.read("w.yaml");
+    place.place.write("wide.yaml", spec.replace("num_cpus: 4", "num_cpus: 9"));
+    refuse(&["wide.yaml"], 4).says("needs 9 CPUs per node; the largest node has 8");
+    place.place.write("long.yaml", spec.replace("PT10S", "PT1H"));
+    refuse(&["long.yaml"], 4);
+    place.place.write("none.yaml", "name: n\njobs: [{name: j, command: 'true'}]");
+    refuse(&["none.yaml"], 2).says("no Slurm scheduler");
+    let second = "walltime: '00:10:00'}, {name: gpu, account: science, nodes: 1, walltime: '00:10:00', labels";
+    place.place.write("two.yaml", spec.replace("walltime: '00:10:00', labels", second));
+    refuse(&["two.yaml"], 2).says("choose it with --scheduler NAME, of `cpu`, `gpu`");
+    refuse(&["two.yaml", "--scheduler", "more"], 2).says("it has `cpu`, `gpu`");
+    refuse(&["two.yaml", "--scheduler", "gpu", "--dry-run"], 0).says("#SBATCH --nodes=1");
+    let _server = place.place.serve();
+    refuse(&["w.yaml"], 5).says("owns the state directory");
+    let queue = cluster.slurm("squeue", &["--noheader"]).stdout;
+    assert_eq!(queue.trim(), "", "nothing was submitted");
+}
+
+#[test]
+fn in_mode_direct_the_batch_job_has_one_step_for_all_jobs_of_all_nodes() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = "- {name: 'j{i}', command: 'echo $SLURMD_NODENAME; sleep 0.3', labels: [big], \
+               resource_requirements: whole, parameters: {i: '1:20'}}";
+    let place = cluster.place(&direct(&with_scheduler(job)));
+    let report = submit(&place, &[]);
+    until_it_says(&place, &report, "20 completed");
+    assert_eq!(used(&place).len(), 2, "both nodes");
+    for attempt in place.place.results() {
+        let output = fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        assert_eq!(output, format!("{}\n", nodes(&attempt)[0]), "{attempt}");
+    }
+    place.place.torc(&["status"]).expect(0).says("20 completed");
+    let handle = text(&report, "handle");
+    let steps = place.until("the steps in the accounting", || {
+        let steps = cluster.accounting(handle, "JobName,State,NNodes");
+        let is_over = |step: &Vec<String>| !matches!(&*step[1], "RUNNING" | "COMPLETING");
+        (steps.len() > 1 && steps.iter().all(is_over)).then_some(steps)
+    });
+    let of_workers: Vec<_> = steps.iter().filter(|step| step[0] == "torc_workers").collect();
+    assert!(of_workers.len() == 1 && of_workers[0][2] == "2", "{steps:?}");
+    assert!(steps.len() <= 4, "the job, its batch step, and that of the workers: {steps:?}");
+}

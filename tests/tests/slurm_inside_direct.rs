@@ -1,0 +1,92 @@
+//! `torc run` in mode direct inside an allocation of a real Slurm: it leads a worker on each node.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use torc_tests::inside::{
+    Batch, beside, direct, held, pid_in, quick, sorted, spec, start_beside, until_begun, used,
+};
+use torc_tests::{Cluster, RUN_PATIENCE, Started, nodes, outcome, text, torc};
+
+#[test]
+fn a_worker_on_each_node_runs_the_jobs() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "- {name: 'j{i}', resource_requirements: whole, parameters: {i: '1:8'}, \
+                command: 'cat /proc/$PPID/comm; echo $SLURMD_NODENAME; sleep 0.3'}
+- {name: wide, resource_requirements: ranks, command: 'srun --mpi=none printenv SLURMD_NODENAME'}";
+    let place = cluster.place(&direct(&spec(jobs)));
+    start_beside(&place, 5, &["run", "w.yaml"]).wait().expect(0).says("9 completed");
+    let used = used(&place);
+    assert_eq!(used.len(), 2, "{used:?}");
+    for attempt in place.place.results() {
+        let output = fs::read_to_string(text(&attempt, "stdout")).expect("it has output");
+        let mut lines: Vec<&str> = output.lines().collect();
+        lines.sort_unstable();
+        match nodes(&attempt)[..] {
+            [node] => assert_eq!(lines, [node, "torc-keeper"], "a worker's"),
+            [first, second] => assert_eq!(lines, [first, first, second, second]),
+            _ => panic!("{attempt}"),
+        }
+    }
+}
+
+#[test]
+fn a_batch_script_that_is_cancelled_leaves_the_rest_to_the_next() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = held("a", "whole") + &held("b", "whole") + &quick("c");
+    let place = cluster.place(&direct(&spec(&jobs)));
+    let batch = Batch::submit(&place, 5, "exec TORC run w.yaml");
+    until_begun(&place, 2);
+    cluster.slurm("scancel", &[&batch.job]).expect(0);
+    batch.wait();
+    assert_eq!(sorted(&place, "asked"), ["a", "b"], "each was asked once");
+    place.place.write("go", "");
+    let ended = Batch::submit(&place, 5, "exec TORC restart").wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(sorted(&place, "done"), ["a", "b", "c"], "each was done once");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing_running() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = held("a", "whole") + &held("b", "whole");
+    let place = cluster.place(&direct(&spec(&jobs)));
+    let torc = torc().to_str().expect("a path");
+    let script = format!("{torc} run w.yaml & echo $! > pid; wait; {torc} restart");
+    let words = ["bash", "-c", &script];
+    let shell = Started::start_for(beside(&place, 5, &words), RUN_PATIENCE);
+    until_begun(&place, 2);
+    kill(pid_in(&place), Signal::SIGKILL).expect("it is there");
+    until_begun(&place, 4);
+    // The first ones are gone when the second ones begin.
+    place.place.write("go", "");
+    shell.wait().expect(0);
+    assert_eq!(sorted(&place, "done"), ["a", "b"], "each was done once");
+    let attempts = place.place.results();
+    let completed = attempts.iter().filter(|one| outcome(one) == "exited").count();
+    assert_eq!(completed, 2, "{attempts:?}");
+}
+
+#[test]
+fn inside_a_step_jobs_run_beside_it() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = "- {name: 'j{i}', resource_requirements: whole, parameters: {i: '1:4'}, \
+                command: 'env | grep ^PMI; cat /proc/$PPID/comm; sleep 0.3'}
+- {name: wide, resource_requirements: ranks, command: 'srun --mpi=none printenv SLURMD_NODENAME'}";
+    let place = cluster.place(&direct(&spec(jobs)));
+    let torc = torc().to_str().expect("a path");
+    let step = ["srun", "--nodes=1", "--ntasks=1", "--mpi=pmi2", torc, "run", "w.yaml"];
+    let ended = Started::start_for(beside(&place, 5, &step), RUN_PATIENCE).wait();
+    ended.expect(0).says("5 completed");
+    assert_eq!(used(&place).len(), 2, "both nodes");
+    for job in 1..=4 {
+        let output = place.place.output(&format!("wf1_j{job}_r1_a1.o"));
+        assert_eq!(output, "torc-keeper\n", "a worker's, and no step around it shows");
+    }
+    let ranks = place.place.output("wf1_j5_r1_a1.o");
+    let mut ranks: Vec<&str> = ranks.lines().collect();
+    ranks.sort_unstable();
+    let wide = &place.place.attempts("wide")[0];
+    let [first, second] = nodes(wide)[..] else { panic!("{wide}") };
+    assert_eq!(ranks, [first, first, second, second]);
+}
