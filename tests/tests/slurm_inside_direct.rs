@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use torc_tests::inside::{
     Batch, beside, direct, held, pid_in, quick, sorted, spec, start_beside, until_begun, used,
 };
-use torc_tests::{Cluster, RUN_PATIENCE, Started, nodes, outcome, text, torc};
+use torc_tests::{Cluster, RUN_PATIENCE, Started, nodes, now, number, outcome, text, torc};
 
 #[test]
 fn a_worker_on_each_node_runs_the_jobs() {
@@ -89,4 +89,23 @@ fn inside_a_step_jobs_run_beside_it() {
     let wide = &place.place.attempts("wide")[0];
     let [first, second] = nodes(wide)[..] else { panic!("{wide}") };
     assert_eq!(ranks, [first, first, second, second]);
+}
+
+/// Looks come each half minute: this is after the last of them before jobs would be asked to end.
+#[test]
+fn an_end_that_moves_away_at_the_last_moment_ends_nothing() {
+    const ASKED_BEFORE: u64 = 12_000;
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&direct(&spec(&held("j", "whole"))));
+    let batch = Batch::submit(&place, 1, "exec TORC run w.yaml");
+    until_begun(&place, 1);
+    let asked_at = number(&place.allocations()[0], "ends_at") - ASKED_BEFORE;
+    let until = |what, moment| place.until(what, || (now() >= moment).then_some(()));
+    until("a moment shortly before it matters", asked_at - 9_000);
+    batch.update("TimeLimit=20");
+    until("a moment after which a job would have been asked", asked_at + 4_000);
+    place.place.write("go", "");
+    batch.wait().expect(0);
+    assert!(!place.place.join("asked").exists(), "its end was not there yet");
+    assert_eq!(sorted(&place, "done"), ["j"]);
 }

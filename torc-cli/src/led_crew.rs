@@ -20,7 +20,7 @@ use torc_executors::clock::now;
 use torc_executors::direct::{
     Muster, MusterConfig, MusterEvent, Traces, clear_earlier, end_steps_of,
 };
-use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, watch};
+use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, Watched, watch};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
 
 use crate::out::errln;
@@ -78,10 +78,11 @@ pub(crate) async fn lead_crew(
     let parts =
         CrewParts { allocation: leading.allocation, nodes, post, overseer: Arc::new(overseer) };
     let crew = Arc::new(Crew::start(parts, events));
+    let (ends_at, headroom) = (survey.ends_at(), leading.headroom);
     let (see, sights) = unbounded_channel();
-    tokio::spawn(watch(allocation, names, survey.ends_at(), see));
+    tokio::spawn(watch(Watched { allocation, nodes: names, ends_at, headroom }, see));
     tokio::spawn(listener.pass_on(Arc::downgrade(&crew), news, sights));
-    crew.hear(News::TimeIsUpAt(before(survey.ends_at(), leading.headroom)));
+    crew.hear(News::TimeIsUpAt(before(ends_at, headroom)));
     Ok(crew)
 }
 

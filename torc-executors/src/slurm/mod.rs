@@ -55,4 +55,4 @@ pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
 pub use survey::SlurmSurvey;
 pub use usage::Accounting;
-pub use watch::{Sight, watch};
+pub use watch::{Sight, Watched, watch};

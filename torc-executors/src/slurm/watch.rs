@@ -1,6 +1,8 @@
 //! What Slurm says of an allocation and its nodes, as time goes by.
 //!
-//! Asks now and then, and tells each change once. Decides nothing; an answer that fails says nothing.
+//! Asks now and then, and once more just before the end of the allocation matters, since it may have moved
+//! away; tells each change once. Does not know what is done about it. Invariant: an answer that fails says
+//! nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,23 @@ use crate::clock::now;
 
 /// Time between two looks.
 const SELDOM: Duration = Duration::from_secs(30);
+
+/// The last look before somebody acts on the end of the allocation comes so long before that: Slurm's answer
+/// takes its time.
+const AHEAD: Duration = Duration::from_secs(3);
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The allocation.
+    pub allocation: SlurmAllocation,
+    /// Its nodes.
+    pub nodes: Vec<String>,
+    /// When it was to end, as far as is known; `None`: it does not.
+    pub ends_at: Option<Timestamp>,
+    /// So long before its end somebody acts on that, unless it has moved away.
+    pub headroom: Duration,
+}
 
 /// Something has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +51,13 @@ pub enum Sight {
     EndsAt(Option<Timestamp>),
 }
 
-/// Looks at an allocation with these nodes, which was to end at `ends_at`, until nobody listens any more.
-pub async fn watch(
-    allocation: SlurmAllocation,
-    names: Vec<String>,
-    mut ends_at: Option<Timestamp>,
-    tell: UnboundedSender<Sight>,
-) {
-    let mut nodes = Nodes::new(names);
+/// Looks at an allocation and its nodes until nobody listens any more.
+pub async fn watch(watched: Watched, tell: UnboundedSender<Sight>) {
+    let Watched { allocation, nodes, mut ends_at, headroom } = watched;
+    let mut nodes = Nodes::new(nodes);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(SELDOM) => {}
+            () = tokio::time::sleep(until_next_look(now(), ends_at, headroom)) => {}
             () = tell.closed() => return,
         }
         match look(&allocation, &mut nodes).await {
@@ -64,6 +79,12 @@ pub async fn watch(
     }
 }
 
+/// How long after `now` to look again.
+fn until_next_look(now: Timestamp, ends_at: Option<Timestamp>, headroom: Duration) -> Duration {
+    let before_it_matters = ends_at.map(|end| end.since(now + headroom + AHEAD));
+    before_it_matters.filter(|wait| !wait.is_zero()).map_or(SELDOM, |wait| wait.min(SELDOM))
+}
+
 async fn look(
     allocation: &SlurmAllocation,
     nodes: &mut Nodes,
@@ -76,4 +97,53 @@ async fn look(
     }
     let facts = allocation.observe_nodes(&nodes.names()).await?;
     Ok((nodes.observe(&job.nodes, &facts, Instant::now()), job.ends_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_now_and_then_and_just_before_the_end_matters() {
+        #[track_caller]
+        fn check(now: u64, ends_at: Option<u64>, headroom: u64, expected: Duration) {
+            let at = |seconds: u64| Timestamp(1_000 * seconds);
+            let headroom = seconds(headroom);
+            assert_eq!(until_next_look(at(now), ends_at.map(at), headroom), expected);
+        }
+        check(100, None, 15, SELDOM);
+        check(100, Some(1_000), 15, SELDOM);
+        check(100, Some(100 + 30 + 15 + 3), 15, SELDOM);
+        check(100, Some(100 + 29 + 15 + 3), 15, seconds(29));
+        check(100, Some(100 + 1 + 15 + 3), 15, seconds(1));
+        check(100, Some(100 + 1 + 3), 0, seconds(1));
+        // It has just looked, and the end is where it was.
+        check(100, Some(100 + 15 + 3), 15, SELDOM);
+        check(100, Some(100 + 15), 15, SELDOM);
+        check(100, Some(90), 15, SELDOM);
+        check(100, Some(1_000), u64::MAX, SELDOM);
+    }
+
+    #[test]
+    fn it_looks_before_the_end_matters_whenever_it_began() {
+        let (ends_at, headroom) = (Timestamp(300_000), seconds(90));
+        let matters_at = Timestamp(210_000);
+        for began in (0..180_000).step_by(7_001) {
+            let mut looked_at = Timestamp(began);
+            let mut looks = 0;
+            loop {
+                let next = looked_at + until_next_look(looked_at, Some(ends_at), headroom);
+                if next >= matters_at {
+                    break;
+                }
+                (looked_at, looks) = (next, looks + 1);
+            }
+            assert_eq!(matters_at.since(looked_at), AHEAD, "from {began}");
+            assert!(looks <= 8, "{looks} looks from {began}");
+        }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
 }
