@@ -154,6 +154,23 @@ pub fn pid_in(place: &ClusterPlace<'_>) -> Pid {
     Pid::from_raw(place.place.read("pid").trim().parse().expect("a process id"))
 }
 
+/// A scheduler of two nodes, and an action that asks for it; its nodes take so many jobs at once.
+pub fn asking(schedulers: &[(&str, u32)]) -> String {
+    let part = |line: &dyn Fn(&str, u32) -> String| {
+        schedulers.iter().map(|(name, most)| line(name, *most)).collect::<String>()
+    };
+    let settings = part(&|name, _| {
+        format!("- {{name: {name}, account: science, nodes: 2, walltime: '00:10:00'}}\n")
+    });
+    let actions = part(&|name, most| {
+        format!(
+            "- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: {name}, \
+             max_parallel_jobs: {most}}}\n"
+        )
+    });
+    format!("slurm_schedulers:\n{settings}actions:\n{actions}")
+}
+
 /// The same spec in mode direct, whose jobs end 12 seconds before the end of the allocation.
 pub fn direct(spec: &str) -> String {
     spec.replace(

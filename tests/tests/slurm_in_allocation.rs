@@ -3,8 +3,11 @@
 use std::fs;
 
 use serde_json::Value;
-use torc_tests::inside::{direct, quick, spec, used};
+use torc_tests::inside::{asking, direct, held, quick, spec, until_begun, used};
 use torc_tests::{Cluster, ClusterPlace, nodes, text};
+
+/// How a spec says that scheduler.
+const CPU: &str = "- {name: cpu, account: science, nodes: 2, walltime: '00:10:00'}\n";
 
 /// A spec with one scheduler of two nodes.
 fn with_scheduler(jobs: &str) -> String {
@@ -95,4 +98,20 @@ fn in_mode_direct_the_batch_job_has_one_step_for_all_jobs_of_all_nodes() {
     let of_workers: Vec<_> = steps.iter().filter(|step| step[0] == "torc_workers").collect();
     assert!(of_workers.len() == 1 && of_workers[0][2] == "2", "{steps:?}");
     assert!(steps.len() <= 4, "the job, its batch step, and that of the workers: {steps:?}");
+}
+
+#[test]
+fn in_mode_direct_nodes_take_as_many_jobs_as_the_action_says_that_would_ask_for_them() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs: String = ["a", "b", "c", "d", "e"].map(|name| held(name, "whole")).concat();
+    let spec = |schedulers| direct(&spec(&jobs)) + &asking(schedulers);
+    let place = cluster.place(&spec(&[("cpu", 2), ("other", 1)]));
+    let report = submit(&place, &["--scheduler", "cpu"]);
+    until_begun(&place, 4);
+    assert_eq!(place.place.lines("began").len(), 4, "two whole nodes' worth on each node");
+    place.place.write("go", "");
+    until_it_says(&place, &report, "5 completed");
+    place.place.write("differ.yaml", spec(&[("cpu", 2), ("cpu", 3)]).replacen(CPU, "", 1));
+    let refused = place.place.torc(&["submit", "--in-allocation", "differ.yaml"]).expect(2);
+    refused.says("differ in `max_parallel_jobs` (`2`, `3`)");
 }

@@ -4,7 +4,8 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use torc_tests::inside::{
-    Batch, beside, direct, held, pid_in, quick, sorted, spec, start_beside, until_begun, used,
+    Batch, asking, beside, direct, held, pid_in, quick, sorted, spec, start_beside, until_begun,
+    used,
 };
 use torc_tests::{Cluster, RUN_PATIENCE, Started, nodes, now, number, outcome, text, torc};
 
@@ -108,4 +109,25 @@ fn an_end_that_moves_away_at_the_last_moment_ends_nothing() {
     batch.wait().expect(0);
     assert!(!place.place.join("asked").exists(), "its end was not there yet");
     assert_eq!(sorted(&place, "done"), ["j"]);
+}
+
+#[test]
+fn nodes_take_as_many_jobs_as_the_actions_agree_upon() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs: String = ["a", "b", "c", "d", "e"].map(|name| held(name, "whole")).concat();
+    let spec = |schedulers| direct(&spec(&jobs)) + &asking(schedulers);
+    let place = cluster.place(&spec(&[("cpu", 2), ("other", 2)]));
+    let run = start_beside(&place, 5, &["run", "w.yaml"]);
+    until_begun(&place, 4);
+    assert_eq!(place.place.lines("began").len(), 4, "two whole nodes' worth on each node");
+    place.place.write("go", "");
+    let ended = run.wait().expect(0);
+    ended.says("each node takes 2 jobs at once, whatever they need").says("5 completed");
+    ended.says("when its actions ask for nodes, and for how many allocations, has no effect");
+    place.place.write("w.yaml", spec(&[("cpu", 2), ("other", 3)]));
+    let ended = start_beside(&place, 5, &["run", "w.yaml"]).wait().expect(0);
+    ended.says("the actions differ in `max_parallel_jobs`, so it has no effect");
+    let words = ["run", "w.yaml", "--scheduler", "other"];
+    start_beside(&place, 5, &words).wait().expect(0).says("each node takes 3 jobs at once");
+    start_beside(&place, 5, &["run", "w.yaml", "--scheduler", "others"]).wait().expect(2);
 }

@@ -1,7 +1,6 @@
 //! What of this machine a run may use, from the command line's options.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
@@ -47,6 +46,7 @@ impl Host {
         let options = RunOptions {
             nodes,
             labels: labels(args),
+            scheduler: args.scheduler.as_deref().map(Box::from),
             ends_at: end(args),
             max_parallel_jobs: args.max_parallel_jobs,
             inside: None,
@@ -56,11 +56,8 @@ impl Host {
 }
 
 /// The labels that a run's nodes have.
-pub(crate) fn labels(args: &ResourceArgs) -> Arc<[Box<str>]> {
-    let mut labels: Vec<Box<str>> = args.labels.iter().map(|label| label.as_str().into()).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    labels.into()
+pub(crate) fn labels(args: &ResourceArgs) -> Vec<Box<str>> {
+    args.labels.iter().map(|label| label.as_str().into()).collect()
 }
 
 /// When a run's time is up, if that is said.

@@ -65,6 +65,7 @@ pub(crate) async fn execute(
         submitter: &submitter,
         mark: &format!("{}-{}", now().0, std::process::id()),
     };
+    run.check_itself()?;
     if args.dry_run {
         return scripts::print_run(&run, format);
     }
@@ -135,6 +136,7 @@ impl From<BatchRunError> for Failure {
             BatchRunError::Access(error) => error.into(),
             BatchRunError::NeverRuns(words) => Self::new(Exit::NeverRuns, words),
             BatchRunError::Unservable(words) => Self::new(Exit::Usage, words),
+            BatchRunError::StandIn(error) => Self::new(Exit::Usage, error),
             BatchRunError::Owned(_) | BatchRunError::Scheduler(_) => {
                 Self::new(Exit::Environment, error)
             }

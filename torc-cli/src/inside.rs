@@ -167,6 +167,7 @@ impl Ground {
         let options = RunOptions {
             nodes: survey.nodes().to_vec(),
             labels: host::labels(args),
+            scheduler: args.scheduler.as_deref().map(Box::from),
             ends_at: host::end(args),
             max_parallel_jobs: args.max_parallel_jobs,
             inside: Some(inside),
@@ -190,6 +191,11 @@ impl Place {
     /// Whether it is Slurm's, which starts ranks, or tells those who start them how many there are to be.
     pub(crate) fn is_in_slurm(&self) -> bool {
         !matches!(self, Self::Host { .. })
+    }
+
+    /// Whether a worker on each node runs its jobs.
+    pub(crate) fn has_crew(&self) -> bool {
+        matches!(self, Self::Crew(_))
     }
 
     /// Says where jobs run, if that is inside an allocation.

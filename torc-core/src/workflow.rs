@@ -116,9 +116,21 @@ impl Header {
     /// The same of all actions that ask a scheduler, each answer once; of one that nobody asks: as many
     /// as fit.
     pub fn slots_under(&self, scheduler: &str) -> BTreeSet<Option<NonZeroU32>> {
+        self.slots_where(|asked| &*asked.name == scheduler)
+    }
+
+    /// The same where an allocation stands for this scheduler, or, where none is named, for all of them.
+    pub fn slots_in_place_of(&self, scheduler: Option<&str>) -> BTreeSet<Option<NonZeroU32>> {
+        self.slots_where(|asked| scheduler.is_none_or(|name| &*asked.name == name))
+    }
+
+    fn slots_where(
+        &self,
+        is_meant: impl Fn(&SchedulerSettings) -> bool,
+    ) -> BTreeSet<Option<NonZeroU32>> {
         let asks = |action: &&Action| match action.kind {
-            ActionKind::ScheduleNodes { scheduler: asked, .. } => {
-                self.schedulers.get(asked as usize).is_some_and(|found| &*found.name == scheduler)
+            ActionKind::ScheduleNodes { scheduler, .. } => {
+                self.schedulers.get(scheduler as usize).is_some_and(&is_meant)
             }
             ActionKind::RunCommands(_) => false,
         };

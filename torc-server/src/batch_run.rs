@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use torc_core::traits::{AllocationHandle, AllocationRequest, Scheduler, SchedulerError};
-use torc_core::workflow::{SchedulerSettings, Workflow};
+use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow};
 
 use crate::access::{Access, AccessError};
 use crate::serve::admission::{self, SubmitError};
+use crate::session::{StandInError, slots};
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{StoreError, Submitter};
 
@@ -49,6 +50,9 @@ pub enum BatchRunError {
          submit to a server: `torc submit` without --in-allocation"
     )]
     Owned(Box<Owner>),
+    /// One allocation cannot stand for what its scheduler is asked for.
+    #[error(transparent)]
+    StandIn(#[from] StandInError),
     /// The state directory cannot be looked at or written.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -96,14 +100,24 @@ impl BatchRun<'_> {
         format!("torc-run-{}", self.mark)
     }
 
-    /// The allocation takes the labels of its scheduler: the run is its worker.
+    /// The allocation has the labels of its scheduler, and takes as many jobs at once: the run is its worker.
     fn command(&self) -> Vec<String> {
-        let mut words = vec![self.program, "run", self.spec, "--output-dir", self.output_dir];
-        let labels = self.scheduler.labels();
-        for label in labels.iter() {
-            words.extend(["--label", label]);
+        let scheduler = format!("--scheduler={}", self.scheduler.name);
+        let words =
+            [self.program, "run", self.spec, "--output-dir", self.output_dir, scheduler.as_str()];
+        words.map(str::to_owned).into()
+    }
+
+    /// Whether one allocation can stand for all that actions ask its scheduler for.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check_itself(&self) -> Result<(), BatchRunError> {
+        let header = &self.workflow.header;
+        if header.execution.mode == ExecutionMode::Direct {
+            slots(header, Some(&self.scheduler.name))?;
         }
-        words.into_iter().map(str::to_owned).collect()
+        Ok(())
     }
 
     /// Asks for it, if it could run and the state directory is nobody's.
@@ -115,6 +129,7 @@ impl BatchRun<'_> {
         dir: &StateDir,
         scheduler: &dyn Scheduler,
     ) -> Result<AllocationHandle, BatchRunError> {
+        self.check_itself()?;
         self.check(scheduler).await?;
         refuse_owned(dir).await?;
         dir.make_folders()?;
@@ -136,11 +151,20 @@ impl BatchRun<'_> {
         Ok(admission::check_fit(&alone, &shapes)?)
     }
 
-    /// The workflow with this scheduler alone, which stands for all of them.
+    /// The workflow with this scheduler alone, which stands for all of them, and what asks for it.
     fn alone(&self) -> Workflow {
         let mut alone = self.workflow.clone();
+        let name = &self.scheduler.name;
+        let index = alone.header.schedulers.iter().position(|known| known.name == *name);
         alone.header.schedulers = vec![self.scheduler.clone()];
-        alone.header.actions.clear();
+        alone.header.actions.retain_mut(|action| match &mut action.kind {
+            ActionKind::ScheduleNodes { scheduler, .. } => {
+                let is_it = index == usize::try_from(*scheduler).ok();
+                *scheduler = 0;
+                is_it
+            }
+            ActionKind::RunCommands(_) => false,
+        });
         for job in &mut alone.jobs {
             job.scheduler = None;
         }

@@ -33,7 +33,8 @@ use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 mod options;
 
-pub use options::{Inside, Launching, RunOptions, Start};
+pub(crate) use options::slots;
+pub use options::{Inside, Launching, RunOptions, StandInError, Start};
 
 /// A state directory that this process owns.
 pub struct Session {
@@ -47,6 +48,9 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The nodes cannot stand for the scheduler that they should stand for.
+    #[error(transparent)]
+    StandIn(#[from] StandInError),
     /// The executor did not start.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -216,14 +220,14 @@ impl Session {
     /// Whether a workflow can be run on these nodes, from this place.
     ///
     /// # Errors
-    /// When a job can never run there, or input files are missing.
+    /// When a job can never run there, input files are missing, or the spec has no such scheduler.
     pub fn check(
         workflow: &Arc<Workflow>,
         origin: &Origin,
         options: &RunOptions,
     ) -> Result<(), RunError> {
         let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
-        let allocation = options.allocation(&engine);
+        let allocation = options.allocation(&engine)?;
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(workflow, Path::new(&origin.submission_dir))
     }
@@ -256,7 +260,7 @@ impl Session {
         let stored = StoredView::load(&mut self.store, id, &output_dir).await?;
         let StoredView { mut engine, origin, next_sequence, .. } = stored;
         let id = engine.id();
-        let allocation = options.allocation(&engine);
+        let allocation = options.allocation(&engine)?;
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
         let context = LaunchContext {

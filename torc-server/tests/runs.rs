@@ -134,7 +134,8 @@ async fn open(dir: &Path, spec: Option<&str>) -> Result<Session, RunError> {
 fn options(inside: Option<Inside>) -> RunOptions {
     RunOptions {
         nodes: vec![node()],
-        labels: [].into(),
+        labels: Vec::new(),
+        scheduler: None,
         ends_at: None,
         max_parallel_jobs: None,
         inside,

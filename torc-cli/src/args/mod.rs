@@ -187,6 +187,10 @@ pub(crate) struct ResourceArgs {
     /// A label of this worker: it takes only jobs whose labels it has all of
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// The scheduler of the spec that the nodes stand for: they have its labels and, in mode direct inside an
+    /// allocation, take as many jobs at once as its actions say
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scheduler: Option<String>,
 }
 
 impl ResourceArgs {
@@ -198,6 +202,7 @@ impl ResourceArgs {
             || self.time_limit.is_some()
             || self.end_time.is_some()
             || self.pin
+            || self.scheduler.is_some()
             || !self.labels.is_empty()
     }
 }

@@ -1,6 +1,8 @@
 //! `torc run`: a spec from file to exit code, on this machine or in the allocation that it is in.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::num::NonZeroU32;
 
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::{Action, ActionKind, Requirements, Workflow};
@@ -11,11 +13,11 @@ use torc_server::store::Origin;
 
 use crate::args::{Format, RunArgs};
 use crate::exit::{Exit, Failure};
-use crate::inside::{Ground, Place};
+use crate::inside::Ground;
 use crate::interrupts::Interrupts;
 use crate::out::errln;
 use crate::render::progress::Progress;
-use crate::render::{diagnostics, json, summary};
+use crate::render::{diagnostics, jobs, json, summary};
 use crate::spec_file::{self, SpecFile};
 
 pub(crate) async fn execute(
@@ -34,7 +36,7 @@ pub(crate) async fn execute(
     let mode = workflow.header.execution.mode;
     let ground = Ground::find(&args.resources, mode, &dir).await?;
     ground.place.announce();
-    say_what_is_different_here(workflow, &ground.place);
+    say_what_is_different_here(workflow, &ground);
     let origin = origin(&spec)?;
     let mut session = Session::open(dir).await?;
     let id = match resumable(args, &mut session, workflow, &origin).await? {
@@ -177,12 +179,25 @@ fn ask(question: &str) -> bool {
 }
 
 /// What of the spec is otherwise where it runs than with a server.
-fn say_what_is_different_here(workflow: &Workflow, place: &Place) {
-    let header = &workflow.header;
+fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
+    let (header, place) = (&workflow.header, &ground.place);
     let schedules = |action: &Action| matches!(action.kind, ActionKind::ScheduleNodes { .. });
-    if !header.schedulers.is_empty() || header.actions.iter().any(schedules) {
+    let asks = header.actions.iter().any(schedules);
+    if !header.schedulers.is_empty() || asks {
         let name = place.name();
-        errln!("note: {name} stands for every scheduler of the spec; nothing is submitted");
+        let without_effect = match asks && place.is_in_slurm() {
+            true => {
+                ", so when its actions ask for nodes, and for how many allocations, has no effect"
+            }
+            false => "",
+        };
+        errln!(
+            "note: {name} stands for every scheduler of the spec; nothing is submitted{without_effect}"
+        );
+    }
+    let slots = header.slots_in_place_of(ground.options.scheduler.as_deref());
+    if let Some(words) = words_on_slots(&slots, place.has_crew()) {
+        errln!("note: {words}");
     }
     if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
         errln!(
@@ -197,5 +212,56 @@ fn say_what_is_different_here(workflow: &Workflow, place: &Place) {
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
              ntasks_per_node and mpi are for Slurm"
         );
+    }
+}
+
+/// What `max_parallel_jobs` of actions, each answer once, comes to where the jobs run.
+fn words_on_slots(slots: &BTreeSet<Option<NonZeroU32>>, has_crew: bool) -> Option<String> {
+    let most = slots.last().copied().flatten()?;
+    Some(match (has_crew, slots.len()) {
+        (true, 1) => {
+            let jobs = jobs(most.get());
+            format!(
+                "each node takes {jobs} at once, whatever they need, as `max_parallel_jobs` says"
+            )
+        }
+        (true, _) => {
+            "the actions differ in `max_parallel_jobs`, so it has no effect, and jobs are \
+             placed by what they need; --scheduler NAME says for which scheduler these nodes stand"
+                .to_owned()
+        }
+        (false, _) => {
+            "`max_parallel_jobs` of actions has no effect here: jobs are placed by what they \
+             need, and --max-parallel-jobs caps how many run at once"
+                .to_owned()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_max_parallel_jobs_comes_to_is_told_where_it_is_asked_for() {
+        #[track_caller]
+        fn check(slots: &[u32], has_crew: bool, expected: Option<&str>) {
+            let slots = slots.iter().copied().map(NonZeroU32::new).collect();
+            let words = words_on_slots(&slots, has_crew);
+            assert_eq!(
+                words.as_deref().map(|words| words.split(',').next().unwrap_or("")),
+                expected
+            );
+        }
+        check(&[0], true, None);
+        check(&[0], false, None);
+        check(&[4], true, Some("each node takes 4 jobs at once"));
+        let differ = "the actions differ in `max_parallel_jobs`";
+        check(&[0, 4], true, Some(differ));
+        check(&[3, 4], true, Some(differ));
+        let here =
+            "`max_parallel_jobs` of actions has no effect here: jobs are placed by what they need";
+        check(&[4], false, Some(here));
+        check(&[0, 4], false, Some(here));
     }
 }
