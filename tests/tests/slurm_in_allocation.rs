@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use torc_tests::inside::{asking, direct, held, quick, spec, until_begun, used};
+use torc_tests::inside::{asking, direct, held, quick, sorted, spec, until_begun, used};
 use torc_tests::{Cluster, ClusterPlace, nodes, text};
 
 /// How a spec says that scheduler.
@@ -114,4 +114,70 @@ fn in_mode_direct_nodes_take_as_many_jobs_as_the_action_says_that_would_ask_for_
     place.place.write("differ.yaml", spec(&[("cpu", 2), ("cpu", 3)]).replacen(CPU, "", 1));
     let refused = place.place.torc(&["submit", "--in-allocation", "differ.yaml"]).expect(2);
     refused.says("differ in `max_parallel_jobs` (`2`, `3`)");
+}
+
+/// Jobs of which two end at once and two when they may, in an allocation of a minute.
+fn for_a_minute() -> String {
+    let jobs = [quick("a"), quick("b"), held("c", "half"), held("d", "half")].concat();
+    spec(&jobs)
+        + &asking(&[("cpu", 0)]).replace(", max_parallel_jobs: 0", "").replace("00:10", "00:01")
+}
+
+#[test]
+fn a_second_one_goes_on_where_the_first_stopped_if_it_is_told_so() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&for_a_minute());
+    let refuse = |options: &[&str], code: i32| {
+        let words = [&["submit", "w.yaml", "--in-allocation"], options].concat();
+        place.place.torc(&words).expect(code)
+    };
+    refuse(&["--resume"], 2).says("no run of this very spec").says("jobs left to go on with");
+    let first = submit(&place, &[]);
+    assert_eq!(first["workflow"], Value::Null);
+    refuse(&[], 5).says(&format!("Slurm job {}, which was submitted", text(&first, "handle")));
+    until_begun(&place, 2);
+    refuse(&["--new"], 5).says("is running; it has to end first");
+    until_it_says(&place, &first, "2 completed, 2 terminated");
+    place.until("the end of the first", || {
+        let ended = cluster.slurm("squeue", &["--noheader", "--states=RUNNING"]);
+        ended.stdout.trim().is_empty().then_some(())
+    });
+    place.place.write("go", "");
+    let refused = refuse(&[], 2);
+    refused.says("workflow 1 of this spec has 2 of 4 jobs left").says("--resume").says("--new");
+    refuse(&["--dry-run", "--resume"], 0).says(" restart 1 --output-dir ");
+    refuse(&["--dry-run", "--new"], 0).says(" run ");
+    assert_eq!(place.allocations().len(), 1, "nothing was submitted");
+    let second = submit(&place, &["--resume"]);
+    assert_eq!(second["workflow"], 1);
+    until_it_says(&place, &second, "4 completed");
+    assert_eq!(sorted(&place, "done"), ["a", "b", "c", "d"], "nothing ran twice to its end");
+    place.until("the end of the second", || {
+        place.place.torc(&["status"]).stdout.contains("completed").then_some(())
+    });
+    let third = submit(&place, &[]);
+    until_it_says(&place, &third, "4 completed");
+    assert_eq!(place.place.lines("done").len(), 8, "all had completed, so it is wanted again");
+}
+
+#[test]
+fn a_run_that_was_cancelled_with_its_batch_job_can_be_gone_on_with_or_not() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&direct(&for_a_minute().replace("00:01", "00:10")));
+    let first = submit(&place, &[]);
+    until_begun(&place, 2);
+    cluster.slurm("scancel", &[text(&first, "handle")]).expect(0);
+    until_it_says(&place, &first, "2 ready, 2 completed");
+    place.until("the end of the first", || {
+        let words = ["submit", "w.yaml", "--in-allocation"];
+        (place.place.torc(&words).code == Some(2)).then_some(())
+    });
+    place.place.write("go", "");
+    let second = submit(&place, &["--new"]);
+    until_it_says(&place, &second, "4 completed");
+    assert_eq!(place.place.lines("done").len(), 6);
+    let changed = place.place.read("w.yaml").replace("echo $TORC_JOB_NAME >> done", "true");
+    place.place.write("w.yaml", changed);
+    let words = ["submit", "w.yaml", "--in-allocation", "--resume"];
+    place.place.torc(&words).expect(2).says("see `torc restart` if the spec has changed");
 }

@@ -1,20 +1,24 @@
 //! `torc submit --in-allocation`: a spec from file to a batch job that runs it, without a server.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use serde::Serialize;
+use torc_core::ids::WorkflowId;
 use torc_core::workflow::{SchedulerSettings, Workflow};
 use torc_executors::slurm::{SlurmScheduler, duration};
-use torc_server::batch_run::{BatchRun, BatchRunError};
+use torc_server::batch_run::{self, BatchRun, BatchRunError, Beginning};
 use torc_server::clock::now;
+use torc_server::earlier::Earlier;
 use torc_server::state_dir::StateDir;
-use torc_server::store::Submitter;
+use torc_server::store::{Origin, Submitter};
 
 use crate::args::{Format, SubmitArgs};
-use crate::commands::{serve, submission_dir};
+use crate::commands::run::{self, ask};
+use crate::commands::serve;
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
-use crate::render::json;
+use crate::render::{self, json};
 use crate::scripts;
 use crate::settings::Settings;
 use crate::spec_file;
@@ -28,8 +32,10 @@ const NOTHING_SCHEDULED: &str = "spec::nothing-scheduled";
 struct Report {
     /// Slurm's number of the job.
     handle: String,
-    /// The file that the words of its `torc run` go to.
+    /// The file that the words of its `torc` go to.
     output: String,
+    /// The workflow that it goes on with; `None`: it begins a new one.
+    workflow: Option<WorkflowId>,
 }
 
 pub(crate) async fn execute(
@@ -55,13 +61,21 @@ pub(crate) async fn execute(
         env: if args.dry_run { Vec::new() } else { submitter::environment() },
         umask: submitter::umask(),
     };
+    let slurm = SlurmScheduler::new(serve::programs(&Settings::load()?));
+    if !args.dry_run {
+        batch_run::refuse_second(dir, &slurm).await?;
+    }
+    let origin = run::origin(&spec)?;
+    let submission_dir = origin.submission_dir.clone();
+    let earlier = earlier(args, dir, workflow, origin).await?;
     let run = BatchRun {
         workflow,
         scheduler,
         spec: text(path)?,
+        beginning: earlier.map_or(Beginning::Anew, |earlier| Beginning::GoOn(earlier.id)),
         program: text(&program)?,
         output_dir: text(dir.path())?,
-        submission_dir: &submission_dir()?,
+        submission_dir: &submission_dir,
         submitter: &submitter,
         mark: &format!("{}-{}", now().0, std::process::id()),
     };
@@ -69,16 +83,55 @@ pub(crate) async fn execute(
     if args.dry_run {
         return scripts::print_run(&run, format);
     }
-    let slurm = SlurmScheduler::new(serve::programs(&Settings::load()?));
     let handle = run.submit(dir, &slurm).await?.to_string();
-    report(&run, handle, format);
+    report(&run, earlier, handle, format);
     Ok(Exit::Success)
 }
 
-fn report(run: &BatchRun<'_>, handle: String, format: Format) {
+/// The earlier run that is to be gone on with, if there is one and that is wished.
+async fn earlier(
+    args: &SubmitArgs,
+    dir: &StateDir,
+    workflow: &Workflow,
+    origin: Origin,
+) -> Result<Option<Earlier>, Failure> {
+    let earlier = match batch_run::earlier(dir, workflow, &origin).await {
+        // What would be submitted can be shown although it could not be now.
+        Err(BatchRunError::Owned(_)) if args.dry_run => None,
+        found => found?,
+    };
+    let state_dir = dir.path().display();
+    let Some(earlier) = earlier else {
+        let words = format!(
+            "no run of this very spec is in {state_dir} that has jobs left to go on with; leave \
+             --resume out, or see `torc restart` if the spec has changed"
+        );
+        return if args.resume { Err(Failure::new(Exit::Usage, words)) } else { Ok(None) };
+    };
+    if args.new {
+        return Ok(None);
+    }
+    let Earlier { id, left, jobs, .. } = earlier;
+    let found = format!("workflow {id} of this spec has {left} of {} left", render::jobs(jobs));
+    let is_interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    match (args.resume, is_interactive) {
+        (true, _) => Ok(Some(earlier)),
+        (false, true) => Ok(ask(&format!("The {found}. Go on with it?")).then_some(earlier)),
+        (false, false) => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{found} in {state_dir}; say what the batch job is to do: with --resume it goes on with \
+                 them, and what has completed stays so; with --new it starts anew"
+            ),
+        )),
+    }
+}
+
+fn report(run: &BatchRun<'_>, earlier: Option<Earlier>, handle: String, format: Format) {
     let request = run.request();
     if format == Format::Json {
-        json(&Report { handle, output: request.output });
+        let workflow = earlier.map(|earlier| earlier.id);
+        json(&Report { handle, output: request.output, workflow });
         return;
     }
     let nodes = match request.nodes {
@@ -88,6 +141,9 @@ fn report(run: &BatchRun<'_>, handle: String, format: Format) {
     let name = &run.scheduler.name;
     let walltime = duration::render(run.scheduler.walltime());
     outln!("Slurm job {handle} submitted: {nodes} of scheduler `{name}` for {walltime}");
+    if let Some(Earlier { id, left, jobs, .. }) = earlier {
+        outln!("  it goes on with workflow {id}, which has {left} of {} left", render::jobs(jobs));
+    }
     outln!("  `squeue -j {handle}` shows where it waits, and `scancel {handle}` ends it");
     outln!("  when it has begun, its torc writes to {}", request.output);
     outln!(
@@ -137,9 +193,9 @@ impl From<BatchRunError> for Failure {
             BatchRunError::NeverRuns(words) => Self::new(Exit::NeverRuns, words),
             BatchRunError::Unservable(words) => Self::new(Exit::Usage, words),
             BatchRunError::StandIn(error) => Self::new(Exit::Usage, error),
-            BatchRunError::Owned(_) | BatchRunError::Scheduler(_) => {
-                Self::new(Exit::Environment, error)
-            }
+            BatchRunError::Queued { .. }
+            | BatchRunError::Owned(_)
+            | BatchRunError::Scheduler(_) => Self::new(Exit::Environment, error),
         }
     }
 }

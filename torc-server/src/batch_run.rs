@@ -1,19 +1,25 @@
 //! A run in a batch job of its own: `torc run` in an allocation, where no process may stay on a login node.
 //!
-//! Owns what the scheduler is asked for, and what must hold before it is asked. Nothing is stored: the run
-//! does that once it begins. Invariant: what could never run in the allocation is not asked for.
+//! Owns what the scheduler is asked for, and what must hold before it is asked. Nothing is stored but the
+//! name of the request: the run does that once it begins. Invariants: what could never run in the allocation
+//! is not asked for, and nothing while another batch job waits or runs for the same state directory: it would
+//! find something else there than what it was asked for with.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use torc_core::traits::{AllocationHandle, AllocationRequest, Scheduler, SchedulerError};
+use torc_core::ids::WorkflowId;
+use torc_core::traits::{
+    AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError,
+};
 use torc_core::workflow::{ActionKind, ExecutionMode, SchedulerSettings, Workflow};
 
 use crate::access::{Access, AccessError};
+use crate::earlier::Earlier;
 use crate::serve::admission::{self, SubmitError};
 use crate::session::{StandInError, slots};
 use crate::state_dir::{Owner, StateDir};
-use crate::store::{StoreError, Submitter};
+use crate::store::{Origin, StoreError, Submitter};
 
 /// The run, and what it is asked for with.
 pub struct BatchRun<'a> {
@@ -23,6 +29,8 @@ pub struct BatchRun<'a> {
     pub scheduler: &'a SchedulerSettings,
     /// The spec, absolute.
     pub spec: &'a str,
+    /// What it begins with.
+    pub beginning: Beginning,
     /// The program, absolute.
     pub program: &'a str,
     /// The state directory, absolute.
@@ -35,9 +43,31 @@ pub struct BatchRun<'a> {
     pub mark: &'a str,
 }
 
+/// What a run in an allocation of its own begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// The spec, as a workflow that is new.
+    Anew,
+    /// What this workflow has left.
+    GoOn(WorkflowId),
+}
+
 /// It was not asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchRunError {
+    /// Another batch job was asked for that is not over.
+    #[error(
+        "Slurm job {handle}, which was submitted to run in the state directory {dir}, {state}; it has to end \
+         first: `squeue -j {handle}` shows it, `scancel {handle}` ends it. Or choose another --output-dir"
+    )]
+    Queued {
+        /// Its number.
+        handle: AllocationHandle,
+        /// Where it was to run.
+        dir: String,
+        /// Where it stands.
+        state: String,
+    },
     /// Jobs can never run there, or input files are missing. All of it, over several lines.
     #[error("{0}")]
     NeverRuns(String),
@@ -103,8 +133,11 @@ impl BatchRun<'_> {
     /// The allocation has the labels of its scheduler, and takes as many jobs at once: the run is its worker.
     fn command(&self) -> Vec<String> {
         let scheduler = format!("--scheduler={}", self.scheduler.name);
-        let words =
-            [self.program, "run", self.spec, "--output-dir", self.output_dir, scheduler.as_str()];
+        let (verb, what) = match self.beginning {
+            Beginning::Anew => ("run", self.spec.to_owned()),
+            Beginning::GoOn(workflow) => ("restart", workflow.to_string()),
+        };
+        let words = [self.program, verb, &what, "--output-dir", self.output_dir, &scheduler];
         words.map(str::to_owned).into()
     }
 
@@ -120,7 +153,7 @@ impl BatchRun<'_> {
         Ok(())
     }
 
-    /// Asks for it, if it could run and the state directory is nobody's.
+    /// Asks for it, if it could run.
     ///
     /// # Errors
     /// When it could not, or the scheduler does not take it.
@@ -131,9 +164,9 @@ impl BatchRun<'_> {
     ) -> Result<AllocationHandle, BatchRunError> {
         self.check_itself()?;
         self.check(scheduler).await?;
-        refuse_owned(dir).await?;
         dir.make_folders()?;
         let key = self.key();
+        leave_word(dir, &key)?;
         match scheduler.submit(&self.request(), &key).await {
             // It may have taken the request although its answer did not come.
             Err(SchedulerError::Unavailable(reason)) => match scheduler.find(&key).await {
@@ -172,13 +205,72 @@ impl BatchRun<'_> {
     }
 }
 
-/// A run in an allocation takes the state directory over, so nobody may have it.
-async fn refuse_owned(dir: &StateDir) -> Result<(), BatchRunError> {
+/// The run of the same spec that was begun in a state directory before, if it has something left that can go
+/// on in an allocation.
+///
+/// # Errors
+/// When somebody owns the directory, as the run in the allocation has to, or it cannot be read.
+pub async fn earlier(
+    dir: &StateDir,
+    workflow: &Workflow,
+    origin: &Origin,
+) -> Result<Option<Earlier>, BatchRunError> {
     if !dir.database().exists() {
-        return Ok(());
+        return Ok(None);
     }
-    match Access::open(dir).await? {
-        Access::Live(owner, _) => Err(BatchRunError::Owned(owner)),
-        Access::Stored(..) => Ok(()),
+    let store = match Access::open(dir).await? {
+        Access::Live(owner, _) => return Err(BatchRunError::Owned(owner)),
+        Access::Stored(store, _) => store,
+    };
+    let mut store = store.into_inner();
+    let found = Earlier::find(&mut store, workflow, origin).await?;
+    store.close().await?;
+    // What was submitted to a server goes on with a server.
+    Ok(found.filter(|earlier| earlier.has_more() && !earlier.was_submitted))
+}
+
+/// An error while a batch job that was asked for before waits or runs for a state directory.
+///
+/// # Errors
+/// When there is one, or the scheduler cannot be asked.
+pub async fn refuse_second(dir: &StateDir, scheduler: &dyn Scheduler) -> Result<(), BatchRunError> {
+    // A file that is not there, or is not what was written, tells of none.
+    let Ok(key) = std::fs::read_to_string(dir.batch_run()) else { return Ok(()) };
+    let Some(handle) = scheduler.find(key.trim()).await? else { return Ok(()) };
+    let states = scheduler.observe(std::slice::from_ref(&handle)).await?;
+    match states.into_iter().next().and_then(standing) {
+        None => Ok(()),
+        Some(state) => {
+            let dir = dir.path().display().to_string();
+            Err(BatchRunError::Queued { handle, dir, state })
+        }
     }
 }
+
+/// Where a batch job stands that is not over. It is when its torc is gone, whatever else of it still ends.
+fn standing(state: AllocationState) -> Option<String> {
+    match state {
+        AllocationState::Pending { reason, .. } if reason.is_empty() => {
+            Some("waits in the queue".to_owned())
+        }
+        AllocationState::Pending { reason, .. } => Some(format!("waits in the queue ({reason})")),
+        AllocationState::Configuring
+        | AllocationState::Running { .. }
+        | AllocationState::Headless => Some("is running".to_owned()),
+        AllocationState::Suspended => Some("is suspended".to_owned()),
+        AllocationState::Unclear { words } => Some(format!("is {words}")),
+        AllocationState::Completing | AllocationState::Ended { .. } | AllocationState::Unknown => {
+            None
+        }
+    }
+}
+
+/// Leaves word of a request before it is made, so that it is found also when its answer is lost.
+fn leave_word(dir: &StateDir, key: &str) -> Result<(), StoreError> {
+    let (target, draft) = (dir.batch_run(), dir.batch_run().with_extension("new"));
+    let written = std::fs::write(&draft, key).and_then(|()| std::fs::rename(&draft, &target));
+    written.map_err(|error| StoreError::NotWritable { path: target, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests;

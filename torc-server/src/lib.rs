@@ -14,6 +14,7 @@ pub mod batch_run;
 pub mod crew;
 pub mod doctor;
 mod driver;
+pub mod earlier;
 pub mod handle;
 pub mod inherited;
 mod journal;

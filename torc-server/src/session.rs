@@ -23,6 +23,7 @@ use crate::admission::{check_feasibility, check_inputs};
 use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
+use crate::earlier::Earlier;
 use crate::handle::Handle;
 use crate::inherited::{self, Watch, WindUp};
 use crate::state_dir::{Announcement, StateDir};
@@ -204,17 +205,8 @@ impl Session {
         workflow: &Workflow,
         origin: &Origin,
     ) -> Result<Option<WorkflowId>, StoreError> {
-        if self.store.workflow_ids().await?.is_empty() {
-            return Ok(None);
-        }
-        let stored = StoredView::load(&mut self.store, None, "").await?;
-        let same_place = stored.origin.spec_path == origin.spec_path
-            && stored.origin.submission_dir == origin.submission_dir;
-        let is_twin = same_place
-            && origin.spec_path.is_some()
-            && stored.engine.can_resume()
-            && **stored.engine.workflow() == *workflow;
-        Ok(is_twin.then(|| stored.engine.id()))
+        let earlier = Earlier::find(&mut self.store, workflow, origin).await?;
+        Ok(earlier.filter(|earlier| earlier.is_interrupted).map(|earlier| earlier.id))
     }
 
     /// Whether a workflow can be run on these nodes, from this place.

@@ -60,6 +60,11 @@ impl StateDir {
         self.path.join("server.log")
     }
 
+    /// The name by which a scheduler knows the batch job that was last submitted to run in this directory.
+    pub fn batch_run(&self) -> PathBuf {
+        self.path.join("batch_run")
+    }
+
     /// Where executors keep hostfiles and the like; emptied by nobody but them.
     pub fn scratch(&self) -> PathBuf {
         self.path.join("scratch")

@@ -310,6 +310,12 @@ pub(crate) struct SubmitArgs {
     /// With --in-allocation: whose nodes to ask for, where the spec has several Slurm schedulers
     #[arg(long, value_name = "NAME", requires = "in_allocation")]
     pub(crate) scheduler: Option<String>,
+    /// With --in-allocation: go on with the earlier run of the same spec, which has jobs left
+    #[arg(long, requires = "in_allocation", conflicts_with = "new")]
+    pub(crate) resume: bool,
+    /// With --in-allocation: start anew although an earlier run of the same spec has jobs left
+    #[arg(long, requires = "in_allocation")]
+    pub(crate) new: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
 }

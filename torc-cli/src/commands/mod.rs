@@ -11,7 +11,7 @@ mod nodes;
 mod plan;
 mod restart;
 mod results;
-mod run;
+pub(crate) mod run;
 pub(crate) mod serve;
 mod simulate;
 mod slurm;

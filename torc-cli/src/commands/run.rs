@@ -126,7 +126,8 @@ pub(crate) fn submission_dir() -> Result<String, Failure> {
     })
 }
 
-fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
+/// Where a spec is run from now.
+pub(crate) fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
     let submission_dir = submission_dir()?;
     let spec_path = spec.path.as_ref().map(|path| path.to_string_lossy().into_owned());
     Ok(Origin { submission_dir, spec_path, submitted_at: now(), submitter: None })
@@ -171,7 +172,7 @@ async fn resumable(
 }
 
 /// A question on the terminal; yes when just return is pressed.
-fn ask(question: &str) -> bool {
+pub(crate) fn ask(question: &str) -> bool {
     errln!("{question} [Y/n]");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok()
