@@ -29,7 +29,7 @@ const HELD: &str = "- {name: 'j{i}', command: 'echo $TORC_JOB_NAME >> ran; until
 
 /// The worker of a node of the only workflow.
 fn node_worker(place: &ClusterPlace<'_>, node: &str) -> nix::unistd::Pid {
-    let scratch = place.place.join("torc_output").join("scratch/wf1_al1");
+    let scratch = place.place.join("torc_output").join("scratch/crew_.*");
     let pattern = format!("node-worker .*--scratch {} ", scratch.display());
     let is_there = |pid: &nix::unistd::Pid| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

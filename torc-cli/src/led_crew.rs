@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,8 @@ use torc_core::time::Timestamp;
 use torc_core::traits::{ExecutorError, StepEvents};
 use torc_executors::clock::now;
 use torc_executors::direct::{
-    Muster, MusterConfig, MusterEvent, Traces, clear_earlier, end_steps_of,
+    CrewFolder, Muster, MusterConfig, MusterEvent, Traces, clear_earlier, end_steps_of,
+    remove_abandoned,
 };
 use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, Watched, watch};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
@@ -29,7 +30,7 @@ use crate::out::errln;
 pub(crate) struct Leading {
     /// The engine's number of the allocation.
     pub(crate) allocation: AllocationId,
-    /// A folder of its own, on a file system that all nodes share.
+    /// A folder on a file system that all nodes share. The crew makes its own in it, and removes it when it ends.
     pub(crate) scratch: PathBuf,
     /// How the workers are started, as `srun --mpi` has it.
     pub(crate) srun_mpi: Option<String>,
@@ -50,22 +51,21 @@ pub(crate) async fn lead_crew(
     events: Arc<dyn StepEvents>,
 ) -> Result<Arc<Crew>, ExecutorError> {
     let (allocation, nodes) = (survey.allocation().clone(), survey.nodes().to_vec());
-    let scratch = leading.scratch.clone();
-    std::fs::create_dir_all(&scratch)
-        .map_err(|error| not_started(format!("{}: {error}", scratch.display())))?;
-    let post = Post::open(&scratch, &nodes).map_err(not_started)?;
+    clear_earlier(&allocation).await;
+    remove_abandoned(&leading.scratch);
+    let folder = CrewFolder::make(&leading.scratch, allocation.job())?;
+    let post = Post::open(folder.path(), &nodes).map_err(not_started)?;
     let (told, news) = unbounded_channel();
     let config = MusterConfig {
         allocation: allocation.clone(),
         nodes: nodes.clone(),
-        command: command(&leading, &post, &allocation)?,
+        command: command(&leading, &folder, &post, &allocation)?,
         srun_mpi: leading.srun_mpi.clone(),
         base_env: env,
-        scratch_dir: scratch.clone(),
+        scratch_dir: folder.path().to_path_buf(),
         umask: None,
         keeper_program: None,
     };
-    clear_earlier(&allocation).await;
     let muster = Arc::new(Muster::start(config, told).await?);
     let names = nodes.iter().map(|node| node.name.to_string()).collect();
     let listener = Listener {
@@ -74,7 +74,7 @@ pub(crate) async fn lead_crew(
         muster: muster.clone(),
         headroom: leading.headroom,
     };
-    let overseer = Slurm { allocation: allocation.clone(), muster, scratch };
+    let overseer = Slurm { allocation: allocation.clone(), muster, folder: Mutex::new(folder) };
     let parts =
         CrewParts { allocation: leading.allocation, nodes, post, overseer: Arc::new(overseer) };
     let crew = Arc::new(Crew::start(parts, events));
@@ -93,6 +93,7 @@ fn not_started(error: impl Display) -> ExecutorError {
 /// What srun starts on each node.
 fn command(
     leading: &Leading,
+    folder: &CrewFolder,
     post: &Post,
     allocation: &SlurmAllocation,
 ) -> Result<Vec<String>, ExecutorError> {
@@ -110,7 +111,7 @@ fn command(
         "--access".to_owned(),
         text(post.file().to_path_buf())?,
         "--scratch".to_owned(),
-        text(leading.scratch.clone())?,
+        text(folder.path().to_path_buf())?,
         "--srun".to_owned(),
         text(srun)?,
     ];
@@ -192,8 +193,13 @@ fn before(end: Option<Timestamp>, headroom: Duration) -> Option<Timestamp> {
 struct Slurm {
     allocation: SlurmAllocation,
     muster: Arc<Muster>,
-    /// A folder that scripts may be left in.
-    scratch: PathBuf,
+    folder: Mutex<CrewFolder>,
+}
+
+impl Slurm {
+    fn folder(&self) -> MutexGuard<'_, CrewFolder> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -207,7 +213,9 @@ impl Overseer for Slurm {
     }
 
     async fn keep_only(&self, nodes: &[String]) -> bool {
-        match self.allocation.keep_only(nodes, self.scratch.clone()).await {
+        // It is there that scontrol leaves scripts behind.
+        let folder = self.folder().path().to_path_buf();
+        match self.allocation.keep_only(nodes, folder).await {
             Ok(()) => {
                 errln!("all nodes but these were given back: {}", nodes.join(", "));
                 true
@@ -221,5 +229,6 @@ impl Overseer for Slurm {
 
     async fn end_workers(&self) {
         self.muster.end().await;
+        self.folder().remove();
     }
 }

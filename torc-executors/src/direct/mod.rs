@@ -6,6 +6,7 @@
 
 mod devices;
 mod evidence;
+mod folder;
 mod leftovers;
 mod muster;
 mod node;
@@ -13,6 +14,7 @@ mod outer;
 mod sruns;
 mod surroundings;
 
+pub use folder::{CrewFolder, remove_abandoned};
 pub use leftovers::{Traces, clear_earlier, end_steps_of};
 pub use muster::{Muster, MusterConfig, MusterEvent};
 pub use node::{NodeConfig, NodeExecutor};

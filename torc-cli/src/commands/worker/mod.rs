@@ -32,10 +32,12 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
     let allocation = AllocationId(args.allocation);
     let (events, reports) = mpsc::unbounded_channel::<StepEvent>();
     let report = Arc::new(move |event| drop(events.send(event)));
-    let scratch = dir.scratch().join(format!("wf{}_al{allocation}", args.workflow));
     let means = match args.mode {
-        WorkerMode::Slurm => Means::of_slurm(args, scratch, report).await?,
-        WorkerMode::Direct => Means::of_crew(args, scratch, report).await?,
+        WorkerMode::Slurm => {
+            let name = format!("wf{}_al{allocation}", args.workflow);
+            Means::of_slurm(args, dir.scratch().join(name), report).await?
+        }
+        WorkerMode::Direct => Means::of_crew(args, dir.scratch(), report).await?,
     };
     let nodes = means.executor.inventory().await.map_err(|error| environment(&error))?;
     let asked = means.allocation;
