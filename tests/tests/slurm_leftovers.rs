@@ -5,7 +5,9 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use torc_tests::{Cluster, ClusterPlace, Ended, RUN_PATIENCE, Started, torc};
+use torc_tests::{
+    Cluster, ClusterPlace, Ended, RUN_PATIENCE, Started, nodes, outcome, processes, torc,
+};
 
 /// A spec of jobs in mode direct, with an action for `torc submit` on four nodes.
 fn spec(rest: &str) -> String {
@@ -44,6 +46,21 @@ fn until_lines(place: &ClusterPlace<'_>, name: &str, count: usize) {
     });
 }
 
+/// The worker of a node of the only crew.
+fn node_worker(place: &ClusterPlace<'_>, node: &str) -> Pid {
+    let wanted = format!("SLURMD_NODENAME={node}");
+    let is_there = |pid: &Pid| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "torc"
+            && environ.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes())
+    };
+    let scratch = place.place.join("torc_output/scratch");
+    let found = processes(&format!("node-worker .*--scratch {}/", scratch.display()));
+    // Its keeper is the same program.
+    *found.iter().filter(|pid| is_there(pid)).min().unwrap_or_else(|| panic!("no worker on {node}"))
+}
+
 /// What crews keep in the state directory.
 fn scratch(place: &ClusterPlace<'_>) -> Vec<String> {
     let entries =
@@ -78,4 +95,56 @@ fn the_folder_of_a_crew_goes_with_it() {
     assert_eq!(scratch(&place), [""; 0], "neither its own, nor that of the killed one");
     let tmp = fs::read_dir(place.place.join("tmp")).expect("it is there");
     assert_eq!(tmp.count(), 0);
+}
+
+/// What a job does that needs so much: the first time it starts a step of the name `mine` in this way, and is held; the
+/// second time it writes down which steps there are.
+#[track_caller]
+fn a_killed_workers_job_leaves_no_step(needs: &str, start: &str) {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = format!("- {{name: job, command: 'bash job.sh', resource_requirements: {needs}}}");
+    let place = cluster.place(&spec(&job));
+    place.place.write(
+        "job.sh",
+        format!(
+            "steps() {{ squeue --steps --noheader --format=%j --jobs $SLURM_JOB_ID; }}
+if [ -e first ]; then
+    steps > second
+else
+    {start} &
+    until steps | grep -qx mine; do sleep 0.1; done
+    echo > first
+fi
+until [ -e go ]; do sleep 0.1; done
+"
+        ),
+    );
+    let waiting = place.start_and_wait();
+    until_lines(&place, "first", 1);
+    let attempt = place.place.attempts("job")[0].clone();
+    kill(node_worker(&place, nodes(&attempt)[0]), Signal::SIGKILL).expect("it is there");
+    until_lines(&place, "second", 1);
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("1 completed");
+    let mut second = place.place.lines("second");
+    second.sort_unstable();
+    assert_eq!(second, ["batch", "torc_workers"], "none was left");
+    assert_eq!(outcome(&place.place.attempts("job")[0]), "lost");
+    assert_eq!(scratch(&place), [""; 0], "nothing is left in the state directory either");
+}
+
+#[test]
+fn what_a_killed_workers_job_called_for_is_ended_before_it_runs_again() {
+    a_killed_workers_job_leaves_no_step("one", "srun --job-name=mine sleep 1000");
+}
+
+/// The nodes of the cluster share a host, and so a name; it is given another here, as on hosts of their own.
+#[test]
+fn what_a_killed_workers_gang_started_is_ended_wherever_its_srun_was() {
+    a_killed_workers_job_leaves_no_step(
+        "wide",
+        "other=$(sed -n 2p $TORC_HOSTFILE)
+    unshare --uts bash -c 'hostname $0; exec \"$@\"' $other $(type -ap srun | sed -n 2p) --overlap \\
+        --job-name=mine --nodes=1 --ntasks=1 --nodelist=$other sleep 1000",
+    );
 }

@@ -51,7 +51,7 @@ pub(crate) async fn lead_crew(
     events: Arc<dyn StepEvents>,
 ) -> Result<Arc<Crew>, ExecutorError> {
     let (allocation, nodes) = (survey.allocation().clone(), survey.nodes().to_vec());
-    clear_earlier(&allocation).await;
+    clear_earlier(&allocation, &leading.scratch).await;
     remove_abandoned(&leading.scratch);
     let folder = CrewFolder::make(&leading.scratch, allocation.job())?;
     let post = Post::open(folder.path(), &nodes).map_err(not_started)?;
@@ -209,7 +209,8 @@ impl Overseer for Slurm {
     }
 
     async fn clear(&self, jobs: &[Traces]) {
-        end_steps_of(&self.allocation, jobs).await;
+        let folder = self.folder().path().to_path_buf();
+        end_steps_of(&self.allocation, &folder, jobs).await;
     }
 
     async fn keep_only(&self, nodes: &[String]) -> bool {

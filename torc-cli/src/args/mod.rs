@@ -454,7 +454,7 @@ pub(crate) struct NodeWorkerArgs {
     /// The file that tells how the worker of the allocation is reached
     #[arg(long)]
     pub(crate) access: PathBuf,
-    /// The folder of the crew; each node's own lies below
+    /// The folder of the crew
     #[arg(long)]
     pub(crate) scratch: PathBuf,
     /// Slurm's srun

@@ -67,7 +67,7 @@ impl Drop for CrewFolder {
 
 /// Removes below this folder what crews have left whose leaders were killed.
 pub fn remove_abandoned(below: &Path) {
-    for path in crews(below) {
+    for path in crews(below, PREFIX) {
         let lock = OpenOptions::new().write(true).open(path.join(LOCK));
         match lock.and_then(locked).map(drop) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -79,10 +79,15 @@ pub fn remove_abandoned(below: &Path) {
     }
 }
 
-fn crews(below: &Path) -> Vec<PathBuf> {
+/// The folders below this one of crews in this Slurm job, those whose leaders are gone included.
+pub(super) fn of_job(below: &Path, job: &str) -> Vec<PathBuf> {
+    crews(below, &format!("{PREFIX}{job}_"))
+}
+
+fn crews(below: &Path, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(below) else { return Vec::new() };
     let is_crews =
-        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
     entries.flatten().filter(is_crews).map(|entry| entry.path()).collect()
 }
 
@@ -125,6 +130,8 @@ mod tests {
         let below = tempfile::tempdir().expect("a folder");
         let scratch = below.path().join("scratch");
         let mut crew = CrewFolder::make(&scratch, "41").expect("is made");
+        assert_eq!(of_job(&scratch, "41"), [crew.path()]);
+        assert_eq!(of_job(&scratch, "4"), [""; 0].map(PathBuf::from));
         fs::create_dir_all(crew.path().join("nodes/n1")).expect("is made");
         crew.remove();
         crew.remove();

@@ -1,10 +1,12 @@
 //! What a job's own sruns left behind in Slurm is ended before the job's end is told.
 //!
 //! An srun that is killed leaves its step running, on other nodes, too. Slurm is asked about a job that
-//! called for the private srun, and about every gang; jobs that end at the same time share a question.
+//! called for the private srun, and about every gang; jobs that end at the same time share a question. What tells whose
+//! a step is lies in the crew's folder, so that any of its hosts can tell.
 //! Invariant: each end that comes in goes out once, unchanged, whatever Slurm answers.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,12 +18,11 @@ use tokio::time::Instant;
 use torc_core::ids::StepId;
 use torc_core::traits::{StepEvent, StepEvents};
 
-use super::sruns;
-use crate::slurm::steps::{self, Listed};
-use crate::slurm::{SlurmAllocation, host_name, hostlist, is_alive};
-
-/// The step that the node workers themselves are.
-pub(super) const WORKERS: &str = "torc_workers";
+use super::notes::Notes;
+use super::traces::{Finding, Host, Hosts, Traces, WORKERS};
+use super::{folder, sruns};
+use crate::slurm::SlurmAllocation;
+use crate::slurm::steps::{self, Listed, Srun};
 
 /// Pauses between two looks at steps that are being ended: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -33,115 +34,102 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long what an earlier crew has left may take to go: its keeper gives an srun 40 s.
 const EARLIER_ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What tells the steps of Slurm's that a job started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traces {
-    /// The job's step.
-    pub step: StepId,
-    /// Its nodes, if they were its alone; otherwise none.
-    pub whole_nodes: Vec<String>,
-    /// The process ids on this host that the sruns had which it called for, as far as they are known.
-    pub sruns: Vec<u32>,
-}
+/// How long a job whose node worker is gone may take to be killed: its keeper does that at once.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whose processes those of sruns are.
-#[derive(Clone, Debug)]
-pub(super) struct Host {
-    /// This host's name, as srun tells it to Slurm.
-    pub(super) name: String,
-    /// Whether a process of this host has ended.
-    pub(super) is_gone: fn(u32) -> bool,
-}
-
-impl Host {
-    /// This host.
-    pub(super) fn this() -> Self {
-        Self { name: host_name(), is_gone: |pid| !is_alive(pid) }
-    }
-}
-
-impl Traces {
-    /// Whether a step of Slurm's is one that this job, which has ended, left behind.
-    ///
-    /// On nodes that were the job's alone any step is, unless the srun that started it lives: somebody else
-    /// may have come to look.
-    fn lead_to(&self, listed: &Listed, host: &Host) -> bool {
-        if listed.name == WORKERS {
-            return false;
-        }
-        let here = listed.srun.as_ref().filter(|(name, _)| *name == host.name).map(|(_, pid)| *pid);
-        listed.name == sruns::name(self.step)
-            || here.is_some_and(|pid| {
-                self.sruns.contains(&pid) || ((host.is_gone)(pid) && self.has_all(&listed.nodes))
-            })
-    }
-
-    fn has_all(&self, nodes: &str) -> bool {
-        let nodes = hostlist::expand(nodes, hostlist::MOST_NODES).unwrap_or_default();
-        !nodes.is_empty() && nodes.iter().all(|node| self.whole_nodes.contains(node))
-    }
-}
-
-/// Ends the steps of Slurm's that jobs left behind, and returns when none is left, or some time after Slurm
-/// has stopped to get any further. For jobs whose own node worker is gone.
-pub async fn end_steps_of(allocation: &SlurmAllocation, jobs: &[Traces]) {
-    let (host, at_latest) = (Host::this(), Instant::now() + PATIENCE);
-    let mut pause = FIRST_PAUSE;
-    while !jobs.is_empty() && Instant::now() < at_latest {
-        match steps::list(allocation).await {
-            Ok(listed) => {
-                let is_left =
-                    |step: &&Listed| jobs.iter().any(|traces| traces.lead_to(step, &host));
-                let left: Vec<u32> =
-                    listed.iter().filter(is_left).map(|step| step.number).collect();
-                if left.is_empty() {
-                    return;
-                }
-                steps::signal(allocation, Signal::SIGKILL as i32, &left).await;
-            }
-            Err(error) => tracing::warn!(%error, "it is not known whether jobs left steps behind"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Ends what an earlier crew of this allocation has left, whose leader was killed, and returns when none of it is
-/// there any more, or some time after: the srun of its workers, and steps that their jobs had started.
-pub async fn clear_earlier(allocation: &SlurmAllocation) {
-    let (host, at_latest) = (Host::this(), Instant::now() + EARLIER_ENDS_WITHIN);
+/// Kills steps of an allocation that are chosen among all of it has, until the choice is `None` or some time has passed;
+/// which of the two.
+async fn kill(
+    allocation: &SlurmAllocation,
+    within: Duration,
+    choose: impl Fn(&[Listed]) -> Option<Vec<u32>>,
+) -> bool {
+    let at_latest = Instant::now() + within;
     let mut pause = FIRST_PAUSE;
     while Instant::now() < at_latest {
         match steps::list(allocation).await {
             Ok(listed) => {
-                let left = left_by_earlier(&listed, &host);
-                if left.is_none() {
-                    return;
-                }
-                steps::signal(allocation, Signal::SIGKILL as i32, &left.unwrap_or_default()).await;
+                let Some(chosen) = choose(&listed) else { return true };
+                steps::signal(allocation, Signal::SIGKILL as i32, &chosen).await;
             }
-            Err(error) => tracing::warn!(%error, "it is not known what an earlier torc has left"),
+            Err(error) => tracing::warn!(%error, "it is not known which steps were left behind"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    tracing::warn!("steps of an earlier torc are still there, and are not waited for any longer");
+    false
+}
+
+/// Ends the steps of Slurm's that jobs left behind, and returns when none is left, or some time after Slurm
+/// has stopped to get any further. For jobs whose own node worker is gone, of the crew that has this folder.
+pub async fn end_steps_of(allocation: &SlurmAllocation, crew: &Path, jobs: &[Traces]) {
+    if jobs.is_empty() {
+        return;
+    }
+    let (host, notes) = (Host::this(), Notes::of(crew));
+    let noted = |traces: &Traces| {
+        let mut traces = traces.clone();
+        traces.sruns.extend(notes.called_by(traces.step).unwrap_or_default());
+        traces
+    };
+    let jobs: Vec<Traces> = jobs.iter().map(noted).collect();
+    let killed_by = Instant::now() + KILLED_WITHIN;
+    let is_done = kill(allocation, PATIENCE, |listed| {
+        let hosts = Hosts::of(&host, &notes, listed);
+        left_by(&jobs, listed, &hosts, Instant::now() < killed_by)
+    });
+    if !is_done.await {
+        let steps: Vec<StepId> = jobs.iter().map(|traces| traces.step).collect();
+        tracing::warn!(?steps, "what these have left may run on");
+    }
+}
+
+/// The steps to be killed now; `None`: nothing is left to wait for. Whether the jobs may not have been killed yet.
+fn left_by(jobs: &[Traces], listed: &[Listed], hosts: &Hosts, may_live: bool) -> Option<Vec<u32>> {
+    let found = |step: &Listed, finding| jobs.iter().any(|job| job.find(step, hosts) == finding);
+    let left = listed.iter().filter(|step| found(step, Finding::Left));
+    let left: Vec<u32> = left.map(|step| step.number).collect();
+    let is_over =
+        left.is_empty() && !(may_live && listed.iter().any(|step| found(step, Finding::Watched)));
+    (!is_over).then_some(left)
+}
+
+/// Ends what an earlier crew of this allocation has left, whose leader was killed and whose folder is below this one,
+/// and returns when none of it is there any more, or some time after: the srun of its workers, and steps that their
+/// jobs had started.
+pub async fn clear_earlier(allocation: &SlurmAllocation, below: &Path) {
+    let host = Host::this();
+    let crews = folder::of_job(below, allocation.job());
+    let crews: Vec<Notes> = crews.iter().map(|crew| Notes::of(crew)).collect();
+    let is_done = kill(allocation, EARLIER_ENDS_WITHIN, |listed| {
+        // Its jobs may be calling for more until they are killed.
+        let sruns = crews.iter().flat_map(|notes| {
+            notes.callers().into_iter().flat_map(|step| notes.called_by(step).unwrap_or_default())
+        });
+        left_by_earlier(listed, &host, &sruns.collect::<Vec<_>>())
+    });
+    if !is_done.await {
+        tracing::warn!(
+            "steps of an earlier torc are still there, and are not waited for any longer"
+        );
+    }
 }
 
 /// The steps to be killed now; `None`: nothing is left to wait for. Workers whose srun lives are ended by its keeper;
-/// once they are gone, nobody watches over the steps of their jobs.
-fn left_by_earlier(listed: &[Listed], host: &Host) -> Option<Vec<u32>> {
+/// once they are gone, nobody watches over the steps of their jobs, which called for these sruns.
+fn left_by_earlier(listed: &[Listed], host: &Host, sruns: &[Srun]) -> Option<Vec<u32>> {
     let (workers, others): (Vec<&Listed>, Vec<&Listed>) =
         listed.iter().partition(|step| step.name == WORKERS);
-    let of_jobs = others.into_iter().filter(|step| sruns::is_of_a_job(&step.name));
-    let of_jobs: Vec<u32> = of_jobs.map(|step| step.number).collect();
+    let is_of_a_job = |step: &&Listed| {
+        sruns::started_by(&step.name).is_some()
+            || step.srun.as_ref().is_some_and(|srun| sruns.contains(srun))
+    };
+    let of_jobs: Vec<u32> =
+        others.into_iter().filter(is_of_a_job).map(|step| step.number).collect();
     if workers.is_empty() {
         return (!of_jobs.is_empty()).then_some(of_jobs);
     }
-    let is_orphan = |step: &&Listed| {
-        let srun = step.srun.as_ref().filter(|(name, _)| *name == host.name);
-        srun.is_some_and(|(_, pid)| (host.is_gone)(*pid))
-    };
+    let is_orphan = |step: &&Listed| step.srun.as_ref().is_some_and(|srun| host.is_gone(srun));
     Some(workers.into_iter().filter(is_orphan).map(|step| step.number).collect())
 }
 
@@ -234,12 +222,17 @@ impl Gate {
 }
 
 /// Starts the task that ends what is left of jobs, on the current runtime.
-pub(super) fn start(allocation: SlurmAllocation, events: Arc<dyn StepEvents>) -> (Gate, Arc<Held>) {
+pub(super) fn start(
+    allocation: SlurmAllocation,
+    notes: Notes,
+    events: Arc<dyn StepEvents>,
+) -> (Gate, Arc<Held>) {
     let (ends, inbox) = tokio::sync::mpsc::unbounded_channel();
     let held = Arc::new(Held::new());
     let task = Sweep {
         allocation,
         host: Host::this(),
+        notes,
         events: Arc::clone(&events),
         held: Arc::clone(&held),
         inbox,
@@ -253,6 +246,7 @@ pub(super) fn start(allocation: SlurmAllocation, events: Arc<dyn StepEvents>) ->
 struct Sweep {
     allocation: SlurmAllocation,
     host: Host,
+    notes: Notes,
     events: Arc<dyn StepEvents>,
     held: Arc<Held>,
     inbox: UnboundedReceiver<Ended>,
@@ -300,7 +294,7 @@ impl Sweep {
                 .for_each(|(ended, _)| self.tell(ended));
         }
         let listed = match steps::list(&self.allocation).await {
-            Ok(listed) => Some(listed),
+            Ok(listed) => Some((Hosts::of(&self.host, &self.notes, &listed), listed)),
             Err(error) => {
                 tracing::warn!(%error, "it is not known whether jobs left steps behind; asked again");
                 None
@@ -308,7 +302,8 @@ impl Sweep {
         };
         let mut left = Vec::new();
         for (ended, at_latest) in std::mem::take(&mut self.waiting) {
-            let numbers = listed.as_ref().map(|listed| self.left_of(&ended, listed));
+            let numbers =
+                listed.as_ref().map(|(hosts, listed)| left_of(&ended.traces, listed, hosts));
             if numbers.as_ref().is_some_and(Vec::is_empty) {
                 self.tell(ended);
             } else if at_latest <= Instant::now() {
@@ -325,15 +320,16 @@ impl Sweep {
         }
     }
 
-    fn left_of(&self, ended: &Ended, listed: &[Listed]) -> Vec<u32> {
-        let left = listed.iter().filter(|step| ended.traces.lead_to(step, &self.host));
-        left.map(|step| step.number).collect()
-    }
-
     fn tell(&self, ended: Ended) {
         self.held.remove(ended.traces.step);
         self.events.emit(ended.event);
     }
+}
+
+/// The steps that a job has left.
+fn left_of(job: &Traces, listed: &[Listed], hosts: &Hosts) -> Vec<u32> {
+    let left = listed.iter().filter(|step| job.find(step, hosts) == Finding::Left);
+    left.map(|step| step.number).collect()
 }
 
 fn entered(ended: Ended) -> (Ended, Instant) {
@@ -354,57 +350,34 @@ impl Drop for Sweep {
 
 #[cfg(test)]
 mod tests {
+    use super::super::traces::tests::{hosts, listed, srun, traces};
     use super::*;
 
-    fn listed(name: &str, nodes: &str, host: &str, pid: u32) -> Listed {
-        let srun = Some((host.to_owned(), pid));
-        Listed { number: 1, name: name.to_owned(), nodes: nodes.to_owned(), srun }
-    }
-
     #[test]
-    fn steps_are_known_by_their_names_their_sruns_or_their_nodes() {
-        let host = Host { name: "here".to_owned(), is_gone: |pid| pid < 100 };
-        let step: StepId = "wf1_j2_r1_a1".parse().expect("a step");
-        let single = Traces { step, whole_nodes: Vec::new(), sruns: vec![7, 107] };
-        let nodes = ["node3", "node4"].map(str::to_owned).to_vec();
-        let gang = Traces { step, whole_nodes: nodes, sruns: Vec::new() };
-        let check = |traces: &Traces, listed: &Listed, expected: bool| {
-            assert_eq!(traces.lead_to(listed, &host), expected, "{traces:?} {listed:?}");
-        };
-        for traces in [&single, &gang] {
-            check(traces, &listed("torc_wf1_j2_r1_a1", "node1", "there", 900), true);
-            check(traces, &listed("torc_wf1_j2_r1_a11", "node1", "there", 7), false);
-            check(traces, &listed("torc_workers", "node3", "here", 7), false);
-            check(traces, &listed("mine", "node1", "here", 8), false);
-            check(traces, &Listed { srun: None, ..listed("mine", "node3", "", 0) }, false);
-        }
-        check(&single, &listed("mine", "node1", "here", 7), true);
-        check(&single, &listed("mine", "node1", "here", 107), true);
-        check(&single, &listed("mine", "node1", "there", 7), false);
-        check(&gang, &listed("mine", "node[3-4]", "here", 7), true);
-        check(&gang, &listed("mine", "node4", "here", 7), true);
-        check(&gang, &listed("mine", "node[2-4]", "here", 7), false);
-        check(&gang, &listed("mine", "node4", "here", 200), false);
-        check(&gang, &listed("mine", "node4", "login", 7), false);
-        check(&gang, &listed("mine", "", "here", 7), false);
+    fn a_job_that_may_not_have_been_killed_yet_is_waited_for() {
+        let jobs = [traces(&["node3", "node4"], &[]), traces(&[], &[("there", 8)])];
+        let left = |steps: &[Listed], may_live| left_by(&jobs, steps, &hosts(), may_live);
+        let step = |number, nodes, host, pid| Listed { number, ..listed("mine", nodes, host, pid) };
+        let (watched, gone) = (step(1, "node4", "here", 200), step(2, "node4", "node4", 7));
+        let (noted, other) = (step(3, "node1", "there", 8), step(4, "node1", "here", 7));
+        assert_eq!(left(&[], true), None);
+        assert_eq!(left(std::slice::from_ref(&other), true), None);
+        assert_eq!(left(&[watched.clone(), other.clone()], true), Some(vec![]));
+        assert_eq!(left(&[watched.clone(), other.clone()], false), None);
+        assert_eq!(left(&[watched, gone, noted, other], true), Some(vec![2, 3]));
     }
 
     #[test]
     fn what_an_earlier_crew_left_goes_in_its_order() {
-        let step = |number, name: &str, pid| Listed {
-            number,
-            name: name.to_owned(),
-            nodes: "n1".to_owned(),
-            srun: Some(("here".to_owned(), pid)),
-        };
+        let step = |number, name: &str, pid| Listed { number, ..listed(name, "n1", "here", pid) };
         let host = Host { name: "here".to_owned(), is_gone: |pid| pid > 100 };
-        let left = |steps: &[Listed]| left_by_earlier(steps, &host);
+        let left = |steps: &[Listed]| left_by_earlier(steps, &host, &[srun("here", 300)]);
         let others = [step(0, "mine", 200), step(1, "wf1_j1_r1_a1", 200)];
         assert_eq!(left(&others), None, "a user's, and one of mode slurm");
-        let job = step(2, "torc_wf1_j1_r1_a1", 200);
+        let (job, noted) = (step(2, "torc_wf1_j1_r1_a1", 200), step(5, "mine", 300));
         let (ending, orphan) = (step(3, WORKERS, 1), step(4, WORKERS, 200));
         assert_eq!(left(&[ending.clone(), job.clone()]), Some(vec![]), "its keeper ends it");
         assert_eq!(left(&[orphan, ending, job.clone()]), Some(vec![4]));
-        assert_eq!(left(&[job]), Some(vec![2]));
+        assert_eq!(left(&[job, noted]), Some(vec![2, 5]));
     }
 }

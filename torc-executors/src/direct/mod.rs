@@ -10,11 +10,14 @@ mod folder;
 mod leftovers;
 mod muster;
 mod node;
+mod notes;
 mod outer;
 mod sruns;
 mod surroundings;
+mod traces;
 
 pub use folder::{CrewFolder, remove_abandoned};
-pub use leftovers::{Traces, clear_earlier, end_steps_of};
+pub use leftovers::{clear_earlier, end_steps_of};
 pub use muster::{Muster, MusterConfig, MusterEvent};
 pub use node::{NodeConfig, NodeExecutor};
+pub use traces::Traces;

@@ -19,12 +19,14 @@ use torc_core::traits::{
 };
 
 use super::devices::Devices;
-use super::leftovers::{self, Ended, Gate, Held, Traces};
+use super::leftovers::{self, Ended, Gate, Held};
+use super::notes::Notes;
 use super::sruns::Sruns;
 use super::surroundings::{self, Surroundings};
+use super::traces::Traces;
 use crate::kept::StartError;
 use crate::local::{LocalConfig, LocalExecutor};
-use crate::slurm::{SlurmAllocation, hostlist};
+use crate::slurm::{SlurmAllocation, host_name, hostlist};
 
 /// What the executor of a node is started with.
 #[derive(Clone, Debug)]
@@ -34,9 +36,8 @@ pub struct NodeConfig {
     pub base_env: Vec<(OsString, OsString)>,
     /// This node as Slurm granted it: the numbers and names that placements use.
     pub node: NodeInventory,
-    /// A folder for hostfiles and scripts; made if it is missing. No other executor uses it, on this node
-    /// or another.
-    pub scratch_dir: PathBuf,
+    /// The folder of the crew, on a file system that all its nodes share; made if it is missing.
+    pub crew_dir: PathBuf,
     /// Slurm's srun. Its scontrol and scancel lie beside it.
     pub srun: PathBuf,
     /// End jobs that use more memory than they were given.
@@ -57,6 +58,7 @@ pub struct NodeExecutor {
     node: NodeInventory,
     devices: Devices,
     surroundings: Surroundings,
+    sruns: Sruns,
     reports: Arc<Reports>,
 }
 
@@ -72,18 +74,30 @@ impl NodeExecutor {
     /// # Errors
     /// When the keeper or its surroundings cannot be set up, or there is no runtime.
     pub fn start(config: NodeConfig, events: Arc<dyn StepEvents>) -> Result<Self, StartError> {
-        let NodeConfig { base_env, node, scratch_dir, .. } = config;
+        let NodeConfig { base_env, node, crew_dir, .. } = config;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(StartError::NoRuntime);
         }
+        let (notes, scratch_dir) = (Notes::of(&crew_dir), crew_dir.join("nodes").join(&*node.name));
         fs::create_dir_all(&scratch_dir)
+            .and_then(|()| notes.prepare())
+            .and_then(|()| notes.place(&node.name, &host_name()))
             .map_err(|source| StartError::Scratch { path: scratch_dir.clone(), source })?;
-        let sruns = Sruns::prepare(&scratch_dir, &config.srun)?;
+        let sruns = Sruns::prepare(&scratch_dir, &config.srun, &notes)?;
         let devices = Devices::of(&node, &base_env);
         let base = surroundings::base(&base_env);
         let surroundings = Surroundings::new(&base, members(&base_env), node.gpus.len());
         let folder = config.srun.parent().map(PathBuf::from);
-        let reports = Arc::new(Reports::new(sruns, &base_env, folder, events));
+        let leftovers = match SlurmAllocation::of(&base_env, folder) {
+            Ok(allocation) => {
+                Some(leftovers::start(allocation, notes.clone(), Arc::clone(&events)))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "steps that jobs leave behind are not looked for");
+                None
+            }
+        };
+        let reports = Arc::new(Reports { notes, events, leftovers, gangs: Mutex::default() });
         let local = LocalConfig {
             base_env: base,
             nodes: vec![devices.inventory(&node)],
@@ -94,7 +108,7 @@ impl NodeExecutor {
             keeper_program: config.keeper_program,
         };
         let local = LocalExecutor::start(local, Arc::clone(&reports) as Arc<dyn StepEvents>)?;
-        Ok(Self { local, node, devices, surroundings, reports })
+        Ok(Self { local, node, devices, surroundings, sruns, reports })
     }
 
     /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by
@@ -148,7 +162,7 @@ impl Executor for NodeExecutor {
         for share in step.nodes.iter_mut().filter(|share| share.name == self.node.name) {
             self.devices.translate(share);
         }
-        self.surroundings.add_to(&mut step, &self.reports.sruns);
+        self.surroundings.add_to(&mut step, &self.sruns);
         self.reports.expect(&step);
         self.local.launch(step).await
     }
@@ -170,7 +184,7 @@ impl Executor for NodeExecutor {
 
 /// Passes reports on, except for ends of jobs that may have left something.
 struct Reports {
-    sruns: Sruns,
+    notes: Notes,
     events: Arc<dyn StepEvents>,
     /// `None`: nobody can be asked.
     leftovers: Option<(Gate, Arc<Held>)>,
@@ -179,22 +193,6 @@ struct Reports {
 }
 
 impl Reports {
-    fn new(
-        sruns: Sruns,
-        env: &[(OsString, OsString)],
-        folder: Option<PathBuf>,
-        events: Arc<dyn StepEvents>,
-    ) -> Self {
-        let leftovers = match SlurmAllocation::of(env, folder) {
-            Ok(allocation) => Some(leftovers::start(allocation, Arc::clone(&events))),
-            Err(error) => {
-                tracing::warn!(%error, "steps that jobs leave behind are not looked for");
-                None
-            }
-        };
-        Self { sruns, events, leftovers, gangs: Mutex::default() }
-    }
-
     fn gangs(&self) -> MutexGuard<'_, HashMap<StepId, Vec<String>>> {
         self.gangs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,11 +230,11 @@ impl Reports {
         if matches!(outcome, Outcome::LaunchFailed { .. }) {
             return Err(event);
         }
-        let sruns = self.sruns.called_by(step);
+        let sruns = self.notes.called_by(step);
         if sruns.is_none() && whole_nodes.is_none() {
             return Err(event);
         }
-        self.sruns.forget(step);
+        self.notes.forget(step);
         let (whole_nodes, sruns) = (whole_nodes.unwrap_or_default(), sruns.unwrap_or_default());
         Ok(Ended { traces: Traces { step, whole_nodes, sruns }, event })
     }

@@ -6,7 +6,7 @@
 
 use torc_core::resources::NodeInventory;
 
-use super::leftovers::WORKERS;
+use super::traces::WORKERS;
 use crate::slurm::hostlist;
 use crate::slurm::version::Dialect;
 

@@ -1,18 +1,19 @@
 //! The private srun: a folder with small shell scripts that stand in for Slurm's srun in a job.
 //!
 //! Environment alone does not keep an srun to a job's nodes, so the script excludes the others of the
-//! allocation, whatever nodes the job itself names. It also leaves a mark that it was called, with the
+//! allocation, whatever nodes the job itself names. It also notes that it was called, with this host and the
 //! process id that the real srun will have: only then is Slurm asked, when the job has ended, whether
-//! steps of its are left. It owns the folder and the marks; it starts nothing and asks nothing.
+//! steps of its are left. It owns the folder; it starts nothing and asks nothing.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use torc_core::ids::StepId;
 use torc_core::traits::Step;
 
+use super::notes::Notes;
 use crate::kept::StartError;
 use crate::slurm::hostlist;
 
@@ -25,14 +26,18 @@ const DEVICES: &str = "TORC_SRUN_DEVICES";
 /// `--exclude` alone leaves exactly the job's nodes, and lets it choose among them. A job's own `--exclude`
 /// would replace it; then the nodes are named, too.
 ///
-/// `@marks@` stands for the folder of marks, `@srun@` for the real srun, both quoted.
+/// `@notes@` stands for the folder of notes, `@srun@` for the real srun, both quoted. A variable that the job may have
+/// exported must not be used: the real srun passes it on.
 const SRUN: &str = r#"#!/bin/sh
 # Starts steps of a job of torc's on its own nodes only: the real srun does not know that the
 # allocation's other nodes are other jobs'.
-[ -z "$TORC_SRUN_STEP" ] || { echo "$$" >> @marks@/"$TORC_SRUN_STEP"; } 2> /dev/null
+if [ -n "$TORC_SRUN_STEP" ]; then
+    read -r torc_srun_host < /proc/sys/kernel/hostname
+    echo "${torc_srun_host%%.*} $$" >> @notes@/"$TORC_SRUN_STEP"
+fi 2> /dev/null
 if [ -n "$TORC_SRUN_OTHERS" ]; then
-    for word in "$@"; do
-        case $word in
+    for torc_srun_word in "$@"; do
+        case $torc_srun_word in
         -x* | --exclude*)
             set -- --nodelist="$TORC_SRUN_NODES" "$@"
             break
@@ -76,33 +81,29 @@ pub(super) struct Sruns {
     folder: String,
     hydra: String,
     prolog: String,
-    marks: PathBuf,
 }
 
 impl Sruns {
-    /// Writes the scripts into the folder `scratch`, which exists, and removes old marks.
+    /// Writes the scripts into the folder `scratch`. Both it and that of the notes exist.
     ///
     /// # Errors
     /// When that is impossible.
-    pub(super) fn prepare(scratch: &Path, srun: &Path) -> Result<Self, StartError> {
+    pub(super) fn prepare(scratch: &Path, srun: &Path, notes: &Notes) -> Result<Self, StartError> {
         let failed = |source| StartError::Scratch { path: scratch.to_owned(), source };
         let scratch = fs::canonicalize(scratch).map_err(failed)?;
-        let (folder, marks) = (scratch.join("bin"), scratch.join("sruns"));
+        let notes = fs::canonicalize(notes.sruns()).map_err(failed)?;
+        let folder = scratch.join("bin");
         let (own, hydra, prolog) =
             (folder.join("srun"), scratch.join("hydra"), scratch.join("prolog"));
-        match fs::remove_dir_all(&marks) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        fs::create_dir_all(&marks).and_then(|()| fs::create_dir_all(&folder)).map_err(failed)?;
-        let script = SRUN.replace("@marks@", &quoted(&marks)?).replace("@srun@", &quoted(srun)?);
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let script = SRUN.replace("@notes@", &quoted(&notes)?).replace("@srun@", &quoted(srun)?);
         write_program(&own, &script).map_err(failed)?;
         let script = HYDRA.replace("@srun@", &quoted(&own)?);
         write_program(&hydra, &script).map_err(failed)?;
         write_program(&prolog, PROLOG).map_err(failed)?;
         let [folder, hydra, prolog] =
             [folder, hydra, prolog].map(|path| text(&path).map(str::to_owned));
-        Ok(Self { folder: folder?, hydra: hydra?, prolog: prolog?, marks })
+        Ok(Self { folder: folder?, hydra: hydra?, prolog: prolog? })
     }
 
     /// What comes first in the PATH of jobs.
@@ -118,18 +119,6 @@ impl Sruns {
     /// What Slurm executes before each task of a job that shares its node.
     pub(super) fn prolog(&self) -> &str {
         &self.prolog
-    }
-
-    /// The process ids of the sruns that a step called for here; `None`: it called for none.
-    pub(super) fn called_by(&self, step: StepId) -> Option<Vec<u32>> {
-        let text = fs::read_to_string(self.marks.join(step.to_string())).ok()?;
-        Some(text.lines().filter_map(|line| line.parse().ok()).collect())
-    }
-
-    /// Forgets a step.
-    pub(super) fn forget(&self, step: StepId) {
-        // A mark that stays does no harm: its name is never used again.
-        let _ = fs::remove_file(self.marks.join(step.to_string()));
     }
 }
 
@@ -157,9 +146,9 @@ pub(super) fn name(step: StepId) -> String {
     format!("torc_{step}")
 }
 
-/// Whether a step of Slurm's has the name of one that a job started.
-pub(super) fn is_of_a_job(name: &str) -> bool {
-    name.strip_prefix("torc_").is_some_and(|step| step.parse::<StepId>().is_ok())
+/// The step that started a step of Slurm's, if this is the name of one.
+pub(super) fn started_by(name: &str) -> Option<StepId> {
+    name.strip_prefix("torc_")?.parse().ok()
 }
 
 /// The options that keep an srun to a step's nodes, if these are all others of the allocation.
@@ -191,13 +180,16 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::slurm::host_name;
     use crate::slurm::launcher::tests::single;
+    use crate::slurm::steps::Srun;
 
     /// Prints its process id and its arguments, each on a line.
     const FAKE: &str = "#!/bin/sh\necho $$ \"$SLURM_CPUS_PER_TASK\"\nprintf '%s\\n' \"$@\"\n";
 
     struct Site {
         folder: TempDir,
+        notes: Notes,
         sruns: Sruns,
     }
 
@@ -206,8 +198,10 @@ mod tests {
             let folder = TempDir::with_prefix("it's a").expect("a folder");
             let fake = folder.path().join("real srun");
             write_program(&fake, FAKE).expect("is written");
-            let sruns = Sruns::prepare(folder.path(), &fake).expect("is written");
-            Self { folder, sruns }
+            let notes = Notes::of(folder.path());
+            notes.prepare().expect("is made");
+            let sruns = Sruns::prepare(folder.path(), &fake, &notes).expect("is written");
+            Self { folder, notes, sruns }
         }
 
         /// What the real srun was given, after its process id.
@@ -254,21 +248,19 @@ mod tests {
     }
 
     #[test]
-    fn a_call_leaves_a_mark_with_the_process_id() {
+    fn a_call_is_noted_with_the_host_and_the_process_id() {
         let site = Site::new();
         let step = single().id;
-        assert_eq!(site.sruns.called_by(step), None);
         let pids = [site.srun(&["a"], &JOB).0, site.srun(&["b"], &JOB).0];
-        assert_eq!(site.sruns.called_by(step), Some(pids.to_vec()));
-        site.sruns.forget(step);
-        assert_eq!(site.sruns.called_by(step), None);
+        let expected = pids.map(|pid| Srun { host: host_name(), pid });
+        assert_eq!(site.notes.called_by(step), Some(expected.to_vec()));
     }
 
     #[test]
     fn it_works_where_nothing_is_said_or_can_be_noted() {
         let site = Site::new();
         assert_eq!(site.srun(&["a"], &[]).1, ["--overlap", "a"]);
-        fs::remove_dir_all(&site.sruns.marks).expect("is removed");
+        fs::remove_dir_all(site.notes.sruns()).expect("is removed");
         assert_eq!(site.srun(&["a"], &[(STEP, "x")]).1, ["--overlap", "--job-name=torc_x", "a"]);
     }
 
@@ -333,13 +325,5 @@ mod tests {
         };
         check("1", "export CUDA_VISIBLE_DEVICES=1\n");
         check("", "unset CUDA_VISIBLE_DEVICES\n");
-    }
-
-    #[test]
-    fn old_marks_are_nobodys() {
-        let site = Site::new();
-        site.srun(&["a"], &JOB);
-        let again = Sruns::prepare(site.folder.path(), "/bin/true".as_ref()).expect("is written");
-        assert_eq!(again.called_by(single().id), None);
     }
 }

@@ -162,6 +162,7 @@ mod tests {
     use insta::assert_snapshot;
     use tempfile::TempDir;
 
+    use super::super::notes::Notes;
     use super::*;
     use crate::slurm::launcher::tests::{gang, single};
 
@@ -173,8 +174,10 @@ mod tests {
     /// in the folder `SCRATCH`.
     fn added(base: &[(&str, &str)], mut step: Step) -> String {
         let scratch = TempDir::new().expect("a folder");
-        let sruns =
-            Sruns::prepare(scratch.path(), "/opt/slurm/bin/srun".as_ref()).expect("is written");
+        let notes = Notes::of(scratch.path());
+        notes.prepare().expect("is made");
+        let sruns = Sruns::prepare(scratch.path(), "/opt/slurm/bin/srun".as_ref(), &notes);
+        let sruns = sruns.expect("is written");
         let members = ["node1", "node2", "node3", "node4"].map(str::to_owned).to_vec();
         Surroundings::new(&os(base), members, 2).add_to(&mut step, &sruns);
         let folder = scratch.path().canonicalize().expect("is there");

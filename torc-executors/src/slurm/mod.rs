@@ -53,6 +53,7 @@ pub use partitions::{NodeKind, Partition};
 pub use position::QueuePosition;
 pub use scheduler::SlurmScheduler;
 pub use settings::{ScriptError, SettingsProblem, SlurmSettings};
+pub use steps::Srun;
 pub use survey::SlurmSurvey;
 pub use usage::Accounting;
 pub use watch::{Sight, Watched, watch};

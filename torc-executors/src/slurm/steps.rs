@@ -113,6 +113,15 @@ pub(super) async fn wait_for_end(allocation: &SlurmAllocation, names: &[String])
     tracing::warn!("steps of an earlier torc are still there, and are not waited for any longer");
 }
 
+/// An srun, as Slurm knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Srun {
+    /// The host that it runs on, without a domain.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+}
+
 /// A step of the allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -122,8 +131,8 @@ pub(crate) struct Listed {
     pub(crate) name: String,
     /// Its nodes, as a host list.
     pub(crate) nodes: String,
-    /// The host and the process id of its srun.
-    pub(crate) srun: Option<(String, u32)>,
+    /// What started it.
+    pub(crate) srun: Option<Srun>,
 }
 
 /// The allocation's steps that have numbers.
@@ -160,7 +169,7 @@ fn listed(text: &str) -> Vec<Listed> {
         } else if let Some((host, pid)) =
             word.strip_prefix("SrunHost:Pid=").and_then(|srun| srun.rsplit_once(':'))
         {
-            step.srun = pid.parse().ok().map(|pid| (host.to_owned(), pid));
+            step.srun = pid.parse().ok().map(|pid| Srun { host: host.to_owned(), pid });
         }
     }
     found
@@ -170,7 +179,7 @@ fn listed(text: &str) -> Vec<Listed> {
 fn orphans(listed: &[Listed], host: &str, is_alive: impl Fn(u32) -> bool) -> Vec<u32> {
     let is_orphan = |step: &&Listed| {
         step.name.parse::<StepId>().is_ok()
-            && step.srun.as_ref().is_some_and(|(its_host, pid)| its_host == host && !is_alive(*pid))
+            && step.srun.as_ref().is_some_and(|srun| srun.host == host && !is_alive(srun.pid))
     };
     listed.iter().filter(is_orphan).map(|step| step.number).collect()
 }
@@ -212,7 +221,7 @@ mod tests {
         let numbers: Vec<u32> = found.iter().map(|step| step.number).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 5]);
         let (nodes, srun) = (found[2].nodes.as_str(), found[2].srun.clone());
-        assert_eq!((nodes, srun), ("n", Some(("there".to_owned(), 10))));
+        assert_eq!((nodes, srun), ("n", Some(Srun { host: "there".to_owned(), pid: 10 })));
         assert_eq!(listed("Job 41 has no steps"), []);
     }
 }

@@ -66,7 +66,7 @@ async fn work(port: u16, folder: &str) {
     let config = NodeConfig {
         base_env,
         node: inventory,
-        scratch_dir: format!("{folder}/{node}").into(),
+        crew_dir: folder.into(),
         srun: "/usr/bin/srun".into(),
         enforce_memory: true,
         umask: None,

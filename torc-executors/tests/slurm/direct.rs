@@ -225,22 +225,31 @@ async fn start_waiting_gang(crew: &mut Crew, launcher: &str) -> Vec<i32> {
     pids
 }
 
+fn forget_ranks(crew: &Crew) {
+    (0..4).for_each(|rank| drop(std::fs::remove_file(crew.path(&format!("rank.{rank}")))));
+}
+
 fn live(pids: &[i32]) -> Vec<i32> {
     pids.iter().copied().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect()
 }
+
+/// The real srun on another of the gang's hosts, which on this cluster are one and have a name in common.
+const ELSEWHERE: &str = "unshare --uts bash -c 'hostname node4; exec \"$@\"' - /usr/bin/srun \
+                         --exclude=node[1-2] --job-name=mine";
 
 fn a_killed_gang_leaves_nothing() {
     run(async {
         let mut crew = Crew::new().await;
         // By its name, by its srun, and by its nodes alone.
-        for launcher in ["srun", "srun --job-name=mine", "/usr/bin/srun --exclude=node[1-2]"] {
+        let bare = "/usr/bin/srun --exclude=node[1-2]";
+        for launcher in ["srun", "srun --job-name=mine", bare, ELSEWHERE] {
             let pids = start_waiting_gang(&mut crew, launcher).await;
             assert_eq!(live(&pids).len(), 4);
             crew.signal("node3", 1, StepSignal::Kill).await;
             assert_eq!(crew.end().await, (step_id(1), Outcome::Cancelled));
             assert_eq!(live(&pids), [0; 0], "{launcher}");
             assert_eq!(crew.steps(), ["torc_workers"]);
-            (0..4).for_each(|rank| drop(std::fs::remove_file(crew.path(&format!("rank.{rank}")))));
+            forget_ranks(&crew);
         }
     });
 }
@@ -248,22 +257,28 @@ fn a_killed_gang_leaves_nothing() {
 fn a_lost_workers_steps() {
     run(async {
         let mut crew = Crew::new().await;
-        let pids = start_waiting_gang(&mut crew, "srun").await;
-        kill(Pid::from_raw(crew.pids["node3"]), Signal::SIGKILL).expect("is killed");
-        assert_eq!(crew.told().await, ended("node3", "Killed"));
-        let whole_nodes = ["node3", "node4"].map(str::to_owned).to_vec();
-        let traces = Traces { step: step_id(1), whole_nodes, sruns: Vec::new() };
-        end_steps_of(&crew.allocation, &[traces]).await;
-        assert_eq!(live(&pids), [0; 0]);
-        assert_eq!(crew.steps(), ["torc_workers"]);
-        // The nodes can be used again.
-        let again: Vec<_> =
-            crew.nodes.iter().filter(|node| &*node.name == "node3").cloned().collect();
-        crew.muster.start_on(&again).expect("is started");
-        crew.gather(1).await;
-        let output =
-            crew.output(crew.step(5, &[2, 3], "srun -n2 bash -c 'echo $SLURMD_NODENAME'")).await;
-        assert_eq!(output.lines().count(), 2, "{output}");
+        for launcher in ["srun", "srun --job-name=mine", ELSEWHERE] {
+            let pids = start_waiting_gang(&mut crew, launcher).await;
+            kill(Pid::from_raw(crew.pids["node3"]), Signal::SIGKILL).expect("is killed");
+            // The srun of the worker before may have ended since.
+            while crew.told().await != ended("node3", "Killed") {}
+            let whole_nodes = ["node3", "node4"].map(str::to_owned).to_vec();
+            let traces = Traces { step: step_id(1), whole_nodes, sruns: Vec::new() };
+            end_steps_of(&crew.allocation, crew.path("").as_ref(), &[traces]).await;
+            assert_eq!(live(&pids), [0; 0], "{launcher}");
+            assert_eq!(crew.steps(), ["torc_workers"]);
+            // The nodes can be used again.
+            let again: Vec<_> =
+                crew.nodes.iter().filter(|node| &*node.name == "node3").cloned().collect();
+            crew.muster.start_on(&again).expect("is started");
+            crew.gather(1).await;
+            let output = crew
+                .output(crew.step(5, &[2, 3], "srun -n2 bash -c 'echo $SLURMD_NODENAME'"))
+                .await;
+            assert_eq!(output.lines().count(), 2, "{output}");
+            forget_ranks(&crew);
+            drop(std::fs::remove_file(crew.path("out5")));
+        }
     });
 }
 

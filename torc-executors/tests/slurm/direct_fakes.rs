@@ -105,7 +105,7 @@ impl Node {
         let config = NodeConfig {
             base_env: base_env(&fake),
             node: node("n1", cpus),
-            scratch_dir: fake.path("scratch"),
+            crew_dir: fake.path("crew"),
             srun: fake.path("srun"),
             enforce_memory: true,
             umask: None,

@@ -28,7 +28,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
     let config = NodeConfig {
         base_env: std::env::vars_os().collect(),
         node,
-        scratch_dir: args.scratch.join("nodes").join(&name),
+        crew_dir: args.scratch.clone(),
         srun: args.srun.clone(),
         // Steps come without a limit where they are not to be held to one.
         enforce_memory: true,
