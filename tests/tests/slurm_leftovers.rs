@@ -1,4 +1,4 @@
-//! What mode direct leaves behind on a real Slurm, whatever goes wrong: nothing.
+//! Mode direct on a real Slurm: what it leaves behind, whatever goes wrong, and what commands of actions see.
 
 use std::fs;
 use std::process::Command;
@@ -147,4 +147,27 @@ fn what_a_killed_workers_gang_started_is_ended_wherever_its_srun_was() {
     unshare --uts bash -c 'hostname $0; exec \"$@\"' $other $(type -ap srun | sed -n 2p) --overlap \\
         --job-name=mine --nodes=1 --ntasks=1 --nodelist=$other sleep 1000",
     );
+}
+
+#[test]
+fn commands_of_actions_see_what_a_job_of_their_node_sees() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = "- {name: job, command: 'until test -e go; do sleep 0.1; done', resource_requirements: one}";
+    let command = "echo ${SLURM_PROCID-no} ${SLURM_STEP_ID-no} $SLURM_JOB_NODELIST $SLURM_CPUS_ON_NODE \
+                   $CUDA_VISIBLE_DEVICES; srun printenv SLURM_STEP_NODELIST";
+    let place = cluster.place(&spec(job).replace(
+        "actions: [",
+        &format!(
+            "actions: [{{trigger_type: on_worker_start, action_type: run_commands, persistent: true, \
+             commands: ['{command}']}}, "
+        ),
+    ));
+    let waiting = place.start_and_wait();
+    for name in ["node1", "node2", "node3", "node4"] {
+        let log = format!("torc_output/job_stdio/action_wf1_r1_x1_al1_{name}.log");
+        until_lines(&place, &log, 2);
+        assert_eq!(place.place.read(&log), format!("no no {name} 8 0,1\n{name}\n"));
+    }
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("1 completed");
 }

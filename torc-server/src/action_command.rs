@@ -3,6 +3,7 @@
 //! Knows processes and files, no workflow. A command is at least once: when this process dies, the next
 //! one runs it again.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -31,6 +32,13 @@ impl ActionProcess {
     pub(crate) async fn run(self) -> i32 {
         let mut bash = tokio::process::Command::new("bash");
         bash.env_clear();
+        self.end_of(bash).await
+    }
+
+    /// As [`Self::run`], with its environment on top of this one alone. Of a name that comes twice the later counts.
+    pub(crate) async fn run_in(self, surroundings: Vec<(OsString, OsString)>) -> i32 {
+        let mut bash = tokio::process::Command::new("bash");
+        bash.env_clear().envs(surroundings);
         self.end_of(bash).await
     }
 
@@ -95,6 +103,24 @@ mod tests {
             assert_eq!(elsewhere.run().await, NOT_EXECUTED);
         }
         assert_eq!(std::fs::read_to_string(output).unwrap(), "seen\n/\n");
+    }
+
+    #[tokio::test]
+    async fn surroundings_take_the_place_of_this_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("log");
+        let process = ActionProcess {
+            text: "echo $X $Y ${CARGO_PKG_NAME-none}".to_owned(),
+            env: vec![("X".to_owned(), "own".to_owned())],
+            working_dir: "/".to_owned(),
+            output: output.to_string_lossy().into_owned(),
+        };
+        let path = std::env::var_os("PATH").unwrap();
+        let around = [("PATH", path), ("X", "a".into()), ("Y", "b".into()), ("Y", "c".into())];
+        let around = around.map(|(name, value)| (name.into(), value)).to_vec();
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "or nothing is shown");
+        assert_eq!(process.run_in(around).await, 0);
+        assert_eq!(std::fs::read_to_string(output).unwrap(), "own c none\n");
     }
 
     /// In a process of its own, whose environment has what is no text.

@@ -103,10 +103,8 @@ pub async fn clear_earlier(allocation: &SlurmAllocation, below: &Path) {
     let crews: Vec<Notes> = crews.iter().map(|crew| Notes::of(crew)).collect();
     let is_done = kill(allocation, EARLIER_ENDS_WITHIN, |listed| {
         // Its jobs may be calling for more until they are killed.
-        let sruns = crews.iter().flat_map(|notes| {
-            notes.callers().into_iter().flat_map(|step| notes.called_by(step).unwrap_or_default())
-        });
-        left_by_earlier(listed, &host, &sruns.collect::<Vec<_>>())
+        let sruns: Vec<Srun> = crews.iter().flat_map(Notes::all).collect();
+        left_by_earlier(listed, &host, &sruns)
     });
     if !is_done.await {
         tracing::warn!(
@@ -122,6 +120,7 @@ fn left_by_earlier(listed: &[Listed], host: &Host, sruns: &[Srun]) -> Option<Vec
         listed.iter().partition(|step| step.name == WORKERS);
     let is_of_a_job = |step: &&Listed| {
         sruns::started_by(&step.name).is_some()
+            || sruns::is_of_a_command(&step.name)
             || step.srun.as_ref().is_some_and(|srun| sruns.contains(srun))
     };
     let of_jobs: Vec<u32> =
@@ -374,6 +373,7 @@ mod tests {
         let left = |steps: &[Listed]| left_by_earlier(steps, &host, &[srun("here", 300)]);
         let others = [step(0, "mine", 200), step(1, "wf1_j1_r1_a1", 200)];
         assert_eq!(left(&others), None, "a user's, and one of mode slurm");
+        assert_eq!(left(&[step(6, "torc_command", 200)]), Some(vec![6]));
         let (job, noted) = (step(2, "torc_wf1_j1_r1_a1", 200), step(5, "mine", 300));
         let (ending, orphan) = (step(3, WORKERS, 1), step(4, WORKERS, 200));
         assert_eq!(left(&[ending.clone(), job.clone()]), Some(vec![]), "its keeper ends it");

@@ -58,6 +58,7 @@ pub struct NodeExecutor {
     node: NodeInventory,
     devices: Devices,
     surroundings: Surroundings,
+    base_of_commands: Vec<(OsString, OsString)>,
     sruns: Sruns,
     reports: Arc<Reports>,
 }
@@ -86,6 +87,7 @@ impl NodeExecutor {
         let sruns = Sruns::prepare(&scratch_dir, &config.srun, &notes)?;
         let devices = Devices::of(&node, &base_env);
         let base = surroundings::base(&base_env);
+        let base_of_commands = surroundings::base_of_commands(&base_env);
         let surroundings = Surroundings::new(&base, members(&base_env), node.gpus.len());
         let folder = config.srun.parent().map(PathBuf::from);
         let leftovers = match SlurmAllocation::of(&base_env, folder) {
@@ -108,7 +110,16 @@ impl NodeExecutor {
             keeper_program: config.keeper_program,
         };
         let local = LocalExecutor::start(local, Arc::clone(&reports) as Arc<dyn StepEvents>)?;
-        Ok(Self { local, node, devices, surroundings, sruns, reports })
+        Ok(Self { local, node, devices, surroundings, base_of_commands, sruns, reports })
+    }
+
+    /// The whole environment of a command of an action on this node, which sets this itself: as that of a job. Its
+    /// sruns are kept to this node, too; what they leave behind is not looked for.
+    pub fn surround(&self, own: Vec<(String, String)>) -> Vec<(OsString, OsString)> {
+        let node = self.devices.inventory(&self.node);
+        let own = self.surroundings.of_command(&node, own.into_iter().collect(), &self.sruns);
+        let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
+        self.base_of_commands.iter().cloned().chain(own).collect()
     }
 
     /// Lets what runs come to an end of its own, and then shuts down. Steps are asked to end as by

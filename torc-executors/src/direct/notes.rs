@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use torc_core::ids::StepId;
 
+use super::sruns;
 use crate::slurm::steps::Srun;
 
 /// The notes of a crew.
@@ -40,18 +41,28 @@ impl Notes {
 
     /// The sruns that a step called for, as far as they are known; `None`: it called for none.
     pub(super) fn called_by(&self, step: StepId) -> Option<Vec<Srun>> {
-        let text = fs::read_to_string(self.sruns.join(step.to_string())).ok()?;
+        self.read(&step.to_string())
+    }
+
+    /// The sruns that commands of actions called for.
+    pub(super) fn called_by_commands(&self) -> Vec<Srun> {
+        self.read(sruns::COMMAND).unwrap_or_default()
+    }
+
+    /// The sruns that anybody called for who was not forgotten.
+    pub(super) fn all(&self) -> Vec<Srun> {
+        let Ok(entries) = fs::read_dir(&self.sruns) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| self.read(&name)).flatten().collect()
+    }
+
+    fn read(&self, caller: &str) -> Option<Vec<Srun>> {
+        let text = fs::read_to_string(self.sruns.join(caller)).ok()?;
         let srun = |line: &str| {
             let (host, pid) = line.split_once(' ')?;
             Some(Srun { host: host.to_owned(), pid: pid.parse().ok()? })
         };
         Some(text.lines().filter_map(srun).collect())
-    }
-
-    /// The steps that have called for an srun and were not forgotten.
-    pub(super) fn callers(&self) -> Vec<StepId> {
-        let Ok(entries) = fs::read_dir(&self.sruns) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Forgets a step.
@@ -84,19 +95,21 @@ mod tests {
     fn what_is_noted_is_found() {
         let crew = tempfile::tempdir().expect("a folder");
         let notes = Notes::of(crew.path());
-        assert_eq!((notes.callers(), notes.nodes_on("here")), (vec![], vec![]));
+        assert_eq!((notes.all(), notes.nodes_on("here")), (vec![], vec![]));
         notes.prepare().expect("is made");
         let step: StepId = "wf1_j2_r1_a1".parse().expect("a step");
         assert_eq!(notes.called_by(step), None);
         let lines = "here 7\nthere 9\n 11\nhere\nhere x\n";
         fs::write(notes.sruns().join("wf1_j2_r1_a1"), lines).expect("is written");
-        fs::write(notes.sruns().join("something"), "").expect("is written");
+        fs::write(notes.sruns().join("command"), "here 12\n").expect("is written");
         let srun = |host: &str, pid| Srun { host: host.to_owned(), pid };
         let expected = vec![srun("here", 7), srun("there", 9), srun("", 11)];
         assert_eq!(notes.called_by(step), Some(expected));
-        assert_eq!(notes.callers(), [step]);
+        assert_eq!(notes.called_by_commands(), [srun("here", 12)]);
+        assert_eq!(notes.all().len(), 4);
         notes.forget(step);
         assert_eq!(notes.called_by(step), None);
+        assert_eq!(notes.all(), [srun("here", 12)]);
         for node in ["n1", "n2"] {
             notes.place(node, "here").expect("is noted");
         }

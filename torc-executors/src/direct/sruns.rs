@@ -23,6 +23,9 @@ const NODES: &str = "TORC_SRUN_NODES";
 const OTHERS: &str = "TORC_SRUN_OTHERS";
 const DEVICES: &str = "TORC_SRUN_DEVICES";
 
+/// What takes the place of a step's name for commands of actions.
+pub(super) const COMMAND: &str = "command";
+
 /// `--exclude` alone leaves exactly the job's nodes, and lets it choose among them. A job's own `--exclude`
 /// would replace it; then the nodes are named, too.
 ///
@@ -141,9 +144,14 @@ fn write_program(path: &Path, script: &str) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// The name that Slurm's steps of a step have. No name of a step of torc's own.
-pub(super) fn name(step: StepId) -> String {
-    format!("torc_{step}")
+/// The name that Slurm's steps of a step or a command have. No name of a step of torc's own.
+fn name(caller: &str) -> String {
+    format!("torc_{caller}")
+}
+
+/// Whether a step of Slurm's has the name of those that commands of actions start.
+pub(super) fn is_of_a_command(step: &str) -> bool {
+    step.strip_prefix("torc_") == Some(COMMAND)
 }
 
 /// The step that started a step of Slurm's, if this is the name of one.
@@ -151,22 +159,22 @@ pub(super) fn started_by(name: &str) -> Option<StepId> {
     name.strip_prefix("torc_")?.parse().ok()
 }
 
-/// The options that keep an srun to a step's nodes, if these are all others of the allocation.
-pub(super) fn options(step: StepId, others: &str) -> Vec<String> {
-    let mut options = vec!["--overlap".to_owned(), format!("--job-name={}", name(step))];
+/// The options that keep an srun of a step or a command to its nodes, if these are all others of the allocation.
+pub(super) fn options(caller: &str, others: &str) -> Vec<String> {
+    let mut options = vec!["--overlap".to_owned(), format!("--job-name={}", name(caller))];
     options.extend((!others.is_empty()).then(|| format!("--exclude={others}")));
     options
 }
 
-/// What the private srun goes by.
-pub(super) fn orders(step: &Step, others: String) -> [(String, String); 4] {
+/// What the private srun goes by when this one calls it.
+pub(super) fn orders(step: &Step, caller: &str, others: String) -> [(String, String); 4] {
     let names: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
     let devices = match step.nodes.as_slice() {
         [node] => node.gpus.join(","),
         _ => String::new(),
     };
     [
-        (STEP.to_owned(), step.id.to_string()),
+        (STEP.to_owned(), caller.to_owned()),
         (NODES.to_owned(), hostlist::compress(&names)),
         (OTHERS.to_owned(), others),
         (DEVICES.to_owned(), devices),

@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::time::Duration;
 
-use torc_core::traits::Step;
+use torc_core::ids::{AllocationId, AttemptId, JobId, RunId, StepId, WorkflowId};
+use torc_core::resources::NodeInventory;
+use torc_core::traits::{RankLayout, StdioPaths, Step, StepLimits, StepNode};
 
 use super::sruns::{self, Sruns};
 use crate::slurm::{hostlist, sights};
@@ -59,6 +62,13 @@ pub(super) fn base(env: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     sights::base(env).into_iter().filter(|(name, _)| is_kept(name)).collect()
 }
 
+/// The same for commands of actions, which have all GPUs of the node.
+pub(super) fn base_of_commands(env: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let is_device = |name: &OsString| sights::DEVICES.iter().any(|known| name == *known);
+    let devices = env.iter().filter(|(name, _)| is_device(name)).cloned();
+    base(env).into_iter().chain(devices).collect()
+}
+
 /// What jobs are told besides the base environment.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
@@ -78,14 +88,33 @@ impl Surroundings {
         Self { base: base.iter().filter_map(text).collect(), members, gpus }
     }
 
-    /// Adds what a job, whose devices are those of this host, is told to its environment. What the job sets itself wins, but for what the private
-    /// srun goes by.
+    /// Adds what a job, whose devices are those of this host, is told to its environment. What the job sets itself
+    /// wins, but for what the private srun goes by.
     pub(super) fn add_to(&self, step: &mut Step, sruns: &Sruns) {
+        let name = step.id.to_string();
+        self.add(step, &name, sruns);
+    }
+
+    /// What a command of an action is told on this node, with the host's own ids of its devices, besides the base
+    /// environment: the same as a job that has all of it. `own` is what it sets itself.
+    pub(super) fn of_command(
+        &self,
+        node: &NodeInventory,
+        own: BTreeMap<String, String>,
+        sruns: &Sruns,
+    ) -> BTreeMap<String, String> {
+        let mut like = job_of_all(node);
+        like.env = own;
+        self.add(&mut like, sruns::COMMAND, sruns);
+        like.env
+    }
+
+    fn add(&self, step: &mut Step, caller: &str, sruns: &Sruns) {
         let others = self.others(step);
-        let options = sruns::options(step.id, &others).join(" ");
+        let options = sruns::options(caller, &others).join(" ");
         let mut added = sights::own_nodes(step);
         added.extend(ranks(step));
-        added.insert("SLURM_JOB_NAME", step.id.to_string());
+        added.insert("SLURM_JOB_NAME", caller.to_owned());
         added.insert("SLURM_OVERLAP", "1".to_owned());
         added.extend(self.gpus(step));
         if step.nodes.len() == 1 {
@@ -101,7 +130,7 @@ impl Surroundings {
         let path = self.get(step, "PATH").unwrap_or(DEFAULT_PATH);
         let path = format!("{}:{path}", sruns.folder());
         step.env.insert("PATH".to_owned(), path);
-        let orders = sruns::orders(step, others);
+        let orders = sruns::orders(step, caller, others);
         step.env.extend(orders);
     }
 
@@ -129,6 +158,44 @@ impl Surroundings {
         let is_own = |name: &String| step.nodes.iter().any(|node| *node.name == **name);
         let others: Vec<&String> = self.members.iter().filter(|name| !is_own(name)).collect();
         hostlist::compress(&others)
+    }
+}
+
+/// A job that has the whole of a node; it is never launched.
+fn job_of_all(node: &NodeInventory) -> Step {
+    let all = StepNode {
+        name: node.name.clone(),
+        cores: node.cores.clone(),
+        gpus: node.gpus.clone(),
+        memory: node.memory,
+    };
+    Step {
+        id: StepId {
+            workflow: WorkflowId(1),
+            job: JobId(1),
+            run: RunId(1),
+            attempt: AttemptId::FIRST,
+        },
+        job_name: sruns::COMMAND.into(),
+        argv: Vec::new(),
+        env: BTreeMap::new(),
+        working_dir: "/".into(),
+        stdio: StdioPaths::default(),
+        allocation: AllocationId(1),
+        nodes: vec![all],
+        layout: RankLayout {
+            ntasks_per_node: 1,
+            cpus_per_node: node.cpus(),
+            mpi: None,
+            cpu_bind: None,
+        },
+        limits: StepLimits {
+            memory: None,
+            runtime: None,
+            termination_signal: 0,
+            termination_lead: Duration::ZERO,
+        },
+        expected_files: Vec::new(),
     }
 }
 
@@ -173,16 +240,26 @@ mod tests {
     /// What is added to a step on top of a base environment, in an allocation of four nodes. The scripts lie
     /// in the folder `SCRATCH`.
     fn added(base: &[(&str, &str)], mut step: Step) -> String {
+        told(base, |surroundings, sruns| {
+            surroundings.add_to(&mut step, sruns);
+            std::mem::take(&mut step.env)
+        })
+    }
+
+    fn told(
+        base: &[(&str, &str)],
+        tell: impl FnOnce(&Surroundings, &Sruns) -> BTreeMap<String, String>,
+    ) -> String {
         let scratch = TempDir::new().expect("a folder");
         let notes = Notes::of(scratch.path());
         notes.prepare().expect("is made");
         let sruns = Sruns::prepare(scratch.path(), "/opt/slurm/bin/srun".as_ref(), &notes);
         let sruns = sruns.expect("is written");
         let members = ["node1", "node2", "node3", "node4"].map(str::to_owned).to_vec();
-        Surroundings::new(&os(base), members, 2).add_to(&mut step, &sruns);
+        let env = tell(&Surroundings::new(&os(base), members, 2), &sruns);
         let folder = scratch.path().canonicalize().expect("is there");
         let folder = folder.to_str().expect("is text");
-        let lines = step.env.iter().map(|(name, value)| format!("{name}={value}\n"));
+        let lines = env.iter().map(|(name, value)| format!("{name}={value}\n"));
         lines.collect::<String>().replace(folder, "SCRATCH")
     }
 
@@ -252,6 +329,53 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_told_what_a_job_of_the_whole_node_is() {
+        let node = NodeInventory {
+            name: "node3".into(),
+            cores: (0..8).collect(),
+            threads_per_core: 1,
+            memory: 1 << 30,
+            gpus: ["0", "1"].map(Box::from).into(),
+            slots: None,
+        };
+        let own = [("PATH", "/my/bin"), ("TORC_RUN_ID", "1")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let found = told(&[("PATH", "/usr/bin")], |surroundings, sruns| {
+            surroundings.of_command(&node, own.into(), sruns)
+        });
+        assert_snapshot!(found, @"
+        HYDRA_LAUNCHER_EXEC=SCRATCH/hydra
+        I_MPI_HYDRA_BOOTSTRAP_EXEC=SCRATCH/hydra
+        OMPI_MCA_plm_slurm_args=--overlap --job-name=torc_command --exclude=node[1-2,4]
+        PATH=SCRATCH/bin:/my/bin
+        PRTE_MCA_plm_slurm_args=--overlap --job-name=torc_command --exclude=node[1-2,4]
+        SLURM_CPUS_ON_NODE=8
+        SLURM_CPUS_PER_TASK=8
+        SLURM_GPUS_PER_NODE=2
+        SLURM_JOB_CPUS_PER_NODE=8
+        SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0=8
+        SLURM_JOB_NAME=command
+        SLURM_JOB_NODELIST=node3
+        SLURM_JOB_NUM_NODES=1
+        SLURM_NNODES=1
+        SLURM_NODELIST=node3
+        SLURM_NPROCS=1
+        SLURM_NTASKS=1
+        SLURM_OVERLAP=1
+        SLURM_TASKS_PER_NODE=8
+        SLURM_TASK_PROLOG=SCRATCH/prolog
+        TORC_RUN_ID=1
+        TORC_SRUN_DEVICES=0,1
+        TORC_SRUN_NODES=node3
+        TORC_SRUN_OTHERS=node[1-2,4]
+        TORC_SRUN_STEP=command
+        ");
+        let worker = [("CUDA_VISIBLE_DEVICES", "0,1"), ("SLURM_PROCID", "2"), ("PATH", "/bin")];
+        let kept = [worker[2], worker[0]];
+        assert_eq!(base_of_commands(&os(&worker)), os(&kept));
+    }
+
+    #[test]
     fn steps_of_a_job_that_shares_its_node_ask_for_all_gpus_or_none() {
         let mut step = single();
         assert!(!added(&[], step.clone()).contains("SLURM_GPUS_PER_NODE"));
@@ -264,10 +388,7 @@ mod tests {
     #[test]
     fn a_gang_of_all_nodes_excludes_none() {
         let mut step = gang();
-        step.nodes.insert(
-            0,
-            torc_core::traits::StepNode { name: "node1".into(), ..step.nodes[0].clone() },
-        );
+        step.nodes.insert(0, StepNode { name: "node1".into(), ..step.nodes[0].clone() });
         let found = added(&[], step);
         let lines: Vec<&str> = found
             .lines()

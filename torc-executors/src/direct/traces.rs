@@ -1,7 +1,7 @@
 //! What tells whose a step of Slurm's is. Pure, but for what was noted and which processes live.
 //!
 //! Owns the rule by which a step counts as left behind by a job. Does not know how it is ended. Invariant: no step of
-//! torc's own, and none that has the name of another job's, is ever taken for a job's.
+//! torc's own or of an action's command, and none that has the name of another job's, is ever taken for a job's.
 
 use std::collections::{HashMap, HashSet};
 
@@ -52,6 +52,8 @@ pub(super) struct Hosts {
     here: Host,
     /// The nodes that are on other hosts.
     elsewhere: HashMap<String, Vec<String>>,
+    /// The sruns that commands of actions called for.
+    of_commands: Vec<Srun>,
 }
 
 impl Hosts {
@@ -61,7 +63,7 @@ impl Hosts {
         let names: HashSet<&String> = sruns.map(|srun| &srun.host).collect();
         let others = names.into_iter().filter(|name| **name != here.name);
         let elsewhere = others.map(|name| (name.clone(), notes.nodes_on(name))).collect();
-        Self { here: here.clone(), elsewhere }
+        Self { here: here.clone(), elsewhere, of_commands: notes.called_by_commands() }
     }
 
     /// Whether a host is that of one of these nodes. A node that noted nothing has its host's name.
@@ -90,7 +92,7 @@ impl Traces {
     /// all other steps are its, too, but for those of people who came to look: their sruns are on hosts that are not
     /// the job's, or, where processes can be looked at, live.
     pub(super) fn find(&self, listed: &Listed, hosts: &Hosts) -> Finding {
-        if listed.name == WORKERS {
+        if listed.name == WORKERS || sruns::is_of_a_command(&listed.name) {
             return Finding::Another;
         }
         if let Some(step) = sruns::started_by(&listed.name) {
@@ -98,6 +100,7 @@ impl Traces {
         }
         match &listed.srun {
             Some(srun) if self.sruns.contains(srun) => Finding::Left,
+            Some(srun) if hosts.of_commands.contains(srun) => Finding::Another,
             Some(_) if !self.has_all(&listed.nodes) => Finding::Another,
             Some(srun) if hosts.here.is_gone(srun) => Finding::Left,
             Some(srun) if srun.host == hosts.here.name => Finding::Watched,
@@ -134,7 +137,7 @@ pub(super) mod tests {
         let here = Host { name: "here".to_owned(), is_gone: |pid| pid < 100 };
         let elsewhere = [("h3", "node3"), ("h9", "node9")];
         let elsewhere = elsewhere.map(|(host, node)| (host.to_owned(), strings(&[node])));
-        Hosts { here, elsewhere: elsewhere.into() }
+        Hosts { here, elsewhere: elsewhere.into(), of_commands: vec![srun("node4", 50)] }
     }
 
     pub(in crate::direct) fn traces(whole_nodes: &[&str], sruns: &[(&str, u32)]) -> Traces {
@@ -186,6 +189,9 @@ pub(super) mod tests {
             check(&gang, &on("node4", "node1", pid), Another);
             check(&gang, &on("node4", "login", pid), Another);
         }
+        // A command of an action is no job.
+        check(&gang, &on("node4", "node4", 50), Another);
+        check(&gang, &listed("torc_command", "node4", "node4", 7), Another);
         // It has part of it only, or none.
         for host in ["here", "node4", "h3"] {
             check(&gang, &on("node[2-4]", host, 7), Another);

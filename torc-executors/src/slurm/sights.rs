@@ -103,7 +103,7 @@ const READ_BY_NAME: [&str; 52] = [
 ];
 
 /// Variables by which Slurm shows a job its GPUs. Those of the batch script are not the step's.
-const DEVICES: [&str; 5] = [
+pub(crate) const DEVICES: [&str; 5] = [
     "CUDA_VISIBLE_DEVICES",
     "GPU_DEVICE_ORDINAL",
     "HIP_VISIBLE_DEVICES",

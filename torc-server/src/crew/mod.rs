@@ -29,7 +29,7 @@ use torc_executors::slurm::Standing;
 use crate::action_command::ActionProcess;
 use crate::clock::now;
 use books::{Books, Now};
-pub use node::{NodeEnd, NodeError, NodeLease, NodeParts, NodeWindUp, work_on_node};
+pub use node::{NodeEnd, NodeError, NodeLease, NodeParts, NodeWindUp, Surround, work_on_node};
 pub use post::{Access, AccessError, Post, PostError};
 pub use service::News;
 use service::{Input, Service};

@@ -4,6 +4,7 @@
 //! that it runs is ended. So it is, too, when this process hangs: while it hears the leader it renews a lease, without
 //! which the keeper of its jobs ends them. Invariant: it returns only when its executor runs nothing any more.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ pub type NodeWindUp = Box<dyn FnOnce(bool) -> BoxFuture<'static, ()> + Send>;
 /// Has all that runs in an executor ended, however this process fares, unless it is called again within that time.
 pub type NodeLease = Box<dyn Fn(Duration) + Send + Sync>;
 
+/// Makes the whole environment of a command of what it sets itself.
+pub type Surround = Box<dyn Fn(Vec<(String, String)>) -> Vec<(OsString, OsString)> + Send + Sync>;
+
 /// What the worker of a node is made of.
 pub struct NodeParts {
     /// How the leader is reached.
@@ -56,6 +60,8 @@ pub struct NodeParts {
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
     /// How long it goes on.
     pub lease: NodeLease,
+    /// What commands of actions find in their environment.
+    pub surround: Surround,
     /// How it comes to its end.
     pub wind_up: NodeWindUp,
     /// Turns true when this process is asked to end.
@@ -98,7 +104,17 @@ pub enum NodeError {
 /// # Errors
 /// When it could not go on: what still runs is to be killed.
 pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
-    let NodeParts { access, node, delay, executor, mut reports, lease, wind_up, mut stop } = parts;
+    let NodeParts {
+        access,
+        node,
+        delay,
+        executor,
+        mut reports,
+        lease,
+        surround,
+        wind_up,
+        mut stop,
+    } = parts;
     tokio::time::sleep(delay).await;
     let mut link = reach(&access, &node).await?;
     let mut renewals = tokio::time::interval(RENEWED_EVERY);
@@ -113,8 +129,9 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
                 ToNode::Launch(step) => executor.launch(*step).await?,
                 ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
                 ToNode::RunCommand { number, text, output, env, working_dir } => {
-                    let process = ActionProcess { text, env, working_dir, output };
-                    commands.spawn(async move { (number, process.run_on_top().await) });
+                    let around = surround(env);
+                    let process = ActionProcess { text, env: Vec::new(), working_dir, output };
+                    commands.spawn(async move { (number, process.run_in(around).await) });
                 }
                 ToNode::Probe(step) => tell(&link, &FromNode::Present(step)),
                 ToNode::WindUp => break false,

@@ -171,6 +171,10 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
         lease: Box::new(move |time| {
             let _ = told.send(time);
         }),
+        surround: Box::new(|own| {
+            let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
+            std::env::vars_os().chain(own).collect()
+        }),
         wind_up: Box::new(move |_| {
             winding.end_all(&Outcome::Cancelled);
             Box::pin(std::future::ready(()))

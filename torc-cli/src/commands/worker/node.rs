@@ -38,7 +38,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
     let report = Arc::new(move |event| drop(events.send(event)));
     let started = NodeExecutor::start(config, report);
     let executor = Arc::new(started.map_err(|error| environment(&error))?);
-    let (winding, leasing) = (executor.clone(), executor.clone());
+    let (winding, leasing, surrounding) = (executor.clone(), executor.clone(), executor.clone());
     let ended = work_on_node(NodeParts {
         delay: if args.staggered { APART * place(&access, &name) } else { Duration::ZERO },
         access,
@@ -46,6 +46,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
         executor: executor.clone(),
         reports,
         lease: Box::new(move |time| leasing.lease(time)),
+        surround: Box::new(move |own| surrounding.surround(own)),
         wind_up: Box::new(move |is_taken| Box::pin(async move { winding.wind_up(is_taken).await })),
         stop: stopped,
     })
