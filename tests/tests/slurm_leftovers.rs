@@ -1,6 +1,9 @@
-//! Mode direct on a real Slurm: what it leaves behind, whatever goes wrong, and what commands of actions see.
+//! Mode direct on a real Slurm: what it leaves behind, whatever goes wrong, how it begins where Slurm does not answer at
+//! once, and what commands of actions see.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -170,4 +173,50 @@ fn commands_of_actions_see_what_a_job_of_their_node_sees() {
     }
     place.place.write("go", "");
     waiting.wait().expect(0).says("1 completed");
+}
+
+/// A folder of Slurm's programs whose srun cannot start the workers of the nodes so many times.
+fn hesitant_slurm(place: &ClusterPlace<'_>, times: u32) -> PathBuf {
+    let folder = place.place.join("slurm");
+    fs::create_dir(&folder).expect("is made");
+    let found = |name: &str| {
+        let path = std::env::var_os("PATH").expect("a path");
+        let mut files = std::env::split_paths(&path).map(|folder| folder.join(name));
+        files.find(|file| file.is_file()).expect("is installed")
+    };
+    for name in ["sbatch", "squeue", "scontrol", "scancel", "sacct", "sacctmgr", "sinfo"] {
+        symlink(found(name), folder.join(name)).expect("is made");
+    }
+    let tried = place.place.join("tried");
+    let srun = format!(
+        "#!/bin/bash
+case \"$*\" in *--job-name=torc_workers*)
+    echo >> {tried}
+    if [ \"$(wc -l < {tried})\" -le {times} ]; then
+        echo 'srun: error: Unable to create step for job 7: Socket timed out on send/recv operation' >&2
+        exit 1
+    fi ;;
+esac
+exec {real} \"$@\"
+",
+        tried = tried.display(),
+        real = found("srun").display()
+    );
+    place.place.write("slurm/srun", srun);
+    let program = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.join("srun"), program).expect("is a program");
+    folder
+}
+
+#[test]
+fn workers_that_cannot_be_started_now_are_started_later() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let job = "- {name: wide, command: 'srun -N2 -n2 true', resource_requirements: wide}\n- {name: 'j{i}', \
+               command: 'sleep 0.1', resource_requirements: one, parameters: {i: '1:8'}}";
+    let place = cluster.place(&spec(job));
+    let programs = hesitant_slurm(&place, 1).to_string_lossy().into_owned();
+    place.place.set_env([("TORC_SLURM_PROGRAMS".to_owned(), programs)]);
+    place.submit_and_wait().expect(0).says("9 completed");
+    assert_eq!(place.place.lines("tried").len(), 2, "all nodes at once, both times");
+    assert_eq!(place.place.results().len(), 9, "nothing was lost");
 }

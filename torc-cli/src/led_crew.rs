@@ -3,7 +3,6 @@
 //! Decides nothing. What Slurm tells, of the workers through their srun and of the nodes when it is asked, is
 //! passed on to the crew.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -12,16 +11,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinSet;
 use torc_core::ids::AllocationId;
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{ExecutorError, StepEvents};
 use torc_executors::clock::now;
 use torc_executors::direct::{
-    CrewFolder, Muster, MusterConfig, MusterEvent, Traces, clear_earlier, end_steps_of,
-    remove_abandoned,
+    CrewFolder, Muster, MusterConfig, MusterEvent, Restart, Restarts, Traces, clear_earlier,
+    end_orphaned_workers, end_steps_of, remove_abandoned,
 };
-use torc_executors::slurm::{Sight, SlurmAllocation, SlurmSurvey, Standing, Watched, watch};
+use torc_executors::slurm::{
+    Sight, SlurmAllocation, SlurmSurvey, Standing, Watched, hostlist, watch,
+};
 use torc_server::crew::{Crew, CrewParts, News, Overseer, Post};
 
 use crate::out::errln;
@@ -69,8 +71,10 @@ pub(crate) async fn lead_crew(
     let muster = Arc::new(Muster::start(config, told).await?);
     let names = nodes.iter().map(|node| node.name.to_string()).collect();
     let listener = Listener {
+        allocation: allocation.clone(),
         nodes: nodes.clone(),
-        failed: HashSet::new(),
+        restarts: Restarts::default(),
+        starting: JoinSet::new(),
         muster: muster.clone(),
         headroom: leading.headroom,
     };
@@ -121,9 +125,11 @@ fn command(
 
 /// Hears what Slurm tells of the workers and their nodes.
 struct Listener {
+    allocation: SlurmAllocation,
     nodes: Vec<NodeInventory>,
-    /// Those that could not be reached, or have failed.
-    failed: HashSet<String>,
+    restarts: Restarts,
+    /// Nodes whose workers are started again, when their time has come.
+    starting: JoinSet<Vec<String>>,
     muster: Arc<Muster>,
     headroom: Duration,
 }
@@ -139,48 +145,70 @@ impl Listener {
         loop {
             let news = tokio::select! {
                 Some(event) = events.recv() => self.news_of(event),
-                Some(sight) = sights.recv() => match sight {
+                Some(sight) = sights.recv() => vec![match sight {
                     Sight::Node { node, state, words } => News::NodeIs { node, state, words },
                     Sight::EndsAt(at) => News::TimeIsUpAt(before(at, self.headroom)),
-                },
+                }],
+                Some(Ok(nodes)) = self.starting.join_next() => {
+                    self.start_on(&nodes);
+                    continue;
+                }
                 else => return,
             };
             let Some(crew) = crew.upgrade() else { return };
-            let again = match &news {
-                News::StartedAgain { nodes } => self.inventories(nodes),
-                _ => Vec::new(),
-            };
-            crew.hear(news);
-            if let Err(error) = self.muster.start_on(&again) {
-                errln!("the workers of the nodes cannot be started again: {error}");
-            }
+            news.into_iter().for_each(|news| crew.hear(news));
         }
     }
 
-    fn news_of(&mut self, event: MusterEvent) -> News {
+    fn news_of(&mut self, event: MusterEvent) -> Vec<News> {
         match event {
-            MusterEvent::TaskEnded { nodes, words } => News::WorkersEnded { nodes, words },
+            MusterEvent::TaskEnded { nodes, words } => vec![News::WorkersEnded { nodes, words }],
             MusterEvent::NodesFailed { nodes, words } => {
-                self.failed.extend(nodes.iter().cloned());
-                News::NodesFailed { nodes, words }
+                self.restarts.leave_out(&nodes);
+                vec![News::NodesFailed { nodes, words }]
             }
-            MusterEvent::Ended { nodes, words, is_aborted } => {
-                let all = nodes.len();
-                let good: Vec<String> =
-                    nodes.iter().filter(|node| !self.failed.contains(*node)).cloned().collect();
-                // Each time one node fewer is tried.
-                if is_aborted && good.len() < all && !good.is_empty() {
-                    News::StartedAgain { nodes: good }
-                } else {
-                    News::WorkersEnded { nodes, words }
+            MusterEvent::Ended { nodes, words, unstarted, is_aborted } => {
+                let Restart { again, after, lost } =
+                    self.restarts.decide(&nodes, &unstarted, is_aborted);
+                let mut news = Vec::new();
+                if !again.is_empty() {
+                    self.start_later(again.clone(), after, &words);
+                    news.push(News::StartedAgain { nodes: again });
                 }
+                if !lost.is_empty() {
+                    news.push(News::WorkersEnded { nodes: lost, words });
+                }
+                news
             }
         }
     }
 
-    fn inventories(&self, names: &[String]) -> Vec<NodeInventory> {
+    fn start_later(&mut self, nodes: Vec<String>, after: Duration, words: &str) {
+        let list = hostlist::compress(&nodes);
+        let when = match after.as_secs() {
+            0 => "at once".to_owned(),
+            seconds => format!("in {seconds} s"),
+        };
+        errln!("the workers of {list} did not all start, and are started again {when}: {words}");
+        let allocation = self.allocation.clone();
+        self.starting.spawn(async move {
+            // Otherwise srun has ended its step itself, and a node that does not answer would hold up the rest.
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+                end_orphaned_workers(&allocation).await;
+            }
+            nodes
+        });
+    }
+
+    /// Starts the workers of nodes that have not failed meanwhile.
+    fn start_on(&self, names: &[String]) {
+        let names = self.restarts.still_good(names);
         let is_named = |node: &&NodeInventory| names.iter().any(|name| **name == *node.name);
-        self.nodes.iter().filter(is_named).cloned().collect()
+        let nodes: Vec<NodeInventory> = self.nodes.iter().filter(is_named).cloned().collect();
+        if let Err(error) = self.muster.start_on(&nodes) {
+            errln!("the workers of the nodes cannot be started again: {error}");
+        }
     }
 }
 

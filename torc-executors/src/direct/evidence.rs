@@ -14,6 +14,11 @@ const LONGEST: usize = 400;
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
+    /// The tasks on these nodes have started.
+    Started {
+        /// The nodes.
+        nodes: Vec<String>,
+    },
     /// The tasks on these nodes have ended.
     Ended {
         /// The nodes.
@@ -67,8 +72,16 @@ fn read_task(line: &str) -> Option<Said> {
 
 /// `launch/slurm: _task_finish: node1: task 0: Completed`
 fn read_progress(text: &str, members: &BTreeSet<String>) -> Option<Said> {
-    let start = text.find("_task_finish: ").map_or(0, |at| at + "_task_finish: ".len());
-    read_end(&text[start..], members)
+    let after = |mark: &str| text.find(mark).map_or(text, |at| &text[at + mark.len()..]);
+    read_start(after("_task_start: "), members)
+        .or_else(|| read_end(after("_task_finish: "), members))
+}
+
+/// `Node node1, 1 tasks started`
+fn read_start(text: &str, members: &BTreeSet<String>) -> Option<Said> {
+    let (list, rest) = text.strip_prefix("Node ")?.split_once(", ")?;
+    let nodes = rest.ends_with(" started").then(|| nodes(list, members))?;
+    Some(Said::Started { nodes: nodes? })
 }
 
 fn read_error(error: &str, members: &BTreeSet<String>) -> Option<Said> {
@@ -83,7 +96,8 @@ fn read_error(error: &str, members: &BTreeSet<String>) -> Option<Said> {
     if error.starts_with("Task launch for ") {
         let (_, rest) = error.split_once(" failed on node ")?;
         let (list, reason) = rest.split_once(": ")?;
-        return failed(list, reason);
+        // What was signed for the step is no node's fault.
+        return if reason.contains("credential") { None } else { failed(list, reason) };
     }
     read_end(error, members)
 }
@@ -133,6 +147,13 @@ mod tests {
     }
 
     #[test]
+    fn starts_of_tasks_name_their_nodes() {
+        let started = || Some(Said::Started { nodes: strings(&["node1"]) });
+        check("srun: launch/slurm: _task_start: Node node1, 1 tasks started", started());
+        check("srun: Node node1, 1 tasks started", started());
+    }
+
+    #[test]
     fn ends_of_tasks_name_their_nodes() {
         let finish = "srun: launch/slurm: _task_finish: node1: task 0: Completed";
         check(finish, ended(&["node1"], "Completed"));
@@ -167,6 +188,7 @@ mod tests {
             "Application launch failed: Communication connection failure",
             "task 2 launch failed: Unspecified error",
             "Task launch for nobody",
+            "Task launch for StepId=43.6 failed on node node4: Job credential expired",
         ] {
             check(&format!("srun: error: {words}"), Some(Said::Complaint(words.to_owned())));
         }
@@ -177,7 +199,9 @@ mod tests {
         for words in [
             "Unable to create step for job 7: Requested node configuration is not available",
             "Unable to confirm allocation for job 41: Unable to contact slurm controller",
+            "Unable to create step for job 7: Socket timed out on send/recv operation",
             "Application launch failed: Communication connection failure",
+            "Application launch failed: Job credential expired",
             "task 2 launch failed: Unspecified error",
             "tasks 2-3 launch failed: Unspecified error",
         ] {
@@ -193,7 +217,7 @@ mod tests {
         for line in [
             "srun: launching StepId=1.67 on host node1, 1 tasks: 0",
             "srun: route/default: init: route default plugin loaded",
-            "srun: launch/slurm: _task_start: Node node1, 1 tasks started",
+            "srun: launch/slurm: _task_start: Node stranger, 1 tasks started",
             "srun: launch/slurm: _task_finish: Received task exit notification for 1 task of StepId=1.67 (status=0x0300).",
             "srun: (null)              : node[1-4]",
             "srun: job-name            : torc_workers",

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long what an earlier crew has left may take to go: its keeper gives an srun 40 s.
 const EARLIER_ENDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long workers whose srun is gone may take to end before others are started.
+const ORPHANS_END_WITHIN: Duration = Duration::from_secs(20);
+
 /// How long a job whose node worker is gone may take to be killed: its keeper does that at once.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -128,8 +131,29 @@ fn left_by_earlier(listed: &[Listed], host: &Host, sruns: &[Srun]) -> Option<Vec
     if workers.is_empty() {
         return (!of_jobs.is_empty()).then_some(of_jobs);
     }
-    let is_orphan = |step: &&Listed| step.srun.as_ref().is_some_and(|srun| host.is_gone(srun));
-    Some(workers.into_iter().filter(is_orphan).map(|step| step.number).collect())
+    Some(orphans(&workers, host))
+}
+
+/// The steps whose srun was on this host, and is gone.
+fn orphans(steps: &[&Listed], host: &Host) -> Vec<u32> {
+    let is_orphan = |step: &&&Listed| step.srun.as_ref().is_some_and(|srun| host.is_gone(srun));
+    steps.iter().filter(is_orphan).map(|step| step.number).collect()
+}
+
+/// Ends workers of nodes that an srun has left which is gone, and returns when none is left, or some time after: before
+/// others are started in their place.
+pub async fn end_orphaned_workers(allocation: &SlurmAllocation) {
+    let host = Host::this();
+    let is_done = kill(allocation, ORPHANS_END_WITHIN, |listed| {
+        let workers: Vec<&Listed> = listed.iter().filter(|step| step.name == WORKERS).collect();
+        let left = orphans(&workers, &host);
+        (!left.is_empty()).then_some(left)
+    });
+    if !is_done.await {
+        tracing::warn!(
+            "workers whose srun is gone are still there, and are not waited for any longer"
+        );
+    }
 }
 
 /// A job that has ended.

@@ -12,12 +12,14 @@ mod muster;
 mod node;
 mod notes;
 mod outer;
+mod restarts;
 mod sruns;
 mod surroundings;
 mod traces;
 
 pub use folder::{CrewFolder, remove_abandoned};
-pub use leftovers::{clear_earlier, end_steps_of};
+pub use leftovers::{clear_earlier, end_orphaned_workers, end_steps_of};
 pub use muster::{Muster, MusterConfig, MusterEvent};
 pub use node::{NodeConfig, NodeExecutor};
+pub use restarts::{Restart, Restarts};
 pub use traces::Traces;

@@ -78,8 +78,10 @@ pub enum MusterEvent {
         nodes: Vec<String>,
         /// How, and its last complaints.
         words: String,
+        /// The nodes on which it had not started a worker, unless it ended as it should.
+        unstarted: Vec<String>,
         /// It could not start all of its workers, as when a node cannot be reached, and ended those that it
-        /// had started. On the other nodes they can be started again ([`Muster::start_on`]).
+        /// had started. They can be started again ([`Muster::start_on`]), as [`Restarts`](super::Restarts) decides.
         is_aborted: bool,
     },
 }
@@ -225,21 +227,23 @@ impl Audience for Hub {
 struct Voice {
     nodes: Vec<String>,
     members: BTreeSet<String>,
-    complaints: Mutex<Complaints>,
+    heard: Mutex<Heard>,
     told: UnboundedSender<MusterEvent>,
 }
 
-/// What an srun complained about.
+/// What an srun has said.
 #[derive(Debug, Default)]
-struct Complaints {
-    last: VecDeque<String>,
+struct Heard {
+    /// Nodes on which it has started a worker.
+    started: BTreeSet<String>,
+    last_complaints: VecDeque<String>,
     is_launch_failed: bool,
 }
 
 impl Voice {
     fn new(nodes: Vec<String>, told: UnboundedSender<MusterEvent>) -> Self {
         let members = nodes.iter().cloned().collect();
-        Self { nodes, members, complaints: Mutex::default(), told }
+        Self { nodes, members, heard: Mutex::default(), told }
     }
 
     fn hear(&self, line: &str) {
@@ -253,7 +257,11 @@ impl Voice {
                 tracing::warn!(words, "srun of the node workers complains");
                 return self.note(words);
             }
-            Some(Said::Ended { nodes, words }) => MusterEvent::TaskEnded { nodes, words },
+            Some(Said::Started { nodes }) => return self.heard().started.extend(nodes),
+            Some(Said::Ended { nodes, words }) => {
+                self.heard().started.extend(nodes.iter().cloned());
+                MusterEvent::TaskEnded { nodes, words }
+            }
             Some(Said::Failed { nodes, words }) => {
                 self.note(words.clone());
                 MusterEvent::NodesFailed { nodes, words }
@@ -263,28 +271,35 @@ impl Voice {
         let _ = self.told.send(event);
     }
 
-    fn complaints(&self) -> MutexGuard<'_, Complaints> {
-        self.complaints.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, words: String) {
-        let mut complaints = self.complaints();
-        complaints.is_launch_failed |= evidence::is_about_launch(&words);
-        if complaints.last.len() == COMPLAINTS_KEPT {
-            complaints.last.pop_front();
+        let mut heard = self.heard();
+        heard.is_launch_failed |= evidence::is_about_launch(&words);
+        if heard.last_complaints.len() == COMPLAINTS_KEPT {
+            heard.last_complaints.pop_front();
         }
-        complaints.last.push_back(words);
+        heard.last_complaints.push_back(words);
     }
 
     fn end(&self, outcome: &Outcome) {
-        let complaints = self.complaints();
+        let heard = self.heard();
         let mut words = in_words(outcome);
-        if !complaints.last.is_empty() {
-            let last: Vec<&str> = complaints.last.iter().map(String::as_str).collect();
+        if !heard.last_complaints.is_empty() {
+            let last: Vec<&str> = heard.last_complaints.iter().map(String::as_str).collect();
             words = format!("{words}: {}", last.join("; "));
         }
-        let is_aborted = complaints.is_launch_failed;
-        let _ = self.told.send(MusterEvent::Ended { nodes: self.nodes.clone(), words, is_aborted });
+        // A release may say in other words that a worker has started.
+        let is_regular = matches!(outcome, Outcome::Exited { code: 0 } | Outcome::Cancelled);
+        let is_unstarted = |node: &&String| !is_regular && !heard.started.contains(*node);
+        let _ = self.told.send(MusterEvent::Ended {
+            nodes: self.nodes.clone(),
+            words,
+            unstarted: self.nodes.iter().filter(is_unstarted).cloned().collect(),
+            is_aborted: heard.is_launch_failed,
+        });
     }
 }
 

@@ -314,7 +314,7 @@ fn an_unreachable_node() {
             match crew.told().await {
                 MusterEvent::NodesFailed { nodes, .. } => have_failed.extend(nodes),
                 MusterEvent::TaskEnded { .. } => {}
-                MusterEvent::Ended { nodes, words, is_aborted } => {
+                MusterEvent::Ended { nodes, words, is_aborted, .. } => {
                     assert!(is_aborted && nodes.len() == 4, "{words}");
                     break;
                 }

@@ -343,6 +343,7 @@ fn a_muster_tells() {
 esac
 printf '%s\n' "${@: -2}" ${SLURM_JOB_ID-none} ${SLURM_NTASKS-none} >"$FAKE/seen"
 echo "srun: launching StepId=7.0 on host n1, 1 tasks: 0" >&2
+echo "srun: launch/slurm: _task_start: Node n1, 1 tasks started" >&2
 echo "0: srun: error: n2: task 1: Killed" >&2
 echo "srun: error: n2: task 1: Exited with exit code 3" >&2
 echo "srun: error: Node failure on n1" >&2
@@ -358,7 +359,9 @@ exit 3
             |event| matches!(event, MusterEvent::Ended { nodes, .. } if *nodes == ["n3"]),
         );
         let words = "srun exited with code 1".to_owned();
-        assert_eq!(of_n3, [MusterEvent::Ended { nodes: names(&["n3"]), words, is_aborted: false }]);
+        let (nodes, unstarted) = (names(&["n3"]), names(&["n3"]));
+        let expected = MusterEvent::Ended { nodes, words, unstarted, is_aborted: false };
+        assert_eq!(of_n3, [expected]);
         let expected = [
             MusterEvent::TaskEnded { nodes: names(&["n2"]), words: "Exited with exit code 3".into() },
             MusterEvent::NodesFailed { nodes: names(&["n1"]), words: "Node failure on n1".into() },
@@ -366,6 +369,7 @@ exit 3
                 nodes: names(&["n1", "n2"]),
                 words: "srun exited with code 3: Node failure on n1; Timed out waiting for job step to complete"
                     .into(),
+                unstarted: Vec::new(),
                 is_aborted: false,
             },
         ];
@@ -396,12 +400,16 @@ echo "srun: launch/slurm: _task_finish: n1: task 0: Completed" >&2
             MusterEvent::NodesFailed { nodes: names(&["n2"]), words }
         );
         let event = next(&mut told).await;
-        assert!(matches!(event, MusterEvent::Ended { is_aborted: true, .. }), "{event:?}");
+        let MusterEvent::Ended { unstarted, is_aborted: true, .. } = &event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(*unstarted, names(&["n1", "n2"]));
         muster.start_on(&[node("n1", 4)]).expect("is started");
         let words = "Completed".to_owned();
         assert_eq!(next(&mut told).await, MusterEvent::TaskEnded { nodes: names(&["n1"]), words });
         let words = "srun exited with code 0".to_owned();
-        let ended = MusterEvent::Ended { nodes: names(&["n1"]), words, is_aborted: false };
+        let (nodes, unstarted) = (names(&["n1"]), Vec::new());
+        let ended = MusterEvent::Ended { nodes, words, unstarted, is_aborted: false };
         assert_eq!(next(&mut told).await, ended);
     });
 }
