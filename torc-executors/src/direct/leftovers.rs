@@ -40,8 +40,8 @@ const ORPHANS_END_WITHIN: Duration = Duration::from_secs(20);
 /// How long a job whose node worker is gone may take to be killed: its keeper does that at once.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Kills steps of an allocation that are chosen among all of it has, until the choice is `None` or some time has passed;
-/// which of the two.
+/// Kills the chosen ones of an allocation's steps, again and again. True once there is nothing more to choose; false
+/// when so much time has passed before.
 async fn kill(
     allocation: &SlurmAllocation,
     within: Duration,
