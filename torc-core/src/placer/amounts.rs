@@ -44,17 +44,12 @@ impl Total {
         Self { amounts, grain: inventory.threads_per_core, most_jobs }
     }
 
-    /// What is free while nothing runs there.
+    /// What is free while nothing runs there, and what a gang takes.
     pub(super) fn idle(self) -> Amounts {
         match self.most_jobs {
-            Some(most) => Amounts { cpus: most.get(), memory: u64::MAX, ..self.amounts },
+            Some(most) => Amounts { cpus: most.get(), ..self.amounts },
             None => self.amounts,
         }
-    }
-
-    /// What a gang takes there.
-    pub(super) fn whole(self) -> Amounts {
-        Amounts { cpus: self.idle().cpus, ..self.amounts }
     }
 
     /// Bounds of what single-node jobs may ask for that have room where this is free.

@@ -328,7 +328,7 @@ impl WholeNodePlacer {
         let shares = slots.iter().map(|&slot| {
             let node = self.fleet.node(slot);
             let takes =
-                if request.is_gang() { node.total.whole() } else { node.total.needed(request) };
+                if request.is_gang() { node.total.idle() } else { node.total.needed(request) };
             NodeShare {
                 node: node.id,
                 cores: node.cores.choose(takes.cpus),

@@ -238,6 +238,28 @@ fn once_an_action_has_fired_its_nodes_are_waited_for() {
 }
 
 #[test]
+fn an_action_for_each_worker_is_told_while_there_is_one_that_it_has_not_fired_for() {
+    let cause = |persistent: bool| {
+        let jobs: &[(&str, &[&str])] = &[("a", &[]), ("b", &[])];
+        let mut workflow =
+            pinned(staged(jobs, 2, Some(Trigger::OnWorkerComplete)), &[(0, 0), (1, 1)]);
+        let late = workflow.header.actions.last_mut().expect("it asks for the nodes of b");
+        late.persistent = persistent;
+        let mut run = begin(workflow);
+        run.grant(1, 1);
+        run.grant(2, 1);
+        run.end_allocation(1, AllocationEnd::Completed);
+        assert_eq!(run.act().0, ["action 1 for 1", "allocation 3 of scheduler 1"]);
+        // Too small for it.
+        run.grant(3, 1);
+        run.end_allocation(3, AllocationEnd::Completed);
+        run.cause("b")
+    };
+    assert_eq!(cause(true), not_asked(Moment::OnWorkerComplete, &[], &[]));
+    assert_ne!(cause(false), cause(true), "it fires no more");
+}
+
+#[test]
 fn few_of_many_jobs_are_named() {
     let names = ["a", "b", "c", "d", "e", "f"];
     let mut jobs: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, &["z"][..])).collect();
