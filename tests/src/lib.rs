@@ -5,6 +5,7 @@
 //! test fails with what it printed.
 
 mod cluster;
+mod direct;
 mod fifo;
 pub mod inside;
 mod mpi;
@@ -14,8 +15,9 @@ mod progress;
 mod random;
 
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
+pub use direct::direct_spec;
 pub use fifo::Fifo;
-pub use mpi::{check_ranks, compile_allreduce};
+pub use mpi::{check_ranks, compile_allreduce, compile_allreduce_with};
 pub use place::Place;
 pub use process::{Ended, Started};
 pub use progress::{DeadNode, allocated, nodes, now, number, outcome, processes, text};

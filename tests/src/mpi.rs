@@ -6,18 +6,27 @@ use serde_json::Value;
 
 use crate::{Place, checkout, nodes};
 
-/// Compiles the MPI program into the place, as `allreduce`.
+/// Compiles the MPI program with MPICH into the place, as `allreduce`.
 ///
 /// # Panics
 /// When it cannot be compiled.
 #[track_caller]
 pub fn compile_allreduce(place: &Place) {
-    let compiled = Command::new("mpicc.mpich")
+    compile_allreduce_with(place, "mpich");
+}
+
+/// The same with the MPI library of this name, as Debian has it.
+///
+/// # Panics
+/// When it cannot be compiled.
+#[track_caller]
+pub fn compile_allreduce_with(place: &Place, library: &str) {
+    let compiled = Command::new(format!("mpicc.{library}"))
         .arg("-o")
         .arg(place.join("allreduce"))
         .arg(checkout().join("tests/slurm/allreduce.c"))
         .status()
-        .expect("mpicc.mpich starts");
+        .expect("the compiler starts");
     assert!(compiled.success());
 }
 

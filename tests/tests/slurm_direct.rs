@@ -4,24 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use nix::sys::signal::{Signal, kill};
-use torc_tests::{Cluster, ClusterPlace, nodes, number, outcome, processes, text};
-
-fn spec(nodes: u32, rest: &str) -> String {
-    format!(
-        "name: w
-slurm_schedulers: [{{name: cpu, account: science, nodes: {nodes}, walltime: '00:20:00'}}]
-actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: cpu, \
-start_one_worker_per_node: true}}]
-execution_config: {{mode: direct, sigterm_lead_seconds: 5, sigkill_headroom_seconds: 10}}
-compute_node_wait_for_new_jobs_seconds: 5
-resource_requirements:
-- {{name: one, num_cpus: 1, memory: 100m, runtime: PT5M}}
-- {{name: five, num_cpus: 5, memory: 1g, runtime: PT5M}}
-- {{name: whole, num_cpus: 8, memory: 1g, runtime: PT5M}}
-- {{name: wide, num_cpus: 8, num_nodes: 2, memory: 1g, runtime: PT5M}}
-{rest}"
-    )
-}
+use torc_tests::{
+    Cluster, ClusterPlace, allocated, direct_spec as spec, nodes, number, outcome, processes, text,
+};
 
 /// Jobs of a whole node that wait until the file `go` is there.
 const HELD: &str = "- {name: 'j{i}', command: 'echo $TORC_JOB_NAME >> ran; until test -e go; do sleep 0.1; done', \
@@ -43,6 +28,18 @@ fn node_worker(place: &ClusterPlace<'_>, node: &str) -> nix::unistd::Pid {
     *found.iter().min().unwrap_or_else(|| panic!("no worker on {node}"))
 }
 
+/// The name, state and number of nodes of a Slurm job and each of its steps, once all of it is over: Slurm writes
+/// down the end of the job last.
+fn accounted(place: &ClusterPlace<'_>) -> Vec<[String; 3]> {
+    let job = text(&place.allocations()[0], "handle").to_owned();
+    place.until("the end of the job in the accounting", || {
+        let steps = place.cluster.accounting(&job, "JobName,State,NNodes");
+        let steps: Vec<[String; 3]> =
+            steps.into_iter().map(|step| step.try_into().expect("three fields")).collect();
+        steps.first().is_some_and(|[_, state, _]| state == "COMPLETED").then_some(steps)
+    })
+}
+
 #[test]
 fn ten_thousand_jobs_make_a_handful_of_steps() {
     let Some(cluster) = Cluster::acquire() else { return };
@@ -52,12 +49,7 @@ fn ten_thousand_jobs_make_a_handful_of_steps() {
 - {name: 'j{i:05d}', command: 'true', resource_requirements: one, parameters: {i: '1:10000'}}",
     ));
     place.submit_and_wait().expect(0).says("10000 completed");
-    let job = text(&place.allocations()[0], "handle").to_owned();
-    let steps = place.until("the steps in the accounting", || {
-        let steps = cluster.accounting(&job, "JobName,State,NNodes");
-        let is_over = |step: &Vec<String>| step[1] != "RUNNING";
-        steps.iter().all(is_over).then_some(steps)
-    });
+    let steps = accounted(&place);
     let of_workers: Vec<_> = steps.iter().filter(|step| step[0] == "torc_workers").collect();
     assert_eq!(of_workers.len(), 1, "{steps:?}");
     assert_eq!(of_workers[0][2], "4", "{steps:?}");
@@ -67,6 +59,32 @@ fn ten_thousand_jobs_make_a_handful_of_steps() {
         *by_node.entry(nodes(&attempt)[0].to_owned()).or_default() += 1;
     }
     assert_eq!(by_node.len(), 4, "they do not crowd onto the first node: {by_node:?}");
+}
+
+#[test]
+fn gangs_add_the_steps_that_they_start_themselves() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&spec(
+        4,
+        "jobs:
+- {name: 's{i:03d}', command: 'true', resource_requirements: one, parameters: {i: '1:300'}}
+- {name: 'g{i}', command: 'srun printenv SLURMD_NODENAME', resource_requirements: ranks, parameters: {i: '1:6'}}",
+    ));
+    place.submit_and_wait().expect(0).says("306 completed");
+    for attempt in place.place.results().iter().filter(|attempt| nodes(attempt).len() == 2) {
+        let output = fs::read_to_string(text(attempt, "stdout")).expect("it has output");
+        assert_eq!(output.lines().count(), 4, "{attempt}");
+    }
+    // The first is the job itself.
+    let steps = accounted(&place).into_iter().skip(1).map(|[name, _, nodes]| [name, nodes]);
+    let mut steps: Vec<[String; 2]> = steps.collect();
+    steps.sort_unstable();
+    let gangs = (301..=306).map(|job| [format!("torc_wf1_j{job}_r1_a1"), "2".to_owned()]);
+    let own = [["batch", "1"], ["torc_workers", "4"]];
+    let mut expected: Vec<_> =
+        own.map(|step| step.map(str::to_owned)).into_iter().chain(gangs).collect();
+    expected.sort_unstable();
+    assert_eq!(steps, expected);
 }
 
 #[test]
@@ -213,8 +231,7 @@ fn a_gang_beside_small_jobs_starts_its_ranks_on_its_own_nodes() {
     let Some(cluster) = Cluster::acquire() else { return };
     let place = cluster.place(&spec(
         4,
-        "- {name: ranks, num_cpus: 8, num_nodes: 2, ntasks_per_node: 2, memory: 1g, runtime: PT5M}
-jobs:
+        "jobs:
 - {name: wide, command: 'srun printenv SLURMD_NODENAME | sort; cat $TORC_HOSTFILE; echo $SLURM_NTASKS', \
 resource_requirements: ranks, priority: 1}
 - {name: 's{i}', command: 'sleep 0.2', resource_requirements: one, parameters: {i: '1:40'}}",
@@ -278,32 +295,43 @@ fn commands_for_workers_run_on_each_node() {
 }
 
 #[test]
-fn idle_nodes_are_given_back_one_by_one() {
+fn idle_nodes_are_given_back_one_by_one_after_their_last_commands() {
     let Some(cluster) = Cluster::acquire() else { return };
     let jobs = spec(4, &format!("jobs:\n{HELD}"))
         .replace("mode: direct,", "mode: direct, release_idle_nodes: true,")
         .replace("new_jobs_seconds: 5", "new_jobs_seconds: 1")
-        .replace("until test -e go;", "until test -e go || test -e go_$TORC_JOB_NAME;");
+        .replace("until test -e go;", "until test -e go || test -e go_$TORC_JOB_NAME;")
+        .replace(
+            "actions: [",
+            "actions: [{trigger_type: on_worker_complete, action_type: run_commands, persistent: true, \
+             commands: ['echo $SLURMD_NODENAME >> left']}, ",
+        );
     let place = cluster.place(&jobs);
     let waiting = place.start_and_wait();
     place.until_running(4);
     let allocation = place.allocations()[0].clone();
     let handle = text(&allocation, "handle").to_owned();
-    let first = allocation["nodes"][0]["name"].as_str().expect("a name").to_owned();
-    let is_elsewhere = |job: &&str| nodes(&place.place.attempts(job)[0])[0] != first;
-    let others: Vec<&str> = ["j1", "j2", "j3", "j4"].into_iter().filter(is_elsewhere).collect();
+    let first = allocated(&allocation)[0];
+    let node_of = |job: &str| nodes(&place.place.attempts(job)[0])[0].to_owned();
+    let all = ["j1", "j2", "j3", "j4"].map(|job| (job, node_of(job)));
+    let others: Vec<_> = all.iter().filter(|(_, node)| node != first).collect();
     let until_nodes = |count: usize| {
         place.until(&format!("{count} nodes in Slurm's books"), || {
             let shown = cluster.slurm("squeue", &["--noheader", "--format=%D", "--jobs", &handle]);
             (shown.stdout.trim() == count.to_string()).then_some(())
         });
     };
-    for (job, left) in others.iter().zip([3, 2, 1]) {
+    let mut left = Vec::new();
+    for ((job, node), kept) in others.into_iter().zip([3, 2, 1]) {
         place.place.write(&format!("go_{job}"), "");
-        until_nodes(left);
+        until_nodes(kept);
+        left.push(node.clone());
+        assert_eq!(place.place.lines("torc_output/left"), left, "before {node} was given back");
     }
     place.place.torc(&["nodes", "1"]).expect(0).says("it was given back");
     place.place.write("go", "");
     waiting.wait().expect(0).says("4 completed");
     assert_eq!(place.place.results().len(), 4, "each ran once");
+    left.push(first.to_owned());
+    assert_eq!(place.place.lines("torc_output/left"), left, "once for each");
 }
