@@ -59,6 +59,7 @@ enum Message {
     Worked(Who),
     Left(Who),
     BePatient(Who, Duration),
+    Nudge,
     Forgive(WorkflowId),
     Answer(Answer),
 }
@@ -128,6 +129,11 @@ impl Allocator {
     /// What runs in an allocation goes on by itself for so long.
     pub(crate) fn be_patient(&self, who: Who, patience: Duration) {
         self.say(Message::BePatient(who, patience));
+    }
+
+    /// What the scheduler said last of allocations matters now, and may have changed.
+    pub(crate) fn nudge(&self) {
+        self.say(Message::Nudge);
     }
 
     /// A workflow begins anew.
@@ -208,6 +214,10 @@ impl Task {
             }
             Message::BePatient(who, patience) => {
                 self.governor.be_patient(who, patience);
+                Vec::new()
+            }
+            Message::Nudge => {
+                self.governor.nudge(now());
                 Vec::new()
             }
             Message::Forgive(workflow) => {

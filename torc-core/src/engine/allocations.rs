@@ -150,9 +150,9 @@ impl Engine {
         scheduler.is_some_and(|found| found.kind == "slurm") && header.is_slurm_mode()
     }
 
-    /// The allocations in which what runs is to be asked to end now, and has not been.
-    pub fn newly_expired(&self, now: Timestamp) -> impl Iterator<Item = AllocationId> {
-        self.expiries.until(now)
+    /// The allocations in which what runs is to be asked to end by then, and has not been.
+    pub fn expiring(&self, until: Timestamp) -> impl Iterator<Item = AllocationId> {
+        self.expiries.until(until)
     }
 
     /// When the next allocation's time is up.

@@ -306,7 +306,7 @@ impl<'f> Course<'f> {
     }
 
     fn expire(&mut self) -> Result<(), Refused> {
-        let expired: Vec<AllocationId> = self.engine.newly_expired(self.now).collect();
+        let expired: Vec<AllocationId> = self.engine.expiring(self.now).collect();
         for allocation in expired {
             // What runs there completes: that it would be asked to end was counted at its start.
             self.engine.apply(&Event::AllocationExpired { at: self.now, allocation })?;

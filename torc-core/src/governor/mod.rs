@@ -266,7 +266,7 @@ impl Governor {
         }
     }
 
-    /// Something happened that may have ended an allocation: ask soon.
+    /// Something may have happened to an allocation, as its end: ask soon.
     pub fn nudge(&mut self, now: Timestamp) {
         self.interval = self.limits.shortest_interval;
         self.observe_at = self.observe_at.min(now);

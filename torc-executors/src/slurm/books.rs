@@ -132,6 +132,12 @@ impl Books {
         self.limit_at = limit_at;
     }
 
+    /// When the first of the steps is asked to end since Slurm will end all of them.
+    pub(super) fn all_asked_at(&self) -> Option<Instant> {
+        let asked = self.running.values().filter(|running| running.stop.is_none());
+        asked.filter_map(|running| running.asked_with_all_at(self.limit_at)).min()
+    }
+
     /// When something is to be done next, unless something happens before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let delays = self.delayed.iter().map(|delayed| delayed.until);
@@ -369,10 +375,13 @@ impl Running {
         if self.stop.is_some() {
             return None;
         }
-        let limits = &self.step.limits;
-        let own = limits.runtime.and_then(|limit| self.started_at?.checked_add(limit));
-        let common = limit_at.and_then(|limit| limit.checked_sub(limits.termination_lead));
-        own.into_iter().chain(common).min()
+        let limit = self.step.limits.runtime;
+        let own = limit.and_then(|limit| self.started_at?.checked_add(limit));
+        own.into_iter().chain(self.asked_with_all_at(limit_at)).min()
+    }
+
+    fn asked_with_all_at(&self, limit_at: Option<Instant>) -> Option<Instant> {
+        limit_at.and_then(|limit| limit.checked_sub(self.step.limits.termination_lead))
     }
 
     fn deadline(&self, limit_at: Option<Instant>) -> Option<Instant> {

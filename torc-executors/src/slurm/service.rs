@@ -23,6 +23,7 @@ use super::nodes::{Change, Nodes};
 use super::outcome::Standing;
 use super::show::{JobFacts, NodeFacts};
 use super::terms::{self, Terms};
+use super::watch::LOOK_AHEAD;
 use super::{hostlist, steps};
 use crate::clock::{STOOD_STILL, now};
 use crate::keeper::wire::Order;
@@ -76,6 +77,7 @@ pub(super) struct Service {
     is_looking_up: bool,
     is_looking: bool,
     look_at: Instant,
+    looked_at: Instant,
     is_winding_up: bool,
     is_closing: bool,
 }
@@ -114,6 +116,7 @@ impl Service {
             is_looking_up: false,
             is_looking: false,
             look_at: Instant::now() + SELDOM,
+            looked_at: Instant::now(),
             is_winding_up: false,
             is_closing: false,
         }
@@ -133,7 +136,8 @@ impl Service {
             if has_keeper_ended && self.is_closing && self.books.is_empty() && inputs.is_empty() {
                 break;
             }
-            let due = self.books.deadline().map_or(self.look_at, |time| time.min(self.look_at));
+            let look_due = self.look_due();
+            let due = self.books.deadline().map_or(look_due, |time| time.min(look_due));
             tokio::select! {
                 biased;
                 Some(input) = inputs.recv() => self.take(input),
@@ -185,9 +189,17 @@ impl Service {
         }
         let effects = self.books.mind_deadlines(time);
         self.perform(effects);
-        if self.look_at <= time.instant {
+        if self.look_due() <= time.instant {
             self.look();
         }
+    }
+
+    /// When the allocation is looked at again: now and then, and before steps are asked to end since it ends, which
+    /// it may no longer do.
+    fn look_due(&self) -> Instant {
+        let before_end = self.books.all_asked_at().and_then(|at| at.checked_sub(LOOK_AHEAD));
+        let before_end = before_end.filter(|at| *at > self.looked_at);
+        before_end.map_or(self.look_at, |at| at.min(self.look_at))
     }
 
     fn finish(&mut self, done: Done) {
@@ -320,11 +332,12 @@ impl Service {
     }
 
     fn look(&mut self) {
+        self.looked_at = Instant::now();
+        self.look_at = self.looked_at + SELDOM;
         if self.is_looking {
             return;
         }
         self.is_looking = true;
-        self.look_at = Instant::now() + SELDOM;
         let allocation = self.allocation.clone();
         let names = self.nodes.names();
         self.tasks.spawn(async move {

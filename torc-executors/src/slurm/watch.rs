@@ -18,9 +18,9 @@ use crate::clock::now;
 /// Time between two looks.
 const SELDOM: Duration = Duration::from_secs(30);
 
-/// The last look before somebody acts on the end of the allocation comes so long before that: Slurm's answer
-/// takes its time.
-const AHEAD: Duration = Duration::from_secs(3);
+/// The last look before somebody acts on the end of the allocation comes so long before that: longer than Slurm
+/// usually takes to answer.
+pub(super) const LOOK_AHEAD: Duration = Duration::from_secs(5);
 
 /// What is watched.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub async fn watch(watched: Watched, tell: UnboundedSender<Sight>) {
 
 /// How long after `now` to look again.
 fn until_next_look(now: Timestamp, ends_at: Option<Timestamp>, headroom: Duration) -> Duration {
-    let before_it_matters = ends_at.map(|end| end.since(now + headroom + AHEAD));
+    let before_it_matters = ends_at.map(|end| end.since(now + headroom + LOOK_AHEAD));
     before_it_matters.filter(|wait| !wait.is_zero()).map_or(SELDOM, |wait| wait.min(SELDOM))
 }
 
@@ -113,12 +113,12 @@ mod tests {
         }
         check(100, None, 15, SELDOM);
         check(100, Some(1_000), 15, SELDOM);
-        check(100, Some(100 + 30 + 15 + 3), 15, SELDOM);
-        check(100, Some(100 + 29 + 15 + 3), 15, seconds(29));
-        check(100, Some(100 + 1 + 15 + 3), 15, seconds(1));
-        check(100, Some(100 + 1 + 3), 0, seconds(1));
+        check(100, Some(100 + 30 + 15 + 5), 15, SELDOM);
+        check(100, Some(100 + 29 + 15 + 5), 15, seconds(29));
+        check(100, Some(100 + 1 + 15 + 5), 15, seconds(1));
+        check(100, Some(100 + 1 + 5), 0, seconds(1));
         // It has just looked, and the end is where it was.
-        check(100, Some(100 + 15 + 3), 15, SELDOM);
+        check(100, Some(100 + 15 + 5), 15, SELDOM);
         check(100, Some(100 + 15), 15, SELDOM);
         check(100, Some(90), 15, SELDOM);
         check(100, Some(1_000), u64::MAX, SELDOM);
@@ -138,7 +138,7 @@ mod tests {
                 }
                 (looked_at, looks) = (next, looks + 1);
             }
-            assert_eq!(matters_at.since(looked_at), AHEAD, "from {began}");
+            assert_eq!(matters_at.since(looked_at), LOOK_AHEAD, "from {began}");
             assert!(looks <= 8, "{looks} looks from {began}");
         }
     }

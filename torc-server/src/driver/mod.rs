@@ -325,7 +325,7 @@ impl Driver {
                 }
             }
         }
-        let expired: Vec<_> = self.engine.newly_expired(now).collect();
+        let expired: Vec<_> = self.engine.expiring(now).collect();
         for allocation in expired {
             self.apply(Event::AllocationExpired { at: now, allocation });
         }

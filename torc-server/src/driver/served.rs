@@ -73,6 +73,8 @@ pub(crate) struct Served {
     pub(super) disturbed: Disturbed,
     /// When all are looked after again, whatever changed.
     pub(super) mind_at: Timestamp,
+    /// Its scheduler was asked again about what is to be asked to end by then.
+    pub(super) asked_ahead_of: Timestamp,
 }
 
 impl Served {
@@ -93,6 +95,7 @@ impl Served {
             cancelled: BTreeSet::new(),
             disturbed: Disturbed::All,
             mind_at: Timestamp::default(),
+            asked_ahead_of: Timestamp::default(),
         }
     }
 }

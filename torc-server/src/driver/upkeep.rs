@@ -22,11 +22,15 @@ const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
 /// How long nodes are kept that could run something if others recovered: a node that is suspected is
 /// given up, or trusted again, within a little less.
 const NODES_RECOVER_WITHIN: Duration = Duration::from_secs(360);
+/// The scheduler is asked so long before what runs in an allocation is asked to end, since its end may have moved:
+/// longer than it usually takes to answer.
+const ASK_AHEAD: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// Looks after the allocations: wishes are handed over when they can be of use, what is of no use
     /// is given back.
     pub(super) fn mind_allocations(&mut self, now: Timestamp) {
+        self.ask_ahead(now);
         let Some(served) = &mut self.served else { return };
         let nothing = Disturbed::Some(BTreeSet::new());
         let disturbed = std::mem::replace(&mut served.disturbed, nothing);
@@ -59,6 +63,20 @@ impl Driver {
         }
         if is_time {
             self.see_off_nodes(&open);
+        }
+    }
+
+    /// The scheduler is asked once more before the time of an allocation is up.
+    fn ask_ahead(&mut self, now: Timestamp) {
+        let Some(served) = &mut self.served else { return };
+        let (before, until) = (served.asked_ahead_of, now + ASK_AHEAD);
+        let is_news = |allocation| {
+            let book = self.engine.allocation_book(allocation);
+            book.and_then(|book| self.engine.stop_at(book)).is_some_and(|at| at > before)
+        };
+        if self.engine.expiring(until).any(is_news) {
+            served.asked_ahead_of = until;
+            served.around.allocator.nudge();
         }
     }
 

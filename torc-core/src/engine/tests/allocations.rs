@@ -260,8 +260,8 @@ fn what_runs_is_asked_to_end_some_time_before_the_scheduler_kills() {
     // An hour, less 60 s of headroom and 120 s between SIGTERM and SIGKILL.
     let stop_at = run.now + Duration::from_secs(3600 - 180);
     assert_eq!(run.engine.next_expiry(), Some(stop_at));
-    assert_eq!(run.engine.newly_expired(Timestamp(stop_at.0 - 1)).count(), 0);
-    assert_eq!(run.engine.newly_expired(stop_at).collect::<Vec<_>>(), [AllocationId(1)]);
+    assert_eq!(run.engine.expiring(Timestamp(stop_at.0 - 1)).count(), 0);
+    assert_eq!(run.engine.expiring(stop_at).collect::<Vec<_>>(), [AllocationId(1)]);
     run.now = stop_at;
     let effects = run.apply(Event::AllocationExpired { at: stop_at, allocation: AllocationId(1) });
     let (job, attempt) = (JobId(1), AttemptId::FIRST);

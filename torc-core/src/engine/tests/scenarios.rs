@@ -194,11 +194,11 @@ fn when_time_is_up_what_runs_is_told_once_and_terminated() {
     run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
     assert_eq!(run.dispatch(), ["a"]);
     let later = run.now + std::time::Duration::from_secs(6);
-    assert_eq!(run.engine.newly_expired(later).collect::<Vec<_>>(), [id]);
+    assert_eq!(run.engine.expiring(later).collect::<Vec<_>>(), [id]);
     let effects = run.apply(Event::AllocationExpired { at: later, allocation: id });
     let signal = StepSignal::TimeUp;
     assert_eq!(effects, [Effect::Signal { job: JobId(1), attempt: AttemptId(1), signal }]);
-    assert_eq!(run.engine.newly_expired(later).count(), 0);
+    assert_eq!(run.engine.expiring(later).count(), 0);
     run.end("a", Outcome::TimedOut { code: None });
     assert_eq!(run.status("a"), JobStatus::Terminated);
 }

@@ -163,8 +163,10 @@ fn steps_are_asked_to_end_before_slurm_ends_them() {
     desk.run(1, 3);
     desk.books.end_steps_before(Some(desk.zero + Duration::from_secs(100)));
     desk.books.end_steps_before(Some(desk.zero + Duration::from_secs(200)));
+    assert_eq!(desk.books.all_asked_at(), Some(desk.zero + Duration::from_secs(170)));
     assert_eq!(desk.wait(), ["signal 15 to 3"]);
     assert_eq!(desk.second, 170, "by the lead of 30 s before");
+    assert_eq!(desk.books.all_asked_at(), None, "it has been");
     assert_eq!(desk.signal(1, StepSignal::TimeUp), [""; 0], "the server says so, too");
     assert_eq!(desk.wait(), ["signal 9 to 3"]);
     assert_eq!(desk.second, 200);
