@@ -2,6 +2,10 @@
 //!
 //! Whatever is lost, nothing of an attempt may be there any more when the next one begins.
 
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use torc_tests::{
     Cluster, ClusterPlace, DeadNode, Started, allocated, compile_allreduce_with, direct_spec,
@@ -170,4 +174,55 @@ fn a_gang_of_mpich_that_loses_a_node_runs_again() {
 #[test]
 fn a_gang_of_open_mpi_that_loses_a_node_runs_again() {
     lose_node_of_mpi("openmpi", "OMPI_MCA_btl=tcp,self mpirun.openmpi --allow-run-as-root");
+}
+
+const OPEN_MPI: &str = "OMPI_MCA_btl=tcp,self mpirun.openmpi --allow-run-as-root bash rank";
+
+/// The processes on a node that have this in their command line, and belong to the place.
+fn on_node(place: &ClusterPlace<'_>, node: &str, pattern: &str) -> Vec<Pid> {
+    let is_there = |pid: &Pid| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let wanted = [
+            format!("SLURMD_NODENAME={node}"),
+            format!("SLURM_SUBMIT_DIR={}", place.place.path().display()),
+        ];
+        let has =
+            |wanted: &String| environ.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes());
+        wanted.iter().all(has)
+    };
+    processes(pattern).into_iter().filter(is_there).collect()
+}
+
+/// A node of which nothing is heard any more still has its connections, while a launcher, or a fast network, may
+/// notice at once.
+#[test]
+fn a_gang_that_notices_the_loss_of_a_node_before_torc_has_not_failed_by_itself() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&beside_gang(OPEN_MPI));
+    place.place.write("rank", RANK);
+    let waiting = place.start_and_wait();
+    place.until("all ranks", || (ranks_of(&place, 1) == 4).then_some(()));
+    place.until_running(3);
+    let first = place.place.attempts("wide")[0].clone();
+    let [leader, victim] = nodes(&first)[..] else { panic!("two nodes: {first}") };
+    for pid in on_node(&place, victim, "node-worker ") {
+        kill(pid, Signal::SIGSTOP).expect("it is there");
+    }
+    for pid in on_node(&place, victim, "orted") {
+        kill(pid, Signal::SIGKILL).expect("it is there");
+    }
+    place.until("the end of the launcher", || {
+        on_node(&place, leader, "^mpirun.openmpi").is_empty().then_some(())
+    });
+    let _dead = cluster.fail_node(victim, true);
+    place.until("the end of the first attempt", || {
+        (outcome(&place.place.attempts("wide")[0]) != "none").then_some(())
+    });
+    place.place.write("go_b", "").write("go", "");
+    waiting.wait().expect(0).says("3 completed");
+    let attempts = place.place.attempts("wide");
+    let [first, second] = &attempts[..] else { panic!("two attempts: {attempts:?}") };
+    // Its worker's connection may end before Slurm says that the node has failed.
+    assert!(["node_failed", "lost"].contains(&outcome(first)), "{first}");
+    assert_eq!(outcome(second), "exited");
 }
