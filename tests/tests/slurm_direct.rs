@@ -75,8 +75,11 @@ fn gangs_add_the_steps_that_they_start_themselves() {
         let output = fs::read_to_string(text(attempt, "stdout")).expect("it has output");
         assert_eq!(output.lines().count(), 4, "{attempt}");
     }
+    let steps = accounted(&place);
+    let ended_well = steps.iter().all(|[_, state, _]| state == "COMPLETED");
+    assert!(ended_well, "nothing of it was killed: {steps:?}");
     // The first is the job itself.
-    let steps = accounted(&place).into_iter().skip(1).map(|[name, _, nodes]| [name, nodes]);
+    let steps = steps.into_iter().skip(1).map(|[name, _, nodes]| [name, nodes]);
     let mut steps: Vec<[String; 2]> = steps.collect();
     steps.sort_unstable();
     let gangs = (301..=306).map(|job| [format!("torc_wf1_j{job}_r1_a1"), "2".to_owned()]);

@@ -28,6 +28,10 @@ use crate::slurm::{SlurmAllocation, SlurmStartError, sights};
 /// KillWait, which is 30 s by default (slurm.conf(5)).
 const LEAD: Duration = Duration::from_secs(40);
 
+/// How long workers that have nothing more to do may take to end, and their srun with them. Slurm's accounting calls
+/// a step that is killed meanwhile cancelled.
+const PEACE: Duration = Duration::from_secs(5);
+
 /// Of what an srun complains about, the last few lines are kept.
 const COMPLAINTS_KEPT: usize = 3;
 
@@ -147,10 +151,15 @@ impl Muster {
         Ok(())
     }
 
-    /// Ends the node workers, and returns when no srun is left. They are killed rather than asked: Slurm
-    /// gives the tasks of an srun that is asked to end no time.
+    /// Ends the node workers, and returns when no srun is left. Those that do not end by themselves, as workers do that
+    /// have nothing more to do, are killed rather than asked: Slurm gives the tasks of an srun that is asked to end
+    /// no time.
     pub async fn end(&self) {
-        for key in self.custody.wind_up() {
+        let keys = self.custody.wind_up();
+        if tokio::time::timeout(PEACE, self.custody.emptied()).await.is_ok() {
+            return self.custody.shutdown().await;
+        }
+        for key in keys {
             // An error means that the keeper is gone, and the sruns with it.
             let _ = self.custody.send(&Order::Signal { key, signal: StepSignal::Cancel });
         }
