@@ -1,10 +1,10 @@
 //! Nodes that take so many single-node jobs at once, whatever these need of CPUs and memory.
 
 use super::super::Policy;
-use super::model::{GIB, Model, at, request, seconds};
-use crate::ids::JobId;
+use super::model::{GIB, Model, NO_END, at, request, seconds};
+use crate::ids::{JobId, NodeId};
 use crate::resources::{MemoryRequest, Request, Slots};
-use crate::traits::{NeverReason, NodeFree, NodeState, NotNowReason, Waiting};
+use crate::traits::{NeverReason, NodeFree, NodeState, NotNowReason, PlannedStart, Waiting};
 use crate::workflow::SortMethod;
 
 /// A model whose nodes to come have so many slots, in turn.
@@ -138,6 +138,19 @@ fn a_promised_slot_is_left_alone() {
     assert_eq!(model.plan(), long[..1], "at the promised time one of two slots is left");
     model.end(first);
     assert_eq!(model.plan(), [second]);
+}
+
+#[test]
+fn a_slot_is_less_to_wait_for_than_several_cpus() {
+    let mut model = slotted(&[Some(1), None]);
+    model.allocate(&[(8, 16, 0)], None);
+    model.allocate_for(Some("other"), &[], &[(8, 16, 0)], None);
+    let busy = model.submit_many(2, &request(6));
+    assert_eq!(model.plan(), busy);
+    let waits = model.submit(&request(6));
+    assert_eq!(model.plan(), []);
+    let nodes = vec![NodeId(0)];
+    assert_eq!(model.planned, Some(PlannedStart { job: waits, at: NO_END, nodes }));
 }
 
 #[test]

@@ -348,6 +348,19 @@ fn beside_a_promised_single_node_job_others_use_what_it_leaves() {
 }
 
 #[test]
+fn of_nodes_of_unknown_ends_the_one_that_lacks_the_least_is_held() {
+    let mut model = nodes_of_8(2);
+    let (six, four) = (model.submit(&request(6)), model.submit(&request(4)));
+    assert_eq!(model.plan(), [six, four]);
+    let waits = model.submit(&request(6));
+    let small = model.submit(&request(1));
+    assert_eq!(model.plan(), [small]);
+    let nodes = vec![NodeId(1)];
+    assert_eq!(model.planned, Some(PlannedStart { job: waits, at: NO_END, nodes }));
+    assert_eq!(model.placement(small).shares[0].node, NodeId(0), "where nothing is held");
+}
+
+#[test]
 fn nodes_are_held_without_a_time_while_ends_are_unknown() {
     let mut model = nodes_of_8(2);
     let first = model.submit(&request(8));
