@@ -40,6 +40,12 @@ impl Process {
         self.resident_pages.saturating_mul(page_size())
     }
 
+    /// The same now: nothing once it has ended.
+    pub(crate) fn resident_now(&self) -> u64 {
+        let now = Self::read(self.pid).filter(|now| now.start == self.start);
+        now.map_or(0, |now| now.resident_bytes())
+    }
+
     /// Its share of the memory that it uses, in bytes: pages shared with others are divided by
     /// their number. Slow for large processes. `None` when the kernel does not tell.
     pub(crate) fn proportional_bytes(&self) -> Option<u64> {
@@ -162,6 +168,9 @@ mod tests {
         let own = i32::try_from(std::process::id()).expect("a process id fits");
         let process = Process::read(own).expect("this process exists");
         assert!(process.is_same() && !process.is_zombie && process.resident_bytes() > 0);
+        assert!(process.resident_now() > 0);
+        let ended = Process { start: process.start + 1, ..process };
+        assert!(!ended.is_same() && ended.resident_now() == 0, "its id is another's");
         assert!(all().iter().any(|found| found.pid == own));
         assert_eq!(tree(own).first().map(|found| found.pid), Some(own));
     }
