@@ -103,7 +103,7 @@ fn who_waits_for_a_slot_is_told_so_and_when() {
     model.allocate(&[(8, 16, 0), (8, 16, 0)], None);
     let jobs = model.submit_many(5, &lasting(100, request(1)));
     assert_eq!(model.plan(), jobs[..4]);
-    model.set_state(crate::ids::NodeId(1), NodeState::Down);
+    model.set_state(NodeId(1), NodeState::Down);
     let full = NodeFree {
         node: "node0".into(),
         cpus: 8,
@@ -142,8 +142,9 @@ fn a_promised_slot_is_left_alone() {
 
 #[test]
 fn a_slot_is_less_to_wait_for_than_several_cpus() {
-    let mut model = slotted(&[Some(1), None]);
+    let mut model = slotted(&[Some(1)]);
     model.allocate(&[(8, 16, 0)], None);
+    let mut model = model.with_slots(vec![None]);
     model.allocate_for(Some("other"), &[], &[(8, 16, 0)], None);
     let busy = model.submit_many(2, &request(6));
     assert_eq!(model.plan(), busy);

@@ -349,9 +349,11 @@ fn beside_a_promised_single_node_job_others_use_what_it_leaves() {
 
 #[test]
 fn of_nodes_of_unknown_ends_the_one_that_lacks_the_least_is_held() {
-    let mut model = nodes_of_8(2);
-    let (six, four) = (model.submit(&request(6)), model.submit(&request(4)));
-    assert_eq!(model.plan(), [six, four]);
+    let mut model = in_order();
+    // A GPU is of no use to any of them.
+    model.allocate(&[(8, 16, 1), (8, 16, 0)], None);
+    let (four, six) = (model.submit(&request(4)), model.submit(&request(6)));
+    assert_eq!(model.plan(), [four, six]);
     let waits = model.submit(&request(6));
     let small = model.submit(&request(1));
     assert_eq!(model.plan(), [small]);
