@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::unistd::Pid;
 
-use crate::{Cluster, ClusterPlace, Ended, RUN_PATIENCE, Started, nodes, torc};
+use crate::{Cluster, ClusterPlace, Ended, RUN_PATIENCE, Started, nodes, number, torc};
 
 /// Jobs are asked to end 15 seconds before the end of the allocation.
 const EXECUTION: &str =
@@ -34,6 +34,18 @@ pub fn held(name: &str, needs: &str) -> String {
          TERM; echo $TORC_JOB_NAME >> began; until test -e go; do sleep 0.1; done; \
          echo $TORC_JOB_NAME >> done'}}\n"
     )
+}
+
+/// The last of the jobs was given its place by one that had ended.
+///
+/// # Panics
+/// When it was not, or nothing ran.
+#[track_caller]
+pub fn assert_last_waited(place: &ClusterPlace<'_>) {
+    let attempts = place.place.results();
+    let last = attempts.iter().map(|attempt| number(attempt, "dispatched_at")).max();
+    let first_end = attempts.iter().map(|attempt| number(attempt, "ended_at")).min();
+    assert!(last.is_some() && last >= first_end, "{attempts:?}");
 }
 
 /// A job that ends at once.

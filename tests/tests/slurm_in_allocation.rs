@@ -3,7 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
-use torc_tests::inside::{asking, direct, held, quick, sorted, spec, until_begun, used};
+use torc_tests::inside::{
+    asking, assert_last_waited, direct, held, quick, sorted, spec, until_begun, used,
+};
 use torc_tests::{Cluster, ClusterPlace, nodes, text};
 
 /// How a spec says that scheduler.
@@ -111,6 +113,7 @@ fn in_mode_direct_nodes_take_as_many_jobs_as_the_action_says_that_would_ask_for_
     assert_eq!(place.place.lines("began").len(), 4, "two whole nodes' worth on each node");
     place.place.write("go", "");
     until_it_says(&place, &report, "5 completed");
+    assert_last_waited(&place);
     place.place.write("differ.yaml", spec(&[("cpu", 2), ("cpu", 3)]).replacen(CPU, "", 1));
     let refused = place.place.torc(&["submit", "--in-allocation", "differ.yaml"]).expect(2);
     refused.says("differ in `max_parallel_jobs` (`2`, `3`)");

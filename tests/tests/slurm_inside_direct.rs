@@ -4,8 +4,8 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use torc_tests::inside::{
-    Batch, asking, beside, direct, held, pid_in, quick, sorted, spec, start_beside, until_begun,
-    used,
+    Batch, asking, assert_last_waited, beside, direct, held, pid_in, quick, sorted, spec,
+    start_beside, until_begun, used,
 };
 use torc_tests::{Cluster, RUN_PATIENCE, Started, nodes, now, number, outcome, text, torc};
 
@@ -124,6 +124,7 @@ fn nodes_take_as_many_jobs_as_the_actions_agree_upon() {
     let ended = run.wait().expect(0);
     ended.says("each node takes 2 jobs at once, whatever they need").says("5 completed");
     ended.says("when its actions ask for nodes, and for how many allocations, has no effect");
+    assert_last_waited(&place);
     place.place.write("w.yaml", spec(&[("cpu", 2), ("other", 3)]));
     let ended = start_beside(&place, 5, &["run", "w.yaml"]).wait().expect(0);
     ended.says("the actions differ in `max_parallel_jobs`, so it has no effect");

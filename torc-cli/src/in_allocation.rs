@@ -97,7 +97,7 @@ async fn earlier(
 ) -> Result<Option<Earlier>, Failure> {
     let earlier = match batch_run::earlier(dir, workflow, &origin).await {
         // What would be submitted can be shown although it could not be now.
-        Err(BatchRunError::Owned(_)) if args.dry_run => None,
+        Err(BatchRunError::Owned(_)) if args.dry_run && !args.resume => None,
         found => found?,
     };
     let state_dir = dir.path().display();

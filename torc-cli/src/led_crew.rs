@@ -1,7 +1,7 @@
 //! A crew in the Slurm allocation that this process is in: its parts put together.
 //!
-//! Decides nothing. What Slurm tells, of the workers through their srun and of the nodes when it is asked, is
-//! passed on to the crew.
+//! What Slurm tells, of the workers through their srun and of the nodes when it is asked, is passed on to the crew.
+//! Does not know where workers are started again: that is decided in [`Restarts`], which is told which nodes are bad.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use torc_core::ids::AllocationId;
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
-use torc_core::traits::{ExecutorError, StepEvents};
+use torc_core::traits::{ExecutorError, NodeState, StepEvents};
 use torc_executors::clock::now;
 use torc_executors::direct::{
     CrewFolder, Muster, MusterConfig, MusterEvent, Restart, Restarts, Traces, clear_earlier,
@@ -145,10 +145,7 @@ impl Listener {
         loop {
             let news = tokio::select! {
                 Some(event) = events.recv() => self.news_of(event),
-                Some(sight) = sights.recv() => vec![match sight {
-                    Sight::Node { node, state, words } => News::NodeIs { node, state, words },
-                    Sight::EndsAt(at) => News::TimeIsUpAt(before(at, self.headroom)),
-                }],
+                Some(sight) = sights.recv() => vec![self.news_of_sight(sight)],
                 Some(Ok(nodes)) = self.starting.join_next() => {
                     self.start_on(&nodes);
                     continue;
@@ -157,6 +154,18 @@ impl Listener {
             };
             let Some(crew) = crew.upgrade() else { return };
             news.into_iter().for_each(|news| crew.hear(news));
+        }
+    }
+
+    fn news_of_sight(&mut self, sight: Sight) -> News {
+        match sight {
+            Sight::Node { node, state, words } => {
+                if state == NodeState::Down {
+                    self.restarts.leave_out(std::slice::from_ref(&node));
+                }
+                News::NodeIs { node, state, words }
+            }
+            Sight::EndsAt(at) => News::TimeIsUpAt(before(at, self.headroom)),
         }
     }
 

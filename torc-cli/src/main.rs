@@ -61,16 +61,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread beside the database's, since what runs in parallel are the jobs; a server's connections
-/// have threads of their own.
+/// One thread beside the database's, since what runs in parallel are the jobs; a server's connections have threads of
+/// their own, and so have those of a crew, whose other side must not take a file system that hangs for a worker that does.
 fn runtime(command: &args::Command) -> tokio::runtime::Builder {
-    const CONNECTIONS: usize = 2;
-    match command {
-        args::Command::Serve(_) => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(CONNECTIONS);
-            builder
-        }
-        _ => tokio::runtime::Builder::new_current_thread(),
-    }
+    let threads = match command {
+        args::Command::Serve(_) => 2,
+        args::Command::Worker(_) | args::Command::NodeWorker(_) => 4,
+        _ => return tokio::runtime::Builder::new_current_thread(),
+    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads);
+    builder
 }

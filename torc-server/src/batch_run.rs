@@ -3,7 +3,8 @@
 //! Owns what the scheduler is asked for, and what must hold before it is asked. Nothing is stored but the
 //! name of the request: the run does that once it begins. Invariants: what could never run in the allocation
 //! is not asked for, and nothing while another batch job waits or runs for the same state directory: it would
-//! find something else there than what it was asked for with.
+//! find something else there than what it was asked for with. Two that are asked for at the very same moment are
+//! not told apart.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -166,6 +167,8 @@ impl BatchRun<'_> {
         self.check(scheduler).await?;
         dir.make_folders()?;
         let key = self.key();
+        // A person may have been asked since it was looked at.
+        refuse_second(dir, scheduler).await?;
         leave_word(dir, &key)?;
         match scheduler.submit(&self.request(), &key).await {
             // It may have taken the request although its answer did not come.

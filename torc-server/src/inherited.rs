@@ -25,7 +25,7 @@ use crate::handle::{Handle, Input, WorkerInput};
 const ASK_EVERY: Duration = Duration::from_secs(60);
 
 /// It is also asked so long before what runs there is asked to end: the end may have moved away.
-const ASK_AHEAD: Duration = Duration::from_secs(3);
+const ASK_AHEAD: Duration = Duration::from_secs(5);
 
 /// How long the question whether the allocation is over may take that reports wait for. One that comes in
 /// while such a question is under way waits for the next, too.

@@ -41,8 +41,12 @@ impl CrewFolder {
         let (path, new) = (below.join(&name), below.join(format!("{NEW}{name}")));
         let failed = |source| StartError::Scratch { path: path.clone(), source };
         fs::create_dir_all(&new).map_err(failed)?;
-        let lock = File::create(new.join(LOCK)).and_then(locked).map_err(failed)?;
-        fs::rename(&new, &path).map_err(failed)?;
+        let made = File::create(new.join(LOCK)).and_then(locked);
+        let made = made.and_then(|lock| fs::rename(&new, &path).map(|()| lock));
+        let lock = made.map_err(|source| {
+            remove(&new);
+            failed(source)
+        })?;
         Ok(Self { path, lock: Some(lock) })
     }
 

@@ -40,12 +40,15 @@ const ORPHANS_END_WITHIN: Duration = Duration::from_secs(20);
 /// How long a job whose node worker is gone may take to be killed: its keeper does that at once.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
+/// A job may start a step in the moment in which it is killed: one look more than finds nothing.
+const LOOKS_AT_LEAST: u32 = 2;
+
 /// Kills the chosen ones of an allocation's steps, again and again. True once there is nothing more to choose; false
 /// when so much time has passed before.
 async fn kill(
     allocation: &SlurmAllocation,
     within: Duration,
-    choose: impl Fn(&[Listed]) -> Option<Vec<u32>>,
+    mut choose: impl FnMut(&[Listed]) -> Option<Vec<u32>>,
 ) -> bool {
     let at_latest = Instant::now() + within;
     let mut pause = FIRST_PAUSE;
@@ -53,7 +56,9 @@ async fn kill(
         match steps::list(allocation).await {
             Ok(listed) => {
                 let Some(chosen) = choose(&listed) else { return true };
-                steps::signal(allocation, Signal::SIGKILL as i32, &chosen).await;
+                if !chosen.is_empty() {
+                    steps::signal(allocation, Signal::SIGKILL as i32, &chosen).await;
+                }
             }
             Err(error) => tracing::warn!(%error, "it is not known which steps were left behind"),
         }
@@ -75,11 +80,15 @@ pub async fn end_steps_of(allocation: &SlurmAllocation, crew: &Path, jobs: &[Tra
         traces.sruns.extend(notes.called_by(traces.step).unwrap_or_default());
         traces
     };
-    let jobs: Vec<Traces> = jobs.iter().map(noted).collect();
     let killed_by = Instant::now() + KILLED_WITHIN;
+    let mut looks = 0;
     let is_done = kill(allocation, PATIENCE, |listed| {
+        // Until they are killed they may call for more.
+        let jobs: Vec<Traces> = jobs.iter().map(noted).collect();
         let hosts = Hosts::of(&host, &notes, listed);
-        left_by(&jobs, listed, &hosts, Instant::now() < killed_by)
+        looks += 1;
+        let left = left_by(&jobs, listed, &hosts, Instant::now() < killed_by);
+        left.or((looks < LOOKS_AT_LEAST).then(Vec::new))
     });
     if !is_done.await {
         let steps: Vec<StepId> = jobs.iter().map(|traces| traces.step).collect();

@@ -31,7 +31,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -46,6 +46,9 @@ pub(crate) const ARGUMENT: &str = "__torc-keeper";
 
 /// The exit code of a keeper that could not work (`EX_SOFTWARE` of `sysexits.h`).
 const FAILED: u8 = 70;
+
+/// How long the last reports may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes read from the socket at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -99,6 +102,8 @@ fn run(socket: &UnixStream) -> io::Result<()> {
         SignalFd::with_flags(&signals::child(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     // Whatever goes wrong with the connection, the jobs end before the keeper does.
     let served = serve(socket, &ends, &mut supervisor);
+    // A torc that hangs takes nothing any more.
+    let _ = socket.set_write_timeout(Some(LAST_WORDS));
     // Steps that ended by themselves are reported as such if torc only closed the connection.
     supervisor.reap();
     let _ = supervisor.reports.flush(socket);
@@ -145,7 +150,8 @@ fn serve(socket: &UnixStream, ends: &SignalFd, supervisor: &mut Supervisor) -> i
             // The end of a child is not signalled while another is started.
             supervisor.reap();
         }
-        if supervisor.lease.has_ended(Instant::now()) {
+        // While there are orders the renewal may be among them.
+        if !ready.has_orders && supervisor.lease.has_ended(Instant::now()) {
             return Ok(());
         }
     }
@@ -190,6 +196,10 @@ fn obey(
 ) -> io::Result<Option<()>> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     while let Some(order) = inbox.next::<Order>().map_err(invalid)? {
+        if let Order::Lease(length) = &order {
+            // A report that torc does not take for so long would keep the end of the lease from being seen.
+            socket.set_write_timeout(Some(*length))?;
+        }
         supervisor.obey(order);
         // Many launches in a row take a while.
         if supervisor.reports.are_due() && supervisor.reports.flush(socket).is_err() {

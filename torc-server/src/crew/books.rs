@@ -170,9 +170,9 @@ impl Books {
         self.places.get(name).copied()
     }
 
-    /// Whether a node's worker is still waited for.
+    /// Whether a node's worker may still come, for the first time or again.
     pub(super) fn may_come(&self, place: Place) -> bool {
-        matches!(self.nodes[place].stand, Stand::Awaited(_))
+        matches!(self.nodes[place].stand, Stand::Awaited(_) | Stand::Cut(..))
     }
 
     /// Nothing is launched any more, and what runs is asked to end. When the scheduler takes the allocation away

@@ -89,6 +89,11 @@ impl Doubts {
         self.held.remove(&step).map(|doubt| doubt.end)
     }
 
+    /// Whether the end of a step is held.
+    pub(super) fn holds(&self, step: StepId) -> bool {
+        self.held.contains_key(&step)
+    }
+
     /// All that are held.
     pub(super) fn steps(&self) -> Vec<StepId> {
         self.held.keys().copied().collect()

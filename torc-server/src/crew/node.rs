@@ -1,7 +1,7 @@
 //! The worker of one node: runs what the leader of its crew says, until that says farewell.
 //!
 //! It decides nothing, and remembers nothing: what it reports is heard, or the connection is lost, and then all
-//! that it runs is ended. So it is, too, when this process hangs: while it hears the leader it renews a lease, without
+//! that it runs is ended. So it is, too, when this process hangs: while it is connected it renews a lease, without
 //! which the keeper of its jobs ends them. Invariant: it returns only when its executor runs nothing any more.
 
 use std::ffi::OsString;
@@ -12,13 +12,13 @@ use futures_util::future::BoxFuture;
 use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use torc_core::traits::{Executor, ExecutorError, StepEvent};
 use torc_core::wire::crew::{FromNode, ToNode};
 
 use super::post::{Access, ROUTE};
 use crate::action_command::ActionProcess;
-use crate::link::channel::{Channel, Ended, Settings};
+use crate::link::channel::{Channel, Ended, Sender, Settings};
 use crate::link::client::Client;
 use crate::stop::asked_to_end;
 
@@ -117,14 +117,13 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     } = parts;
     tokio::time::sleep(delay).await;
     let mut link = reach(&access, &node).await?;
-    let mut renewals = tokio::time::interval(RENEWED_EVERY);
-    renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewing = JoinSet::new();
+    renewing.spawn(renew(lease, link.sender.clone()));
     let mut commands = JoinSet::new();
     let is_taken = loop {
         tokio::select! {
             // Slurm asks this process alone to end: its jobs have process groups of their own.
             () = asked_to_end(&mut stop) => break true,
-            _ = renewals.tick() => lease(LEASE),
             order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
                 ToNode::Launch(step) => executor.launch(*step).await?,
                 ToNode::Signal(step, signal) => executor.signal(step, signal).await?,
@@ -147,7 +146,6 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     loop {
         tokio::select! {
             () = &mut ending => break,
-            _ = renewals.tick() => lease(LEASE),
             Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
             order = link.receiver.next() => match order.map_err(NodeError::Lost)? {
                 // One that does not end when it is asked to may have to be killed.
@@ -166,6 +164,15 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     // The leader finds out by itself otherwise.
     let _ = tokio::time::timeout(FAREWELL, heard).await;
     Ok(if is_taken { NodeEnd::Stopped } else { NodeEnd::Left })
+}
+
+/// Renews the lease for as long as the connection lasts. A task of its own: a file system that does not answer may keep
+/// the others waiting, who hear the leader all the same.
+async fn renew(lease: NodeLease, link: Sender<FromNode>) {
+    while !link.has_ended() {
+        lease(LEASE);
+        tokio::time::sleep(RENEWED_EVERY).await;
+    }
 }
 
 fn tell(link: &Link, what: &FromNode) {

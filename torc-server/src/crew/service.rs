@@ -13,6 +13,7 @@ use torc_core::ids::StepId;
 use torc_core::time::Timestamp;
 use torc_core::traits::{NodeState, Step, StepEvent, StepEvents, StepSignal};
 use torc_core::wire::crew::ToNode;
+use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
 use super::Overseer;
@@ -20,6 +21,9 @@ use super::books::{Books, Effect, Now, Place, Refusal};
 use super::post::Link;
 use crate::action_command::ActionProcess;
 use crate::clock::{STOOD_STILL, now};
+
+/// Clearings at once: what one is held up by holds up no other, and Slurm is not asked by many.
+const MOST_CLEARINGS: usize = 4;
 
 /// How soon it is told that the allocation ends at another time.
 const END_IS_TOLD_WITHIN: Duration = Duration::from_secs(45);
@@ -103,6 +107,10 @@ pub(super) struct Service {
     senders: HashMap<Place, Link>,
     tasks: JoinSet<Input>,
     commands: Commands,
+    /// Jobs of lost workers that are still to be cleared up after.
+    to_clear: Vec<Traces>,
+    /// Clearings that are under way.
+    clearings: usize,
     time_is_up_at: Option<Timestamp>,
 }
 
@@ -120,6 +128,8 @@ impl Service {
             senders: HashMap::new(),
             tasks: JoinSet::new(),
             commands: Commands::default(),
+            to_clear: Vec::new(),
+            clearings: 0,
             time_is_up_at: None,
         }
     }
@@ -199,7 +209,7 @@ impl Service {
             Input::Left(link, words) => match self.links.remove(&link) {
                 Some(place) => {
                     self.senders.remove(&place);
-                    self.commands.forget_on(place);
+                    self.commands.wait_again(place);
                     self.books.leave(place, &words, time)
                 }
                 None => Vec::new(),
@@ -211,7 +221,10 @@ impl Service {
                 Vec::new()
             }
             Input::Stands(standing, asked) => self.books.stands(standing, asked),
-            Input::Cleared(steps) => self.books.cleared(&steps, time),
+            Input::Cleared(steps) => {
+                self.clearings -= 1;
+                self.books.cleared(&steps, time)
+            }
             Input::WindUp { is_taken } => self.books.wind_up(is_taken, time),
             Input::Close => {
                 self.signal_all(StepSignal::Kill);
@@ -244,8 +257,8 @@ impl Service {
             self.commands.waiting.push((node.into(), process, answer));
             return self.settle_commands();
         };
-        let number = self.commands.begin(place, answer);
-        let ActionProcess { text, env, working_dir, output } = process;
+        let ActionProcess { text, env, working_dir, output } = process.clone();
+        let number = self.commands.begin(place, (node.into(), process, answer));
         say(sender, &ToNode::RunCommand { number, text, output, env, working_dir });
     }
 
@@ -279,6 +292,19 @@ impl Service {
         }
     }
 
+    /// Each clearing asks Slurm for all steps of the allocation, so what gathers meanwhile shares the next.
+    fn clear(&mut self) {
+        if self.to_clear.is_empty() || self.clearings == MOST_CLEARINGS {
+            return;
+        }
+        self.clearings += 1;
+        let (overseer, jobs) = (Arc::clone(&self.overseer), std::mem::take(&mut self.to_clear));
+        self.tasks.spawn(async move {
+            overseer.clear(&jobs).await;
+            Input::Cleared(jobs.into_iter().map(|traces| traces.step).collect())
+        });
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -293,13 +319,7 @@ impl Service {
                     }
                 }
                 Effect::Emit(event) => self.events.emit(event),
-                Effect::Clear(jobs) => {
-                    let overseer = Arc::clone(&self.overseer);
-                    self.tasks.spawn(async move {
-                        overseer.clear(&jobs).await;
-                        Input::Cleared(jobs.into_iter().map(|traces| traces.step).collect())
-                    });
-                }
+                Effect::Clear(jobs) => self.to_clear.extend(jobs),
                 Effect::GiveBack => {
                     let (overseer, kept) = (Arc::clone(&self.overseer), self.books.kept());
                     self.tasks
@@ -312,6 +332,7 @@ impl Service {
                 }
             }
         }
+        self.clear();
         // A worker that has come was welcomed first.
         if !self.commands.waiting.is_empty() {
             self.settle_commands();
@@ -319,31 +340,35 @@ impl Service {
     }
 }
 
-/// Commands that run on nodes, and those whose node's worker has not come yet.
+/// A command, its node, and where its exit code goes.
+type Command = (Box<str>, ActionProcess, oneshot::Sender<i32>);
+
+/// Commands that run on nodes, and those whose node's worker has to come first.
 #[derive(Default)]
 struct Commands {
     last: u64,
-    running: HashMap<u64, (Place, oneshot::Sender<i32>)>,
-    waiting: Vec<(Box<str>, ActionProcess, oneshot::Sender<i32>)>,
+    running: HashMap<u64, (Place, Command)>,
+    waiting: Vec<Command>,
 }
 
 impl Commands {
-    fn begin(&mut self, place: Place, answer: oneshot::Sender<i32>) -> u64 {
+    fn begin(&mut self, place: Place, command: Command) -> u64 {
         self.last += 1;
-        self.running.insert(self.last, (place, answer));
+        self.running.insert(self.last, (place, command));
         self.last
     }
 
     fn end(&mut self, number: u64, code: i32) {
-        if let Some((_, answer)) = self.running.remove(&number) {
+        if let Some((_, (.., answer))) = self.running.remove(&number) {
             // Whoever asked need not be there any more.
             let _ = answer.send(code);
         }
     }
 
-    /// A node's worker is gone, and what it ran: nothing will be said of it.
-    fn forget_on(&mut self, place: Place) {
-        self.running.retain(|_, (at, _)| *at != place);
+    /// A node's worker is gone, and what it ran: that runs anew if it is started again.
+    fn wait_again(&mut self, place: Place) {
+        let gone = self.running.extract_if(|_, (at, _)| *at == place);
+        self.waiting.extend(gone.map(|(_, (_, command))| command));
     }
 }
 

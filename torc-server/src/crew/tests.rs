@@ -399,6 +399,25 @@ fn echo(folder: &std::path::Path, text: &str) -> ActionProcess {
 }
 
 #[tokio::test]
+async fn a_command_runs_anew_when_its_worker_is_started_again() {
+    let mut site = Site::new().await;
+    let folder = site._folder.path().to_path_buf();
+    let access = folder.join("crew.json");
+    let crew = site.crew.take().unwrap();
+    let fifth = echo(&folder, "test -e begun && exit 5; touch begun; sleep 600");
+    let fifth = ActionProcess { working_dir: folder.to_string_lossy().into_owned(), ..fifth };
+    let (code, _second) = tokio::join!(crew.run_on("n1", fifth), async {
+        while !folder.join("begun").exists() {
+            tokio::task::yield_now().await;
+        }
+        crew.hear(News::StartedAgain { nodes: vec!["n1".to_owned()] });
+        site.workers[0].task.abort();
+        worker(&access, "n1")
+    });
+    assert_eq!(code, Some(5));
+}
+
+#[tokio::test]
 async fn commands_run_on_the_nodes_they_are_for() {
     let mut site = Site::new().await;
     let folder = site._folder.path().to_path_buf();
@@ -419,10 +438,10 @@ async fn commands_run_on_the_nodes_they_are_for() {
             tokio::task::yield_now().await;
         }
         site.workers[0].task.abort();
+        let words = "Killed".to_owned();
+        crew.hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
     });
     assert_eq!(code, None, "it went with its worker");
-    let words = "Killed".to_owned();
-    crew.hear(News::WorkersEnded { nodes: vec!["n1".to_owned()], words });
     assert_eq!(crew.run_on("n1", echo(&folder, "true")).await, None);
     timeout(LONG, crew.wind_up()).await.expect("it ends");
     assert_eq!(crew.run_on("n2", echo(&folder, "true")).await, None);

@@ -35,12 +35,12 @@ impl Driver {
         let nothing = Disturbed::Some(BTreeSet::new());
         let disturbed = std::mem::replace(&mut served.disturbed, nothing);
         let is_time = now >= served.mind_at;
+        if is_time {
+            served.mind_at = now + MIND_EVERY;
+        }
         let concerned: Vec<AllocationId> = match disturbed {
             Disturbed::Some(disturbed) if !is_time => disturbed.into_iter().collect(),
-            _ => {
-                served.mind_at = now + MIND_EVERY;
-                self.engine.allocation_books().map(|book| book.allocation.id).collect()
-            }
+            _ => self.engine.allocation_books().map(|book| book.allocation.id).collect(),
         };
         let is_open = |allocation: &AllocationId| {
             let book = self.engine.allocation_book(*allocation);

@@ -41,7 +41,7 @@ impl Books {
             effects
                 .extend(entry.waiting.take().map(|step| Effect::Say(place, ToNode::Launch(step))));
         }
-        if self.winding_up.is_some() {
+        if self.winding_up.is_some() || self.nodes[place].is_released {
             effects.push(Effect::Say(place, ToNode::WindUp));
         }
         Ok((place, effects))
@@ -50,11 +50,11 @@ impl Books {
     /// The connection to a node's worker has ended.
     pub(in crate::crew) fn leave(&mut self, place: Place, words: &str, now: Now) -> Vec<Effect> {
         let Stand::Here(said) = &self.nodes[place].stand else { return Vec::new() };
-        if self.nodes[place].comes_again {
-            return self.await_again(place, now);
-        }
         if self.nodes[place].is_released {
             return self.give_back(place, now);
+        }
+        if self.nodes[place].comes_again {
+            return self.await_again(place, now);
         }
         match said.clone() {
             Some(why) => self.lose(place, (why, Outcome::Lost), now),
@@ -68,7 +68,8 @@ impl Books {
             None => {
                 let why = format!("its worker is gone: {words}");
                 self.nodes[place].stand = Stand::Cut(now.instant + LEASE, why.clone());
-                let mut effects = vec![self.tell(place, NodeState::Down, &why, now)];
+                // It may be started again.
+                let mut effects = vec![self.tell(place, NodeState::Draining, &why, now)];
                 effects.extend(self.let_go_of(place, &Outcome::Lost));
                 effects
             }
@@ -142,8 +143,9 @@ impl Books {
                 self.nodes[place].stand = over;
                 return Vec::new();
             }
-            Stand::Cut(..) => Vec::new(),
-            Stand::Awaited(_) => vec![self.tell(place, NodeState::Down, &why, now)],
+            Stand::Cut(..) | Stand::Awaited(_) => {
+                vec![self.tell(place, NodeState::Down, &why, now)]
+            }
             Stand::Here(_) => {
                 vec![self.tell(place, NodeState::Down, &why, now), Effect::Dismiss(place)]
             }

@@ -114,8 +114,10 @@ impl Books {
         effects
     }
 
+    /// Whether a worker has a step whose end it has not reported.
     pub(super) fn is_used(&self, place: Place) -> bool {
-        self.steps.values().any(|entry| entry.places[0] == place)
+        let mut open = self.steps.iter().filter(|(step, _)| !self.doubts.holds(**step));
+        open.any(|(_, entry)| entry.places[0] == place)
     }
 
     /// Nothing is left of these steps on any node.

@@ -71,14 +71,23 @@ fn clear(jobs: &[u32]) -> Effect {
     Effect::Clear(jobs.iter().map(traces).collect())
 }
 
-fn down(node: &str, reason: &str) -> Effect {
+fn changed(node: &str, state: NodeState, reason: &str) -> Effect {
     Effect::Emit(StepEvent::NodeChanged {
         allocation: AllocationId(1),
         node: node.into(),
         at: Timestamp(1000),
-        state: NodeState::Down,
+        state,
         reason: reason.to_owned(),
     })
+}
+
+fn down(node: &str, reason: &str) -> Effect {
+    changed(node, NodeState::Down, reason)
+}
+
+/// Its worker is gone, and may be started again.
+fn cut(node: &str, reason: &str) -> Effect {
+    changed(node, NodeState::Draining, &format!("its worker is gone: {reason}"))
 }
 
 const DONE: Outcome = Outcome::Exited { code: 0 };
@@ -140,11 +149,11 @@ fn what_a_lost_worker_ran_ends_when_its_lease_is_over() {
     let mut site = Site::full();
     site.launch(1, &["n1"]);
     site.launch(2, &["n2"]);
-    let told = [down("n1", "its worker is gone: reset")];
-    assert_eq!(site.books.leave(0, "reset", site.now), told);
+    assert_eq!(site.books.leave(0, "reset", site.now), [cut("n1", "reset")]);
     assert_eq!(site.launch(3, &["n1"]), [end(3, Outcome::NodeFailed)], "it goes elsewhere");
     assert_eq!(site.pass(LEASE / 2), [], "it may still run");
-    assert_eq!(site.pass(LEASE / 2), [clear(&[1])]);
+    let over = down("n1", "its worker is gone: reset");
+    assert_eq!(site.pass(LEASE / 2), [over, clear(&[1])]);
     assert_eq!(site.books.cleared(&[id(1)], site.now), [end(1, Outcome::Lost)]);
     assert_eq!(site.report(1, 2, DONE), [end(2, DONE)], "the others go on");
 }
@@ -169,7 +178,8 @@ fn when_the_connection_went_first_slurms_word_ends_the_wait() {
     site.launch(1, &["n1"]);
     site.books.leave(0, "reset", site.now);
     let names = site.names(&["n1", "n7"]);
-    assert_eq!(site.books.workers_ended(&names, "Killed", site.now), [clear(&[1])]);
+    let over = [down("n1", "its worker has ended: Killed"), clear(&[1])];
+    assert_eq!(site.books.workers_ended(&names, "Killed", site.now), over);
     assert_eq!(site.books.cleared(&[id(1)], site.now), [end(1, Outcome::Lost)]);
     assert_eq!(site.books.deadline(), None);
 }
@@ -236,7 +246,7 @@ fn a_leader_that_stood_still_gives_its_workers_more_time() {
     let more = Duration::from_secs(600);
     site.books.give_time(more);
     assert_eq!(site.pass(more), []);
-    assert_eq!(site.pass(LEASE), []);
+    assert_eq!(site.pass(LEASE), [down("n1", "its worker is gone: reset")]);
     assert_eq!(site.books.join("n2").map(|(place, _)| place), Ok(1));
     assert_eq!(site.pass(COMES_WITHIN).len(), 1, "of the third the wait is over");
 }
@@ -356,7 +366,7 @@ fn the_failure_of_a_gang_is_its_own_once_all_its_workers_have_shown_that_they_ar
 fn the_failure_of_a_gang_is_that_of_a_node_that_turns_out_to_be_lost() {
     let mut site = failed_gang();
     let silent = site.books.leave(2, "silent", site.now);
-    assert_eq!(silent, [down("n3", "its worker is gone: silent"), end(1, Outcome::Lost)]);
+    assert_eq!(silent, [cut("n3", "silent"), end(1, Outcome::Lost)]);
     assert_eq!(site.books.stands(Standing::Lives, site.now.instant), []);
     let mut site = failed_gang();
     let names = site.names(&["n2"]);
@@ -371,6 +381,12 @@ fn a_worker_that_has_left_as_it_was_told_was_there() {
     site.books.wind_up(false, site.now);
     assert_eq!(site.books.heard(1, id(1)), []);
     assert_eq!(site.books.leave(2, "closed", site.now), [end(1, FAILED)]);
+    let mut site = Site::full();
+    site.launch(1, &["n1"]);
+    site.books.wind_up(false, site.now);
+    assert_eq!(site.report(0, 1, FAILED), [Effect::AskStanding]);
+    assert_eq!(site.books.leave(0, "closed", site.now), [], "it has told all");
+    assert_eq!(site.books.stands(Standing::Lives, site.now.instant), [end(1, FAILED)]);
     let mut site = Site::full();
     site.launch(1, &["n1", "n2"]);
     site.books.wind_up(false, site.now);
@@ -473,6 +489,16 @@ fn a_node_whose_worker_has_not_come_can_be_given_back() {
 }
 
 #[test]
+fn a_node_that_is_to_be_given_back_is_whatever_happens_to_its_worker() {
+    let mut site = Site::full();
+    let names = site.names(&["n2"]);
+    site.books.release("n2", site.now);
+    assert_eq!(site.books.start_again(&names, site.now), []);
+    assert!(site.books.leave(1, "closed", site.now).contains(&Effect::GiveBack));
+    assert!(site.books.join("n2").is_err());
+}
+
+#[test]
 fn workers_that_ended_because_another_could_not_be_started_come_again() {
     let mut site = Site::new();
     site.books.join("n1").unwrap();
@@ -483,13 +509,7 @@ fn workers_that_ended_because_another_could_not_be_started_come_again() {
     site.books.leave(1, "reset", site.now);
     site.now.instant += COMES_WITHIN / 2;
     let names = site.names(&NAMES);
-    let again = Effect::Emit(StepEvent::NodeChanged {
-        allocation: AllocationId(1),
-        node: "n2".into(),
-        at: Timestamp(1000),
-        state: NodeState::Up,
-        reason: "its worker is started again".to_owned(),
-    });
+    let again = changed("n2", NodeState::Up, "its worker is started again");
     let effects = site.books.start_again(&names, site.now);
     assert_eq!(effects, [clear(&[2]), again]);
     assert_eq!(site.books.cleared(&[id(2)], site.now), [end(2, Outcome::Lost)]);
