@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("nothing_survives_a_killed_torc", killed_torc),
     ("nothing_survives_a_killed_keeper", killed_keeper),
     ("nothing_survives_a_lease_that_is_over", lease),
+    ("nothing_survives_when_torc_takes_no_reports_any_more", full_torc),
     ("nothing_survives_a_dropped_executor", dropped_executor),
     ("nothing_survives_a_shutdown", shutdown),
     ("the_keeper_ignores_what_a_user_sends", sturdy_keeper),
@@ -115,6 +116,28 @@ fn lease() {
         site.executor.lease(Duration::from_millis(300));
         assert_eq!(site.end().await.1, Outcome::Lost);
         reader.assert_all_gone();
+    });
+}
+
+fn full_torc() {
+    run(async {
+        let (mut site, reader) = family(without_hidden()).await;
+        site.executor.lease(Duration::from_millis(500));
+        // More than the socket takes is to be told of them.
+        let program = format!("/{}", "x".repeat(4_000));
+        for number in 2..200 {
+            let mut step = site.step(number, "true");
+            step.argv = vec![program.clone()];
+            site.launch(step).await;
+        }
+        // On the only thread there is.
+        reader.wait_until_all_gone();
+        loop {
+            let (step, outcome, _) = site.end().await;
+            if step == step_id(1) {
+                return assert_eq!(outcome, Outcome::Lost);
+            }
+        }
     });
 }
 

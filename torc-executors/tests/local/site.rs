@@ -208,12 +208,14 @@ impl Reader {
     }
 
     /// Waits until no process holds the pipe.
-    pub(crate) async fn all_gone(mut self) {
-        blocking(move || {
-            let mut rest = Vec::new();
-            self.file.read_to_end(&mut rest).expect("readable");
-        })
-        .await;
+    pub(crate) async fn all_gone(self) {
+        blocking(move || self.wait_until_all_gone()).await;
+    }
+
+    /// The same, while this thread does nothing else.
+    pub(crate) fn wait_until_all_gone(mut self) {
+        let mut rest = Vec::new();
+        self.file.read_to_end(&mut rest).expect("readable");
     }
 
     /// Fails unless no process holds the pipe now.
