@@ -229,12 +229,13 @@ impl Connection {
         !lock(&self.unsent).is_empty()
     }
 
-    /// Sends what the socket takes now of the orders that wait. An error is left for the reading
-    /// side to find.
+    /// Sends what the socket takes now of the orders that wait. A keeper that is gone takes none of them: that is
+    /// for the reading side to find.
     pub(super) fn catch_up(&self) {
         let mut unsent = lock(&self.unsent);
-        if let Ok(written) = self.write(&unsent) {
-            unsent.drain(..written);
+        match self.write(&unsent) {
+            Ok(written) => drop(unsent.drain(..written)),
+            Err(_) => unsent.clear(),
         }
     }
 
