@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod direct;
+pub mod file_lock;
 pub mod host;
 pub mod keeper;
 mod kept;

@@ -8,11 +8,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc::{F_WRLCK, SEEK_SET, flock};
-
 use crate::clock::now;
+use crate::file_lock;
 use crate::kept::StartError;
 
 /// What the names of these folders begin with.
@@ -95,20 +92,8 @@ fn crews(below: &Path, prefix: &str) -> Vec<PathBuf> {
     entries.flatten().filter(is_crews).map(|entry| entry.path()).collect()
 }
 
-/// Locks a file, until this process ends or closes it. As for a state directory, it is a lock that network file
-/// systems know, too.
 fn locked(file: File) -> io::Result<File> {
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-        Ok(_) => Ok(file),
-        Err(Errno::EAGAIN | Errno::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn whole_file() -> flock {
-    let narrow =
-        |value| i16::try_from(value).expect("the kernel's constants fit its own structure");
-    flock { l_type: narrow(F_WRLCK), l_whence: narrow(SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
+    if file_lock::take(&file)? { Ok(file) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// No file in it may be open here: some network file systems keep those.

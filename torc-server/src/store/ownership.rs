@@ -1,9 +1,7 @@
 //! Who may write a state directory: one process at a time, which holds a lock on a file for that.
 //!
 //! SQLite's own lock cannot tell a process that owns the database from one that reads it for a moment.
-//! This one can: whoever reads only asks for it. It is an open file description lock (fcntl(2),
-//! F_OFD_SETLK): the kernel gives it back when the process dies, it holds between parts of one process,
-//! too, and network file systems treat it as they do SQLite's.
+//! This one can: whoever reads only asks for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -11,8 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
+use torc_executors::file_lock;
 
 use super::StoreError;
 use crate::state_dir::{Owner, StateDir};
@@ -40,9 +37,9 @@ impl Ownership {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-            Ok(_) => Ok(Self { _file: file }),
-            Err(Errno::EAGAIN | Errno::EACCES) => Err(in_use(dir)),
+        match file_lock::take(&file) {
+            Ok(true) => Ok(Self { _file: file }),
+            Ok(false) => Err(in_use(dir)),
             Err(errno) => Err(not_locked(path, errno)),
         }
     }
@@ -60,10 +57,9 @@ impl Ownership {
                 return Err(StoreError::NotOpened { path, reason: error.to_string() });
             }
         };
-        let mut found = whole_file();
-        match fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)) {
-            Ok(_) if i32::from(found.l_type) == F_UNLCK => Ok(()),
-            Ok(_) => Err(in_use(dir)),
+        match file_lock::is_free(&file) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(in_use(dir)),
             Err(errno) => Err(not_locked(path, errno)),
         }
     }
@@ -75,10 +71,4 @@ fn in_use(dir: &StateDir) -> StoreError {
 
 fn not_locked(path: PathBuf, errno: Errno) -> StoreError {
     StoreError::NotOpened { path, reason: format!("it cannot be locked: {}", errno.desc()) }
-}
-
-fn whole_file() -> flock {
-    let narrow =
-        |value| i16::try_from(value).expect("the kernel's constants fit its own structure");
-    flock { l_type: narrow(F_WRLCK), l_whence: narrow(SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
