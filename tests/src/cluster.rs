@@ -95,6 +95,15 @@ impl Cluster {
     /// Ends what an earlier test may have left, and waits until no job is there.
     fn clear(&self) {
         self.slurm("scancel", &["--user=root", "--quiet"]);
+        self.until_empty();
+    }
+
+    /// Waits until no job is there, be it one that is about to end.
+    ///
+    /// # Panics
+    /// When one stays.
+    #[track_caller]
+    pub fn until_empty(&self) {
         let deadline = Instant::now() + RUN_PATIENCE;
         while Instant::now() < deadline {
             let jobs = self.slurm("squeue", &["--noheader"]).stdout;

@@ -114,6 +114,7 @@ fn in_mode_direct_nodes_take_as_many_jobs_as_the_action_says_that_would_ask_for_
     place.place.write("go", "");
     until_it_says(&place, &report, "5 completed");
     assert_last_waited(&place);
+    cluster.until_empty();
     place.place.write("differ.yaml", spec(&[("cpu", 2), ("cpu", 3)]).replacen(CPU, "", 1));
     let refused = place.place.torc(&["submit", "--in-allocation", "differ.yaml"]).expect(2);
     refused.says("differ in `max_parallel_jobs` (`2`, `3`)");
@@ -141,10 +142,7 @@ fn a_second_one_goes_on_where_the_first_stopped_if_it_is_told_so() {
     until_begun(&place, 2);
     refuse(&["--new"], 5).says("is running; it has to end first");
     until_it_says(&place, &first, "2 completed, 2 terminated");
-    place.until("the end of the first", || {
-        let ended = cluster.slurm("squeue", &["--noheader", "--states=RUNNING"]);
-        ended.stdout.trim().is_empty().then_some(())
-    });
+    cluster.until_empty();
     place.place.write("go", "");
     let refused = refuse(&[], 2);
     refused.says("workflow 1 of this spec has 2 of 4 jobs left").says("--resume").says("--new");
@@ -155,9 +153,7 @@ fn a_second_one_goes_on_where_the_first_stopped_if_it_is_told_so() {
     assert_eq!(second["workflow"], 1);
     until_it_says(&place, &second, "4 completed");
     assert_eq!(sorted(&place, "done"), ["a", "b", "c", "d"], "nothing ran twice to its end");
-    place.until("the end of the second", || {
-        place.place.torc(&["status"]).stdout.contains("completed").then_some(())
-    });
+    cluster.until_empty();
     let third = submit(&place, &[]);
     until_it_says(&place, &third, "4 completed");
     assert_eq!(place.place.lines("done").len(), 8, "all had completed, so it is wanted again");
@@ -171,14 +167,13 @@ fn a_run_that_was_cancelled_with_its_batch_job_can_be_gone_on_with_or_not() {
     until_begun(&place, 2);
     cluster.slurm("scancel", &[text(&first, "handle")]).expect(0);
     until_it_says(&place, &first, "2 ready, 2 completed");
-    place.until("the end of the first", || {
-        let words = ["submit", "w.yaml", "--in-allocation"];
-        (place.place.torc(&words).code == Some(2)).then_some(())
-    });
+    cluster.until_empty();
+    place.place.torc(&["submit", "w.yaml", "--in-allocation"]).expect(2).says("--resume");
     place.place.write("go", "");
     let second = submit(&place, &["--new"]);
     until_it_says(&place, &second, "4 completed");
     assert_eq!(place.place.lines("done").len(), 6);
+    cluster.until_empty();
     let changed = place.place.read("w.yaml").replace("echo $TORC_JOB_NAME >> done", "true");
     place.place.write("w.yaml", changed);
     let words = ["submit", "w.yaml", "--in-allocation", "--resume"];
