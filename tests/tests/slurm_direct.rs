@@ -1,6 +1,6 @@
 //! Mode direct on a real Slurm: a worker on each node, and what goes wrong with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use nix::sys::signal::{Signal, kill};
@@ -297,39 +297,48 @@ fn commands_for_workers_run_on_each_node() {
     }
 }
 
-#[test]
-fn idle_nodes_are_given_back_one_by_one_after_their_last_commands() {
-    let Some(cluster) = Cluster::acquire() else { return };
-    let jobs = spec(4, &format!("jobs:\n{HELD}"))
-        .replace("mode: direct,", "mode: direct, release_idle_nodes: true,")
+/// Four jobs that hold a node each until `go_` with their name is there, or `go`. Each worker that leaves writes
+/// down its node.
+fn until_told(release_idle_nodes: bool) -> String {
+    let mode = format!("mode: direct, release_idle_nodes: {release_idle_nodes},");
+    spec(4, &format!("jobs:\n{HELD}"))
+        .replace("mode: direct,", &mode)
         .replace("new_jobs_seconds: 5", "new_jobs_seconds: 1")
         .replace("until test -e go;", "until test -e go || test -e go_$TORC_JOB_NAME;")
         .replace(
             "actions: [",
             "actions: [{trigger_type: on_worker_complete, action_type: run_commands, persistent: true, \
              commands: ['echo $SLURMD_NODENAME >> left']}, ",
-        );
-    let place = cluster.place(&jobs);
+        )
+}
+
+/// The jobs with the nodes that they run on, but for the one on this node.
+fn others(place: &ClusterPlace<'_>, first: &str) -> Vec<(&'static str, String)> {
+    let node_of = |job: &str| nodes(&place.place.attempts(job)[0])[0].to_owned();
+    let all = ["j1", "j2", "j3", "j4"].map(|job| (job, node_of(job)));
+    all.into_iter().filter(|(_, node)| node != first).collect()
+}
+
+#[test]
+fn idle_nodes_are_given_back_one_by_one_after_their_last_commands() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&until_told(true));
     let waiting = place.start_and_wait();
     place.until_running(4);
     let allocation = place.allocations()[0].clone();
     let handle = text(&allocation, "handle").to_owned();
     let first = allocated(&allocation)[0];
-    let node_of = |job: &str| nodes(&place.place.attempts(job)[0])[0].to_owned();
-    let all = ["j1", "j2", "j3", "j4"].map(|job| (job, node_of(job)));
-    let others: Vec<_> = all.iter().filter(|(_, node)| node != first).collect();
     let until_nodes = |count: usize| {
         place.until(&format!("{count} nodes in Slurm's books"), || {
-            let shown = cluster.slurm("squeue", &["--noheader", "--format=%D", "--jobs", &handle]);
-            (shown.stdout.trim() == count.to_string()).then_some(())
+            (nodes_held(&cluster, &handle) == count.to_string()).then_some(())
         });
     };
     let mut left = Vec::new();
-    for ((job, node), kept) in others.into_iter().zip([3, 2, 1]) {
+    for ((job, node), kept) in others(&place, first).into_iter().zip([3, 2, 1]) {
         place.place.write(&format!("go_{job}"), "");
         until_nodes(kept);
-        left.push(node.clone());
-        assert_eq!(place.place.lines("torc_output/left"), left, "before {node} was given back");
+        left.push(node);
+        assert_eq!(place.place.lines("torc_output/left"), left, "before it was given back");
     }
     place.place.torc(&["nodes", "1"]).expect(0).says("it was given back");
     place.place.write("go", "");
@@ -337,4 +346,43 @@ fn idle_nodes_are_given_back_one_by_one_after_their_last_commands() {
     assert_eq!(place.place.results().len(), 4, "each ran once");
     left.push(first.to_owned());
     assert_eq!(place.place.lines("torc_output/left"), left, "once for each");
+}
+
+/// How many nodes Slurm says that an allocation has.
+fn nodes_held(cluster: &Cluster, handle: &str) -> String {
+    let shown = cluster.slurm("squeue", &["--noheader", "--format=%D", "--jobs", handle]);
+    shown.stdout.trim().to_owned()
+}
+
+#[test]
+fn the_workers_of_idle_nodes_leave_but_for_one_in_reserve() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&until_told(false));
+    let waiting = place.start_and_wait();
+    place.until_running(4);
+    let allocation = place.allocations()[0].clone();
+    let first = allocated(&allocation)[0];
+    let mut left = Vec::new();
+    let others = others(&place, first);
+    for (job, node) in &others[..2] {
+        place.place.write(&format!("go_{job}"), "");
+        place.until("the end of a worker", || {
+            let shown = place.place.torc(&["nodes", "1"]).expect(0).stdout;
+            let is_gone =
+                |line: &str| line.contains(&**node) && line.contains("its worker has left");
+            shown.lines().any(is_gone).then_some(())
+        });
+        left.push(node.clone());
+        assert_eq!(place.place.lines("torc_output/left"), left, "after its last commands");
+    }
+    place.place.write(&format!("go_{}", others[2].0), "");
+    place.until("the end of the third job", || {
+        place.place.torc(&["status"]).stdout.contains("3 completed").then_some(())
+    });
+    assert_eq!(nodes_held(&cluster, text(&allocation, "handle")), "4", "none was given back");
+    place.place.write("go", "");
+    waiting.wait().expect(0).says("4 completed");
+    let last = place.place.lines("torc_output/left").split_off(2);
+    let expected: BTreeSet<_> = [first, &*others[2].1].into();
+    assert_eq!(last.iter().map(|node| &**node).collect::<BTreeSet<_>>(), expected);
 }

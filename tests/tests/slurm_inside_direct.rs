@@ -132,3 +132,20 @@ fn nodes_take_as_many_jobs_as_the_actions_agree_upon() {
     start_beside(&place, 5, &words).wait().expect(0).says("each node takes 3 jobs at once");
     start_beside(&place, 5, &["run", "w.yaml", "--scheduler", "others"]).wait().expect(2);
 }
+
+#[test]
+fn a_node_that_idles_is_given_back_when_that_is_asked_for() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let jobs = direct(&spec(&held("a", "whole")))
+        .replace("mode: direct,", "mode: direct, release_idle_nodes: true,")
+        + "\ncompute_node_wait_for_new_jobs_seconds: 1";
+    let place = cluster.place(&jobs);
+    let run = start_beside(&place, 5, &["run", "w.yaml"]);
+    until_begun(&place, 1);
+    place.until("one node less", || {
+        let shown = cluster.slurm("squeue", &["--noheader", "--format=%D"]).expect(0);
+        (shown.stdout.trim() == "1").then_some(())
+    });
+    place.place.write("go", "");
+    run.wait().expect(0).says("1 completed").says("all nodes but these were given back");
+}

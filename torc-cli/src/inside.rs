@@ -212,7 +212,7 @@ impl Place {
         match self {
             Self::Host { config, .. } => {
                 let executor = Arc::new(LocalExecutor::start(*config, start.events)?);
-                Ok(Launching { executor, wind_up: None })
+                Ok(Launching { executor, wind_up: None, release: None })
             }
             Self::Steps(steps) => steps.start(start).await,
             Self::Crew(steps) => steps.start_crew(start).await,
@@ -253,7 +253,11 @@ impl Steps {
             headroom: execution.stop_margin(false),
         };
         let crew = lead_crew(self.survey, self.env, leading, events).await?;
-        Ok(launching(crew, |crew| async move { crew.wind_up().await }))
+        let releasing = Arc::clone(&crew);
+        Ok(Launching {
+            release: Some(Box::new(move |node, parting| releasing.release(node, parting))),
+            ..launching(crew, |crew| async move { crew.wind_up().await })
+        })
     }
 }
 
@@ -265,7 +269,7 @@ where
 {
     let ending = Arc::clone(&executor);
     let wind_up: WindUp = Arc::new(move || Box::pin(wind_up(Arc::clone(&ending))));
-    Launching { executor, wind_up: Some(wind_up) }
+    Launching { executor, wind_up: Some(wind_up), release: None }
 }
 
 impl Why {

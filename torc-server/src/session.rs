@@ -268,7 +268,7 @@ impl Session {
         let max_parallel_jobs = options.most_at_once(execution);
         let threshold = Threshold { options, allocation: &allocation, handle: &handle };
         let started = threshold.start(&context, execution, &notices_in, executor).await?;
-        let (Launching { executor, wind_up }, watch) = started;
+        let (Launching { executor, wind_up, release }, watch) = started;
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
         let owner = Api::owner()?;
@@ -287,6 +287,7 @@ impl Session {
             notices: notices_in,
             max_parallel_jobs,
             served: None,
+            release,
             begun: None,
             announcement: Some(announcement),
         });

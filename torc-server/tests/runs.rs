@@ -118,7 +118,7 @@ async fn begin(
         .begin(None, options, async |start: Start<'_>| {
             let watch = Box::new(watch);
             let executor = Arc::new(Pretender { events: start.events, plays, watch });
-            Ok(Launching { executor, wind_up: None })
+            Ok(Launching { executor, wind_up: None, release: None })
         })
         .await
 }
@@ -168,7 +168,7 @@ async fn run_inside(
     let session = open(dir, Some(spec)).await.expect("a session");
     let begun = session.begin(None, options(Some(inside)), async |start: Start<'_>| {
         let executor = Pretender { events: start.events, plays, watch: Box::new(|_| {}) };
-        Ok(Launching { executor: Arc::new(executor), wind_up: Some(wind_up) })
+        Ok(Launching { executor: Arc::new(executor), wind_up: Some(wind_up), release: None })
     });
     let running = begun.await.expect("the run begins");
     let outcome = running.wait().await.expect("the run ends");

@@ -5,6 +5,7 @@
 //! that of them as they would be if those came back that take nothing new now.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::ids::{AllocationId, NodeId};
 use crate::resources::{Allocation, NodeInventory, Request};
@@ -64,11 +65,7 @@ impl Engine {
             good.to_mut().nodes.retain(is_good);
         }
         let may_start = |allocation: &Allocation| {
-            let allocations = std::slice::from_ref(allocation);
-            let waiting = self.classes.requests().iter().zip(&self.waiting);
-            waiting
-                .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
-                .any(|(request, _)| crate::placer::feasibility(request, allocations, now).is_ok())
+            self.waiting_requests().any(|request| may_run(request, allocation, now))
         };
         if may_start(&good) {
             Future::Open
@@ -81,7 +78,8 @@ impl Engine {
 
     /// The nodes of an allocation on which nothing runs, and nothing that waits could start as things are, alone or
     /// with others of its nodes; each with whether something could if others recovered. The first is not among
-    /// them: the allocation ends with it. A job that runs now does not count, although it may have to run again.
+    /// them: the allocation ends with it. A job that runs now may have to run again, on another node where its own
+    /// is lost: so many nodes are kept as it needs then, unless idle nodes are to be given back.
     pub fn useless_nodes(&self, allocation: AllocationId, now: Timestamp) -> Vec<(NodeId, Future)> {
         let Some(book) = self.allocations.get(&allocation).filter(|book| book.is_live()) else {
             return Vec::new();
@@ -96,33 +94,84 @@ impl Engine {
         good.nodes.retain(is_up);
         let (wanted, wanted_later) = (self.wanted_in(&good, now), self.wanted_in(&whole, now));
         let nodes = std::mem::take(&mut good.nodes);
-        let candidates = nodes.into_iter().filter(|(node, _)| {
-            *node != book.allocation.nodes[0].0 && self.ledger.steps_on(*node) == 0
-        });
-        let useless = candidates.filter_map(|(node, inventory)| {
-            let alone = [Allocation { nodes: vec![(node, inventory)], ..good.clone() }];
-            let is_of_use = |wanted: &[Request]| {
-                wanted
-                    .iter()
-                    .any(|request| crate::placer::feasibility(request, &alone, now).is_ok())
-            };
-            let future =
-                if is_of_use(&wanted_later) { Future::IfNodesRecover } else { Future::Never };
-            (!is_of_use(&wanted)).then_some((node, future))
-        });
-        useless.collect()
+        let alone = |node: &(NodeId, NodeInventory)| Allocation {
+            nodes: vec![node.clone()],
+            ..good.clone()
+        };
+        let is_of_use = |node: &Allocation, wanted: &[Request]| {
+            wanted.iter().any(|request| may_run(request, node, now))
+        };
+        let mut useless = Vec::new();
+        for node in &nodes {
+            let (id, node) = (node.0, alone(node));
+            let is_free = id != book.allocation.nodes[0].0 && self.ledger.steps_on(id) == 0;
+            if is_free && !is_of_use(&node, &wanted) {
+                let future = match is_of_use(&node, &wanted_later) {
+                    true => Future::IfNodesRecover,
+                    false => Future::Never,
+                };
+                useless.push((id, future));
+            }
+        }
+        if !useless.is_empty() && !self.workflow.header.execution.release_idle_nodes {
+            let nodes: Vec<Allocation> = nodes.iter().map(alone).collect();
+            for request in self.running_classes(allocation) {
+                keep_spares(&mut useless, &request, &nodes, now);
+            }
+        }
+        useless
+    }
+
+    /// What the jobs that run in an allocation need, each once.
+    fn running_classes(&self, allocation: AllocationId) -> Vec<Request> {
+        let classes: BTreeSet<_> =
+            self.running_in(allocation).map(|(job, _)| self.classes.of_job(job).0).collect();
+        let requests = self.classes.requests();
+        classes.into_iter().map(|class| requests[class as usize].clone()).collect()
     }
 
     /// What jobs that wait, and could start in an allocation, would need of each of its nodes.
     fn wanted_in(&self, allocation: &Allocation, now: Timestamp) -> Vec<Request> {
-        let allocation = std::slice::from_ref(allocation);
-        let waiting = self.classes.requests().iter().zip(&self.waiting);
-        waiting
-            .filter(|(_, waiting)| waiting.ready + waiting.blocked > 0)
-            .map(|(request, _)| request)
-            .filter(|request| crate::placer::feasibility(request, allocation, now).is_ok())
-            // Each node of several has to have what that of a job on one has.
-            .map(|request| Request { nodes: 1, ..request.clone() })
+        self.waiting_requests()
+            .filter(|request| may_run(request, allocation, now))
+            .map(of_one_node)
             .collect()
     }
+
+    /// What jobs need that wait, for nodes or for other jobs, each once.
+    fn waiting_requests(&self) -> impl Iterator<Item = &Request> {
+        let waiting = self.classes.requests().iter().zip(&self.waiting);
+        let waiting = waiting.filter(|(_, waiting)| waiting.ready + waiting.blocked > 0);
+        waiting.map(|(request, _)| request)
+    }
+}
+
+fn may_run(request: &Request, allocation: &Allocation, now: Timestamp) -> bool {
+    crate::placer::feasibility(request, std::slice::from_ref(allocation), now).is_ok()
+}
+
+/// What each node of a job on several has to have is what that of a job on one has.
+fn of_one_node(request: &Request) -> Request {
+    Request { nodes: 1, ..request.clone() }
+}
+
+/// Takes the first nodes off the useless ones that a job which runs could need if it lost one of its own. `nodes`:
+/// all that are good, each as an allocation.
+fn keep_spares(
+    useless: &mut Vec<(NodeId, Future)>,
+    request: &Request,
+    nodes: &[Allocation],
+    now: Timestamp,
+) {
+    let on_one = of_one_node(request);
+    let fits = nodes.iter().filter(|node| may_run(&on_one, node, now));
+    let fits: BTreeSet<NodeId> = fits.map(|node| node.nodes[0].0).collect();
+    let may_go = fits.len().saturating_sub(request.nodes as usize + 1);
+    let candidates = useless.iter().filter(|(node, _)| fits.contains(node)).count();
+    let mut kept = candidates.saturating_sub(may_go);
+    useless.retain(|(node, _)| {
+        let is_spare = kept > 0 && fits.contains(node);
+        kept -= usize::from(is_spare);
+        !is_spare
+    });
 }

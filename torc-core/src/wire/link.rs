@@ -61,6 +61,16 @@ pub enum ToServer {
     CommandEnded(ActionCommand, i32),
 }
 
+/// What becomes of a node whose worker ends while the allocation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parting {
+    /// It stays in the allocation, and idles.
+    Stays,
+    /// The scheduler gets it back.
+    GoesBack,
+}
+
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,10 +107,12 @@ pub enum ToWorker {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<Box<str>>,
     },
-    /// Give a node back: nothing could run there any more.
+    /// A node's worker is to end: nothing could run there any more.
     ReleaseNode {
         /// The node.
         node: Box<str>,
+        /// What becomes of the node.
+        parting: Parting,
     },
     /// End: there is nothing more to do here.
     Leave {

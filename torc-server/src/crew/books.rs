@@ -18,6 +18,7 @@ use torc_core::ids::{AllocationId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{NodeState, Outcome, Step, StepEvent};
 use torc_core::wire::crew::ToNode;
+use torc_core::wire::link::Parting;
 use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
@@ -81,8 +82,8 @@ struct Node {
     stand: Stand,
     /// The scheduler's word on it.
     state: NodeState,
-    /// Its worker was told to end, for the node is to be given back.
-    is_released: bool,
+    /// Its worker is to end before the others.
+    parting: Option<Parting>,
     /// Its worker has ended, and is started again.
     comes_again: bool,
 }
@@ -137,7 +138,7 @@ impl Books {
             name,
             stand: stand.clone(),
             state: NodeState::Up,
-            is_released: false,
+            parting: None,
             comes_again: false,
         };
         let nodes: Vec<Node> = names.into_iter().map(node).collect();

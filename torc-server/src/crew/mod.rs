@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, Step, StepEvents, StepSignal, StepState};
+use torc_core::wire::link::Parting;
 use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
@@ -103,9 +104,9 @@ impl Crew {
         code.await.ok()
     }
 
-    /// Gives a node back to the scheduler, if nothing runs there. The allocation's first node stays.
-    pub fn release(&self, node: &str) {
-        let _ = self.inputs.send(Input::Release(node.into()));
+    /// Has a node's worker end before the others, if nothing runs there. That of the allocation's first node stays.
+    pub fn release(&self, node: &str, parting: Parting) {
+        let _ = self.inputs.send(Input::Release(node.into(), parting));
     }
 
     /// Lets what runs come to an end of its own, and the workers with it. Jobs are asked to end as by

@@ -13,6 +13,7 @@ use torc_core::ids::StepId;
 use torc_core::time::Timestamp;
 use torc_core::traits::{NodeState, Step, StepEvent, StepEvents, StepSignal};
 use torc_core::wire::crew::ToNode;
+use torc_core::wire::link::Parting;
 use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
@@ -42,7 +43,7 @@ pub(super) enum Input {
     /// A command to run on a node, and where its exit code goes; nothing comes when its worker is gone.
     Run(Box<str>, Box<ActionProcess>, oneshot::Sender<i32>),
     /// A node is to be given back.
-    Release(Box<str>),
+    Release(Box<str>, Parting),
     CommandEnded(u64, i32),
     /// A node's worker is there, as it was asked to show for the sake of this step.
     Present(u64, StepId),
@@ -196,7 +197,7 @@ impl Service {
                 self.run_command(&node, *process, answer);
                 Vec::new()
             }
-            Input::Release(node) => self.books.release(&node, time),
+            Input::Release(node, parting) => self.books.release(&node, parting, time),
             Input::GivenBack(is_done) => self.books.given_back(is_done, time),
             Input::Present(link, step) => match self.links.get(&link) {
                 Some(&place) => self.books.heard(place, step),

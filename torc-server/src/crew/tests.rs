@@ -348,7 +348,7 @@ async fn a_node_that_is_released_is_given_back_once_its_worker_has_ended() {
     let mut site = Site::new().await;
     site.launch(1, "true", &["n2"]).await;
     assert_eq!(site.end_of(1).await, Outcome::Exited { code: 0 });
-    site.crew().release("n2");
+    site.crew().release("n2", Parting::GoesBack);
     let StepEvent::NodeChanged { node, state: NodeState::Down, reason, .. } = site.next().await
     else {
         panic!("it is told");

@@ -74,12 +74,9 @@ impl Driver {
         self.held.commands.extend(commands);
         if let Some(served) = &mut self.served {
             served.told_to_leave.remove(&allocation);
-            // It may not have heard of these; to give one back twice does no harm.
-            for (node, ..) in self.engine.nodes_in(allocation) {
-                served.released.remove(&node);
-            }
             served.around.allocator.worked((self.engine.id(), allocation));
         }
+        self.tell_again_of_nodes_in(allocation);
     }
 
     /// Whether a worker's allocation is one of this workflow's that can have a worker; it has nodes

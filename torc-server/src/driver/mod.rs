@@ -6,6 +6,7 @@
 //! jobs that an earlier commit cleared are launched at once.
 
 mod commits;
+mod idle_nodes;
 mod joining;
 mod performance;
 mod requests;
@@ -35,8 +36,10 @@ use crate::handle::{Acknowledgement, Input, RequestError};
 use crate::state_dir::Announcement;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
+use crate::worker::Release;
 use crate::workers::WorkerLink;
 use commits::{CommitState, CommitUnderWay};
+use idle_nodes::IdleNodes;
 pub(crate) use served::{Served, Surroundings};
 
 /// How long an event that nothing waits for may stay in memory. Short beside any job that a person
@@ -95,6 +98,7 @@ pub(crate) struct Driver {
     is_detached: bool,
     /// A server drives it, and gets nodes from schedulers; `None`: it has its nodes.
     served: Option<Served>,
+    idle_nodes: IdleNodes,
 }
 
 /// What a driver is made of.
@@ -110,6 +114,8 @@ pub(crate) struct DriverParts {
     pub(crate) notices: mpsc::UnboundedSender<String>,
     pub(crate) max_parallel_jobs: usize,
     pub(crate) served: Option<Served>,
+    /// How the worker of a node is told to leave, where this process leads them itself.
+    pub(crate) release: Option<Release>,
     /// Told when its beginning is durable.
     pub(crate) begun: Option<oneshot::Sender<()>>,
     /// The word about who owns the store, where that is this driver alone.
@@ -146,7 +152,7 @@ struct Held {
     withdrawals: Vec<AllocationId>,
     /// Workers to be told to leave.
     leaves: Vec<AllocationId>,
-    /// Nodes that their workers are to give back.
+    /// Nodes whose workers are to leave.
     releases: Vec<(AllocationId, NodeId)>,
 }
 
@@ -203,6 +209,7 @@ impl Driver {
             conclusion: None,
             is_detached: false,
             served: parts.served,
+            idle_nodes: IdleNodes::new(parts.release),
         }
     }
 
@@ -250,7 +257,8 @@ impl Driver {
 
     /// Waits for something to happen.
     async fn wait(&mut self, inputs: &mut Vec<Input>) -> Woken {
-        let decide_at = self.engine.next_expiry().into_iter().chain(self.mind_at()).min();
+        let minded = self.mind_at().into_iter().chain(self.mind_nodes_at());
+        let decide_at = self.engine.next_expiry().into_iter().chain(minded).min();
         let (writing, retry_at) = match self.commit.as_mut().map(|commit| &mut commit.state) {
             Some(CommitState::Writing(done)) => (Some(done), None),
             Some(CommitState::Waiting { until, .. }) => (None, Some(*until)),
@@ -333,6 +341,7 @@ impl Driver {
         let launches = self.dispatch(now);
         self.conclude(now);
         self.mind_allocations(now);
+        self.mind_nodes(now);
         if !self.pending.is_empty() && self.flush_at.is_none() {
             self.flush_at = Some(Instant::now() + FLUSH_AFTER);
         }

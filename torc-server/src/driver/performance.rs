@@ -37,6 +37,9 @@ impl Driver {
         for allocation in held.wishes {
             self.wish(allocation);
         }
+        for (allocation, node) in held.releases {
+            self.release_node(allocation, node);
+        }
         let Some(served) = &self.served else { return };
         if let Some(accountant) = &served.around.accountant {
             held.accountable.into_iter().for_each(|ended| accountant.ended(ended));
@@ -46,12 +49,6 @@ impl Driver {
         }
         for who in held.cancellations {
             served.around.allocator.cancel(who);
-        }
-        for (allocation, node) in held.releases {
-            if let Some(link) = served.around.workers.get(allocation) {
-                let node = self.engine.node_name(node).into();
-                link.send(ToWorker::ReleaseNode { node });
-            }
         }
         for allocation in held.leaves {
             if let Some(link) = served.around.workers.get(allocation) {

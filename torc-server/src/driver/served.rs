@@ -10,7 +10,7 @@ use std::time::Duration;
 use torc_core::engine::{
     ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, NOTHING_LEFT, Phase,
 };
-use torc_core::ids::{AllocationId, NodeId, StepId, WorkflowId};
+use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::offer::Offer;
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -61,10 +61,6 @@ pub(crate) struct Served {
     /// nothing about the worker any more, whenever its end is noticed.
     pub(super) connections: BTreeMap<AllocationId, u64>,
     pub(super) idle_since: BTreeMap<AllocationId, Timestamp>,
-    /// Since when nothing could run on nodes of allocations that go on.
-    pub(super) useless_since: BTreeMap<NodeId, Timestamp>,
-    /// Nodes that workers were told to give back.
-    pub(super) released: BTreeSet<NodeId>,
     /// When workers were told to leave.
     pub(super) told_to_leave: BTreeMap<AllocationId, Timestamp>,
     /// Allocations that the allocator is to cancel.
@@ -89,8 +85,6 @@ impl Served {
             handed_over: BTreeSet::new(),
             connections: BTreeMap::new(),
             idle_since: BTreeMap::new(),
-            useless_since: BTreeMap::new(),
-            released: BTreeSet::new(),
             told_to_leave: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             disturbed: Disturbed::All,

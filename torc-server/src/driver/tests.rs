@@ -103,6 +103,7 @@ fn driver(
         notices: mpsc::unbounded_channel().0,
         max_parallel_jobs: usize::MAX,
         served: Some(served),
+        release: None,
         begun: None,
         announcement: None,
     });

@@ -7,21 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use torc_core::engine::{AllocationBook, Event, Future, NOTHING_LEFT, Phase};
-use torc_core::ids::{AllocationId, NodeId};
+use torc_core::ids::AllocationId;
 use torc_core::time::Timestamp;
 use torc_core::traits::AllocationEnd;
-use torc_core::workflow::ExecutionMode;
 
 use super::served::Disturbed;
 use super::{Driver, Served};
 
 /// The pause between two looks at the allocations while nothing about them changes.
-const MIND_EVERY: Duration = Duration::from_secs(1);
+pub(super) const MIND_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker that was told to leave has for it before its allocation is cancelled.
 const TIME_TO_LEAVE: Duration = Duration::from_secs(60);
 /// How long nodes are kept that could run something if others recovered: a node that is suspected is
 /// given up, or trusted again, within a little less.
-const NODES_RECOVER_WITHIN: Duration = Duration::from_secs(360);
+pub(super) const NODES_RECOVER_WITHIN: Duration = Duration::from_secs(360);
 /// The scheduler is asked so long before what runs in an allocation is asked to end, since its end may have moved:
 /// longer than it usually takes to answer.
 const ASK_AHEAD: Duration = Duration::from_secs(10);
@@ -50,19 +49,12 @@ impl Driver {
         for &allocation in &open {
             self.release_if_useless(allocation, now);
         }
-        // Each of their nodes is looked at, so not whenever something happens.
-        for &allocation in open.iter().filter(|_| is_time) {
-            self.release_useless_nodes(allocation, now);
-        }
         self.release_what_waits_in_vain(&open, now);
         // What leaves may have last commands, and must not be told to go before they have run.
         self.act(now);
         for &allocation in &open {
             self.mind_wish(allocation, now);
             self.see_off(allocation, now);
-        }
-        if is_time {
-            self.see_off_nodes(&open);
         }
     }
 
@@ -111,54 +103,6 @@ impl Driver {
         let is_due = now.since(since) >= wait;
         if is_over || all_have_ended || book.closed_at.is_some() || is_due {
             self.apply(Event::AllocationLeaving { at: now, allocation });
-        }
-    }
-
-    /// Nodes on which nothing could run any more are given back one by one, where that is asked for.
-    fn release_useless_nodes(&mut self, allocation: AllocationId, now: Timestamp) {
-        let header = &self.engine.workflow().header;
-        let wait = Duration::from_secs(header.wait_for_new_jobs_seconds);
-        let is_asked =
-            header.execution.release_idle_nodes && header.execution.mode == ExecutionMode::Direct;
-        let is_leaving = self.engine.allocation_book(allocation).is_none_or(|book| book.is_leaving);
-        if !is_asked || is_leaving || self.engine.phase() != Phase::Running {
-            return;
-        }
-        let useless: BTreeMap<NodeId, Future> =
-            self.engine.useless_nodes(allocation, now).into_iter().collect();
-        let nodes: Vec<NodeId> = self.engine.nodes_in(allocation).map(|(node, ..)| node).collect();
-        let Some(served) = &mut self.served else { return };
-        let mut due = Vec::new();
-        for node in nodes {
-            let wait = match useless.get(&node) {
-                None => {
-                    served.useless_since.remove(&node);
-                    continue;
-                }
-                Some(Future::IfNodesRecover) => wait.max(NODES_RECOVER_WITHIN),
-                Some(_) => wait,
-            };
-            if now.since(*served.useless_since.entry(node).or_insert(now)) >= wait {
-                due.push(node);
-            }
-        }
-        for node in due {
-            self.apply(Event::NodeLeaving { at: now, node });
-        }
-    }
-
-    /// Nodes that are to be given back are, once their workers' last commands have ended.
-    fn see_off_nodes(&mut self, allocations: &[AllocationId]) {
-        let Some(served) = &mut self.served else { return };
-        let commands = self.engine.commands_under_way();
-        let busy: BTreeSet<NodeId> = commands.filter_map(|command| command.worker?.node).collect();
-        for &allocation in allocations {
-            for (node, ..) in self.engine.nodes_in(allocation) {
-                let may_go = self.engine.is_leaving(node) && !busy.contains(&node);
-                if may_go && served.released.insert(node) {
-                    self.held.releases.push((allocation, node));
-                }
-            }
         }
     }
 

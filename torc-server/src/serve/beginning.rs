@@ -183,6 +183,7 @@ impl Runs {
             notices,
             max_parallel_jobs: usize::MAX,
             served: Some(served),
+            release: None,
             begun: Some(is_begun),
             announcement: None,
         });

@@ -15,6 +15,7 @@ use torc_core::traits::{Executor, StepEvents};
 use torc_core::workflow::{ExecutionConfig, Header, USUAL_PARALLEL_STEPS};
 
 use crate::inherited::{self, Observe, WindUp};
+use crate::worker::Release;
 
 /// The nodes to run on, and how.
 pub struct RunOptions {
@@ -183,6 +184,8 @@ pub struct Launching {
     pub executor: Arc<dyn Executor>,
     /// How it comes to its end; `None`: each step is asked to end, and that is all.
     pub wind_up: Option<WindUp>,
+    /// How the worker of a node is ended before the others; `None`: nodes have no workers of their own.
+    pub release: Option<Release>,
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationHandle, Executor, ExecutorError, StepEvent};
 use torc_core::wire::PROTOCOL;
-use torc_core::wire::link::{Hello, ToServer, ToWorker};
+use torc_core::wire::link::{Hello, Parting, ToServer, ToWorker};
 
 pub use crate::action_command::ActionProcess;
 use crate::journal;
@@ -44,8 +44,8 @@ pub type AskEnd = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, (
 /// Runs a command on a node. Its exit code; 128 + n after signal n. `None`: the node's worker is lost.
 pub type OnNode = Box<dyn Fn(&str, ActionProcess) -> BoxFuture<'static, Option<i32>> + Send + Sync>;
 
-/// Gives a node of the allocation back.
-pub type Release = Box<dyn Fn(&str) + Send + Sync>;
+/// Has the worker of a node of the allocation end before the others.
+pub type Release = Box<dyn Fn(&str, Parting) + Send + Sync>;
 
 /// What a worker is made of.
 pub struct WorkerParts {
@@ -69,7 +69,7 @@ pub struct WorkerParts {
     pub reports: mpsc::UnboundedReceiver<StepEvent>,
     /// How commands are run on one of the nodes; `None`: this process is on the only one.
     pub on_node: Option<OnNode>,
-    /// How a node is given back; `None`: it is not.
+    /// How the worker of a node is ended before the others; `None`: nodes have no workers of their own.
     pub release: Option<Release>,
     /// How it comes to its end, done at the end of the work.
     pub wind_up: WindUp,
@@ -347,9 +347,9 @@ impl Worker {
                     Begun::Ended(code) => say(&link.sender, &ToServer::CommandEnded(command, code)),
                 }
             }
-            ToWorker::ReleaseNode { node } => {
+            ToWorker::ReleaseNode { node, parting } => {
                 if let Some(release) = &self.release {
-                    release(&node);
+                    release(&node, parting);
                 }
             }
             ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),

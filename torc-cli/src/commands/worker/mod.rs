@@ -155,7 +155,7 @@ impl Means {
             began_at,
             ends_at,
             on_node: Some(on_node),
-            release: Some(Box::new(move |node| giving.release(node))),
+            release: Some(Box::new(move |node, parting| giving.release(node, parting))),
             wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
             shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
         })

@@ -152,6 +152,7 @@ fn nodes_on_which_nothing_that_waits_could_start_are_useless() {
     let mut workflow = with_actions(&[("a", &[]), ("b", &["a"])], vec![start, after]);
     workflow.header.execution.mode = ExecutionMode::Direct;
     workflow.header.requirements.iter_mut().for_each(|needs| needs.cpus = 2);
+    workflow.header.execution.release_idle_nodes = true;
     let mut run = begin(workflow);
     run.grant_nodes(1, ["n1", "n2", "n3"].map(|name| node(name, 2)).into());
     let useless = |run: &Run| {
@@ -189,4 +190,27 @@ fn nodes_that_a_job_on_several_needs_are_of_use() {
     assert_eq!(useless(&run), in_vain, "alone it is too few");
     run.change_node(NodeId(0), NodeState::Down);
     assert_eq!(useless(&run), [too_small, (NodeId(2), Future::Never)]);
+}
+
+#[test]
+fn nodes_are_kept_that_a_job_would_need_if_it_lost_one_of_its_own() {
+    let useless = |nodes: u32, sizes: &[u32], gives_back: bool| {
+        let start = nodes_on(Trigger::OnWorkflowStart, 0, 1);
+        let mut workflow = with_actions(&[("a", &[])], vec![start]);
+        workflow.header.execution.release_idle_nodes = gives_back;
+        let needs = &mut workflow.header.requirements;
+        needs.iter_mut().for_each(|needs| (needs.cpus, needs.nodes) = (2, nodes));
+        let mut run = begin(workflow);
+        let names = ["n0", "n1", "n2", "n3", "n4"];
+        run.grant_nodes(1, names.iter().zip(sizes).map(|(name, cpus)| node(name, *cpus)).collect());
+        run.dispatch();
+        let useless = run.engine.useless_nodes(AllocationId(1), run.now);
+        useless.into_iter().map(|(node, _)| node.0).collect::<Vec<_>>()
+    };
+    assert_eq!(useless(1, &[2, 2, 2, 2], false), [2, 3], "the first of those that idle is kept");
+    assert_eq!(useless(1, &[2, 2, 2, 2], true), [1, 2, 3], "unless they are to be given back");
+    assert_eq!(useless(1, &[2, 1, 2, 2], false), [1, 3], "one that is too small is no spare");
+    assert_eq!(useless(2, &[2, 2, 2, 2, 2], false), [3, 4]);
+    assert_eq!(useless(2, &[2, 2, 2], false), [0; 0]);
+    assert_eq!(useless(2, &[2, 2, 1], false), [2]);
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use torc_core::traits::{NodeState, Outcome};
 use torc_core::wire::crew::ToNode;
+use torc_core::wire::link::Parting;
 
 use super::{Books, COMES_WITHIN, Effect, LEASE, Now, Place, Refusal, Stand};
 
 /// Why a node is gone that was given back.
 const GIVEN_BACK: &str = "it was given back";
+/// Why one is that was not.
+const NO_MORE_USE: &str = "its worker has left: nothing more could run there";
 
 /// Time between two attempts to give nodes back.
 pub(super) const BETWEEN_RETURNS: Duration = Duration::from_secs(3);
@@ -41,7 +44,7 @@ impl Books {
             effects
                 .extend(entry.waiting.take().map(|step| Effect::Say(place, ToNode::Launch(step))));
         }
-        if self.winding_up.is_some() || self.nodes[place].is_released {
+        if self.winding_up.is_some() || self.nodes[place].parting.is_some() {
             effects.push(Effect::Say(place, ToNode::WindUp));
         }
         Ok((place, effects))
@@ -50,8 +53,8 @@ impl Books {
     /// The connection to a node's worker has ended.
     pub(in crate::crew) fn leave(&mut self, place: Place, words: &str, now: Now) -> Vec<Effect> {
         let Stand::Here(said) = &self.nodes[place].stand else { return Vec::new() };
-        if self.nodes[place].is_released {
-            return self.give_back(place, now);
+        if let Some(parting) = self.nodes[place].parting {
+            return self.part_from(place, parting, now);
         }
         if self.nodes[place].comes_again {
             return self.await_again(place, now);
@@ -184,25 +187,42 @@ impl Books {
         effects
     }
 
-    /// A node is to be given back: its worker ends. The first node is kept, and one on which something runs.
-    pub(in crate::crew) fn release(&mut self, name: &str, now: Now) -> Vec<Effect> {
+    /// A node's worker is to end before the others. The first node is kept, and one on which something runs.
+    pub(in crate::crew) fn release(
+        &mut self,
+        name: &str,
+        parting: Parting,
+        now: Now,
+    ) -> Vec<Effect> {
         let Some(place) = self.place_of(name).filter(|place| *place > 0) else { return Vec::new() };
         let is_used = self.steps.values().any(|entry| entry.places.contains(&place));
         let node = &mut self.nodes[place];
         match node.stand {
             _ if is_used || self.winding_up.is_some() => Vec::new(),
-            Stand::Here(_) if !node.is_released => {
-                node.is_released = true;
+            Stand::Here(_) if node.parting.is_none() => {
+                node.parting = Some(parting);
                 vec![Effect::Say(place, ToNode::WindUp)]
             }
-            Stand::Awaited(_) => self.give_back(place, now),
+            Stand::Awaited(_) if parting == Parting::GoesBack => {
+                self.part_from(place, parting, now)
+            }
+            Stand::Awaited(_) => {
+                node.parting = Some(parting);
+                Vec::new()
+            }
             _ => Vec::new(),
         }
     }
 
-    pub(super) fn give_back(&mut self, place: Place, now: Now) -> Vec<Effect> {
-        let mut effects = self.lose(place, (GIVEN_BACK.to_owned(), Outcome::Lost), now);
-        effects.extend(self.returns.want(now.instant).then_some(Effect::GiveBack));
+    fn part_from(&mut self, place: Place, parting: Parting, now: Now) -> Vec<Effect> {
+        let why = match parting {
+            Parting::GoesBack => GIVEN_BACK,
+            Parting::Stays => NO_MORE_USE,
+        };
+        let mut effects = self.lose(place, (why.to_owned(), Outcome::Lost), now);
+        if parting == Parting::GoesBack {
+            effects.extend(self.returns.want(now.instant).then_some(Effect::GiveBack));
+        }
         effects
     }
 

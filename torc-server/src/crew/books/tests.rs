@@ -399,8 +399,8 @@ fn a_worker_that_has_left_as_it_was_told_was_there() {
 #[test]
 fn nodes_that_could_not_be_given_back_are_given_back_later() {
     let mut site = Site::new();
-    assert!(site.books.release("n2", site.now).contains(&Effect::GiveBack));
-    let other = site.books.release("n3", site.now);
+    assert!(site.books.release("n2", Parting::GoesBack, site.now).contains(&Effect::GiveBack));
+    let other = site.books.release("n3", Parting::GoesBack, site.now);
     assert_eq!(other, [down("n3", "it was given back")], "one attempt is under way");
     assert_eq!(site.books.given_back(false, site.now), []);
     assert_eq!(site.books.deadline(), Some(site.now.instant + BETWEEN_RETURNS));
@@ -465,7 +465,7 @@ fn what_ends_while_slurm_takes_the_allocation_away_is_not_the_jobs_doing() {
 fn a_node_on_which_nothing_runs_can_be_given_back() {
     let mut site = Site::full();
     site.launch(1, &["n2"]);
-    let release = |site: &mut Site, name| site.books.release(name, site.now);
+    let release = |site: &mut Site, name| site.books.release(name, Parting::GoesBack, site.now);
     assert_eq!(release(&mut site, "n1"), [], "the allocation ends with the first");
     assert_eq!(release(&mut site, "n2"), [], "a job runs there");
     assert_eq!(release(&mut site, "n9"), []);
@@ -482,17 +482,32 @@ fn a_node_on_which_nothing_runs_can_be_given_back() {
 #[test]
 fn a_node_whose_worker_has_not_come_can_be_given_back() {
     let mut site = Site::new();
-    let effects = site.books.release("n2", site.now);
+    let effects = site.books.release("n2", Parting::GoesBack, site.now);
     assert_eq!(effects, [down("n2", "it was given back"), Effect::GiveBack]);
     assert_eq!(site.books.kept(), ["n1", "n3"]);
     assert!(site.books.join("n2").is_err());
 }
 
 #[test]
+fn a_worker_may_leave_and_its_node_stay() {
+    let mut site = Site::full();
+    let wind_up = Effect::Say(1, ToNode::WindUp);
+    assert_eq!(site.books.release("n2", Parting::Stays, site.now), [wind_up]);
+    let reason = "its worker has left: nothing more could run there";
+    let over = [down("n2", reason), Effect::Dismiss(1)];
+    assert_eq!(site.books.leave(1, "closed", site.now), over, "the scheduler is asked nothing");
+    assert!(site.books.join("n2").is_err());
+    let mut site = Site::new();
+    assert_eq!(site.books.release("n2", Parting::Stays, site.now), [], "it has not come yet");
+    let orders = [ToNode::Welcome, ToNode::WindUp].map(|order| Effect::Say(1, order));
+    assert_eq!(site.books.join("n2"), Ok((1, orders.into())));
+}
+
+#[test]
 fn a_node_that_is_to_be_given_back_is_whatever_happens_to_its_worker() {
     let mut site = Site::full();
     let names = site.names(&["n2"]);
-    site.books.release("n2", site.now);
+    site.books.release("n2", Parting::GoesBack, site.now);
     assert_eq!(site.books.start_again(&names, site.now), []);
     assert!(site.books.leave(1, "closed", site.now).contains(&Effect::GiveBack));
     assert!(site.books.join("n2").is_err());
@@ -612,7 +627,7 @@ proptest! {
                 Happening::Pass => site.pass(LEASE),
                 Happening::WindUp(is_taken) => site.books.wind_up(is_taken, now),
                 Happening::Again(node) => site.books.start_again(&[NAMES[node].to_owned()], now),
-                Happening::Release(node) => site.books.release(NAMES[node], now),
+                Happening::Release(node) => site.books.release(NAMES[node], Parting::GoesBack, now),
             };
             for effect in effects {
                 match effect {
