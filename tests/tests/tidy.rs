@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
-const CRATES: [&str; 5] =
-    ["torc-core", "torc-executors", "torc-plugins", "torc-server", "torc-cli"];
+const CRATES: [&str; 6] =
+    ["torc-core", "torc-executors", "torc-plugins", "torc-plugins/sdk", "torc-server", "torc-cli"];
 
 /// What every exit code of `torc` means stands in the documents.
 const EXIT_CODES: [u8; 8] = [0, 1, 2, 3, 4, 5, 70, 130];
@@ -81,7 +81,8 @@ fn allowed(room: &str) -> Option<&'static str> {
     Some(match room {
         "torc-core" => "indexmap jsonc-parser kdl regex saphyr-parser strsim",
         "torc-executors" => "torc-core nix shlex tokio",
-        "torc-plugins" => "torc-core libloading",
+        "torc-plugin" => "",
+        "torc-plugins" => "torc-core torc-plugin libloading nix sha2 tokio",
         "torc-server" => {
             "torc-core torc-executors torc-plugins axum futures-util getrandom http-body-util \
              hyper hyper-util nix rcgen rustls serde_urlencoded sha2 sqlx tokio tokio-rustls \
@@ -209,7 +210,8 @@ fn the_core_does_not_touch_the_world() {
 
 #[test]
 fn only_the_command_line_prints_and_exits() {
-    let libraries = ["torc-core", "torc-executors", "torc-plugins", "torc-server"];
+    let libraries =
+        ["torc-core", "torc-executors", "torc-plugins", "torc-plugins/sdk", "torc-server"];
     let needles = ["println!", "print!", "eprint!", "dbg!", "process::exit", "process::abort"];
     check("a library prints or ends the process", &lines_with(sources(&libraries), &needles));
 }

@@ -38,8 +38,10 @@ pub struct LaunchPlan {
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// Set on top of the step's environment.
+    #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Files to write before the start: path relative to the step's own folder, and content.
+    #[serde(default)]
     pub files: Vec<(String, String)>,
 }
 
