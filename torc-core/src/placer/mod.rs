@@ -67,6 +67,7 @@ mod fleet;
 mod holding;
 mod idtable;
 mod index;
+mod line;
 mod node;
 mod pass;
 mod promise;

@@ -10,10 +10,10 @@
 //! cannot use the little that was freed (P10).
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 use super::amounts::Amounts;
 use super::idtable::IdTable;
+use super::line::Line;
 use crate::ids::{ClassId, JobId};
 use crate::resources::{MemoryRequest, Request};
 use crate::workflow::SortMethod;
@@ -110,7 +110,7 @@ const NIL: u32 = u32::MAX;
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    jobs: BTreeSet<JobId>,
+    jobs: Line,
     own: Least,
     least: Least,
     weight: u64,
@@ -148,7 +148,7 @@ impl Queue {
         let own = Least { promisable: true, ..Least::of(request) };
         self.entries.push(Entry {
             key,
-            jobs: BTreeSet::new(),
+            jobs: Line::default(),
             own,
             least: own,
             weight: scatter(class),
@@ -176,8 +176,9 @@ impl Queue {
         self.remove(job);
         self.waiting.insert(job.0, class);
         let entry = &mut self.entries[class.0 as usize];
+        let is_first = entry.jobs.is_empty();
         entry.jobs.insert(job);
-        if entry.jobs.len() == 1 {
+        if is_first {
             entry.own.fresh = true;
             self.link(class.0);
         } else if job < entry.key.job {
@@ -190,7 +191,7 @@ impl Queue {
     pub(super) fn remove(&mut self, job: JobId) -> Option<ClassId> {
         let class = self.waiting.remove(job.0)?;
         let entry = &mut self.entries[class.0 as usize];
-        entry.jobs.remove(&job);
+        entry.jobs.remove(job);
         if job == entry.key.job {
             self.unlink(class.0);
             if !self.entries[class.0 as usize].jobs.is_empty() {
@@ -248,7 +249,7 @@ impl Queue {
     /// Puts a class of which jobs wait into the tree, under its lowest job.
     fn link(&mut self, class: u32) {
         let entry = &mut self.entries[class as usize];
-        entry.key.job = entry.jobs.first().copied().unwrap_or(JobId(u32::MAX));
+        entry.key.job = entry.jobs.first().unwrap_or(JobId(u32::MAX));
         (entry.left, entry.right) = (NIL, NIL);
         let key = entry.key;
         self.update(class);
