@@ -132,7 +132,9 @@ impl Place {
             .current_dir(self.path())
             .env_remove("TORC_OUTPUT_DIR")
             .env_remove("TORC_LOG")
+            .env_remove("TORC_PLUGIN_PATH")
             .env("TORC_CONFIG", self.join("config.toml"))
+            .env("XDG_DATA_HOME", self.join("data"))
             .envs(self.env.borrow().iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }

@@ -17,6 +17,7 @@ use crate::args::{Format, SubmitArgs};
 use crate::commands::run::{self, ask};
 use crate::commands::serve;
 use crate::exit::{Exit, Failure};
+use crate::launchers;
 use crate::out::outln;
 use crate::render::{self, json};
 use crate::scripts;
@@ -58,11 +59,12 @@ pub(crate) async fn execute(
     let program = std::env::current_exe().map_err(|error| Failure::internal(&error))?;
     let path = spec.path.as_deref().unwrap_or(&args.spec);
     let submitter = Submitter {
-        env: if args.dry_run { Vec::new() } else { submitter::environment() },
+        env: if args.dry_run { Vec::new() } else { submitter::environment(&args.plugins) },
         umask: submitter::umask(),
     };
     let slurm = SlurmScheduler::new(serve::programs(&Settings::load()?));
     if !args.dry_run {
+        launchers::try_out(&workflow.header, &args.plugins)?;
         batch_run::refuse_second(dir, &slurm).await?;
     }
     let origin = run::origin(&spec)?;

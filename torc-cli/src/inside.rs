@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use torc_core::resources::Inherited;
-use torc_core::traits::{AllocationHandle, Executor, ExecutorError};
-use torc_core::workflow::{ExecutionMode, USUAL_PARALLEL_STEPS};
+use torc_core::traits::{AllocationHandle, Executor, ExecutorError, Launcher};
+use torc_core::workflow::{ExecutionMode, Header, USUAL_PARALLEL_STEPS};
+use torc_executors::launched::{LaunchFolders, Launched};
 use torc_executors::local::{LocalConfig, LocalExecutor};
 use torc_executors::slurm::{SlurmConfig, SlurmExecutor, SlurmSurvey, hostlist};
 use torc_server::clock::now;
@@ -19,10 +20,11 @@ use torc_server::inherited::WindUp;
 use torc_server::session::{Inside, Launching, RunOptions, Start};
 use torc_server::state_dir::StateDir;
 
-use crate::args::ResourceArgs;
+use crate::args::{PluginArgs, ResourceArgs};
 use crate::commands::worker::programs;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
+use crate::launchers;
 use crate::led_crew::{Leading, lead_crew};
 use crate::out::errln;
 
@@ -33,6 +35,8 @@ const OF_TORC: [&str; 2] = ["TORC_JOB_ID", "TORC_WORKFLOW_ID"];
 pub(crate) struct Ground {
     pub(crate) options: RunOptions,
     pub(crate) place: Place,
+    /// What starts the commands of jobs; `None`: nothing does.
+    pub(crate) launcher: Option<Arc<dyn Launcher>>,
 }
 
 /// Where jobs are launched.
@@ -130,18 +134,31 @@ impl Ground {
     /// When this host cannot be looked at, or the allocation cannot be used or asked about.
     pub(crate) async fn find(
         args: &ResourceArgs,
-        mode: ExecutionMode,
+        header: &Header,
+        plugins: &PluginArgs,
         dir: &StateDir,
     ) -> Result<Self, Failure> {
-        let signs = Signs::read(args, mode, |name| std::env::var(name).ok());
-        match signs.choose() {
+        let signs = Signs::read(args, header.execution.mode, |name| std::env::var(name).ok());
+        let choice = signs.choose();
+        let setting = header.execution.launcher.as_ref();
+        if setting.is_some() && choice == Choice::Steps {
+            let message = "`launcher` is for mode direct, and inside a Slurm allocation mode auto means slurm, where \
+                           srun starts every job; set `mode: direct` in `execution_config`";
+            return Err(Failure::new(Exit::NeverRuns, message));
+        }
+        let launcher = setting
+            .map(|setting| launchers::open(setting, &header.settings_of_launcher(), plugins))
+            .transpose()?;
+        let ground = match choice {
             Choice::Host(why) => {
                 let Host { options, config } = Host::new(args, dir)?;
-                Ok(Self { options, place: Place::Host { config: Box::new(config), why } })
+                let place = Place::Host { config: Box::new(config), why };
+                Self { options, place, launcher: None }
             }
-            Choice::Steps => Self::of_allocation(args, dir, true).await,
-            Choice::Crew => Self::of_allocation(args, dir, false).await,
-        }
+            Choice::Steps => Self::of_allocation(args, dir, true).await?,
+            Choice::Crew => Self::of_allocation(args, dir, false).await?,
+        };
+        Ok(Self { launcher, ..ground })
     }
 
     async fn of_allocation(
@@ -175,7 +192,7 @@ impl Ground {
         let scratch = dir.scratch();
         let steps = Box::new(Steps { survey, env, scratch });
         let place = if has_slurm_steps { Place::Steps(steps) } else { Place::Crew(steps) };
-        Ok(Self { options, place })
+        Ok(Self { options, place, launcher: None })
     }
 }
 
@@ -208,7 +225,27 @@ impl Place {
     }
 
     /// Starts what launches the steps of a run.
-    pub(crate) async fn start(self, start: Start<'_>) -> Result<Launching, ExecutorError> {
+    pub(crate) async fn start(
+        self,
+        start: Start<'_>,
+        launcher: Option<Arc<dyn Launcher>>,
+    ) -> Result<Launching, ExecutorError> {
+        let Some(launcher) = launcher else { return self.start_bare(start).await };
+        let folders = LaunchFolders::new(self.scratch(), start.events);
+        let start = Start { events: folders.clone(), ..start };
+        let launching = self.start_bare(start).await?;
+        let executor = Arc::new(Launched::new(launching.executor, launcher, folders));
+        Ok(Launching { executor, ..launching })
+    }
+
+    fn scratch(&self) -> PathBuf {
+        match self {
+            Self::Host { config, .. } => config.scratch_dir.clone(),
+            Self::Steps(steps) | Self::Crew(steps) => steps.scratch.clone(),
+        }
+    }
+
+    async fn start_bare(self, start: Start<'_>) -> Result<Launching, ExecutorError> {
         match self {
             Self::Host { config, .. } => {
                 let executor = Arc::new(LocalExecutor::start(*config, start.events)?);

@@ -3,6 +3,7 @@
 //! A site's file can also cap how much its scheduler is asked: whoever comes after it can ask less, not
 //! more. Every value remembers where it comes from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,6 +86,12 @@ pub(crate) struct Settings {
     pub(crate) accounting_poll: Setting<Duration>,
     /// The folder of Slurm's programs; `None`: PATH.
     pub(crate) slurm_programs: Setting<Option<PathBuf>>,
+    /// Folders of plugins, after those of the command line.
+    pub(crate) plugin_path: Setting<Vec<PathBuf>>,
+    /// Groups whose members may write to plugins, by name or number.
+    pub(crate) trusted_groups: Setting<Vec<String>>,
+    /// The SHA-256 that a plugin's file must have, by its name.
+    pub(crate) plugin_pins: Setting<BTreeMap<String, String>>,
 }
 
 /// A file.
@@ -93,6 +100,15 @@ pub(crate) struct Settings {
 struct File {
     server: ServerPart,
     slurm: SlurmPart,
+    plugins: PluginPart,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PluginPart {
+    path: Option<Vec<PathBuf>>,
+    trusted_groups: Option<Vec<String>>,
+    sha256: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -165,6 +181,9 @@ impl Settings {
             longest_poll: Setting::built_in(limits.longest_interval),
             accounting_poll: Setting::built_in(ACCOUNTING_POLL),
             slurm_programs: Setting::built_in(None),
+            plugin_path: Setting::built_in(Vec::new()),
+            trusted_groups: Setting::built_in(Vec::new()),
+            plugin_pins: Setting::built_in(BTreeMap::new()),
         }
     }
 
@@ -179,7 +198,7 @@ impl Settings {
     }
 
     fn take(&mut self, text: &str, origin: &Origin) -> Result<(), Failure> {
-        let File { server, slurm } = toml::from_str(text)
+        let File { server, slurm, plugins } = toml::from_str(text)
             .map_err(|error| Failure::new(Exit::Environment, format!("{origin}: {error}")))?;
         let time = |time: Option<Time>| time.map(|time| time.0);
         self.port.set(server.port, origin);
@@ -190,6 +209,9 @@ impl Settings {
         self.longest_poll.set(time(slurm.longest_poll), origin);
         self.accounting_poll.set(time(slurm.accounting_poll), origin);
         self.slurm_programs.set(slurm.programs.map(Some), origin);
+        self.plugin_path.set(plugins.path, origin);
+        self.trusted_groups.set(plugins.trusted_groups, origin);
+        self.plugin_pins.set(plugins.sha256, origin);
         Ok(())
     }
 
@@ -274,8 +296,25 @@ impl Settings {
             row("slurm.longest_poll", time(&self.longest_poll)),
             row("slurm.accounting_poll", time(&self.accounting_poll)),
             ("slurm.programs", programs, self.slurm_programs.origin.to_string()),
+            row("plugins.path", list(&self.plugin_path, |folder| folder.display().to_string())),
+            row("plugins.trusted_groups", list(&self.trusted_groups, String::clone)),
+            (
+                "plugins.sha256",
+                listed(self.plugin_pins.value.iter().map(|(name, pin)| format!("{name}={pin}"))),
+                self.plugin_pins.origin.to_string(),
+            ),
         ]
     }
+}
+
+/// A list as a row of settings shows it.
+fn list<T>(setting: &Setting<Vec<T>>, show: impl Fn(&T) -> String) -> (String, String) {
+    (listed(setting.value.iter().map(show)), setting.origin.to_string())
+}
+
+fn listed(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 fn user_file() -> Option<PathBuf> {
@@ -341,6 +380,23 @@ mod tests {
         settings.take("[slurm]\nmax_pending = 2", &file("user")).unwrap();
         settings.cap(&site, Path::new("site"));
         assert_eq!(settings.max_pending.value, 2, "less is always fine");
+    }
+
+    #[test]
+    fn plugins_are_looked_for_and_trusted_as_the_files_say() {
+        let mut settings = Settings::built_in();
+        let text = "[plugins]\npath = ['/opt/torc']\ntrusted_groups = ['hpc', '99']\nsha256 = {flux = 'ab12'}";
+        settings.take(text, &file("site")).unwrap();
+        assert_eq!(settings.plugin_path.value, [PathBuf::from("/opt/torc")]);
+        let rows = settings.rows();
+        let shown = |name: &str| {
+            let row = rows.iter().find(|(setting, ..)| *setting == name).expect("it is shown");
+            (&*row.1, &*row.2)
+        };
+        assert_eq!(shown("plugins.path"), ("/opt/torc", "site"));
+        assert_eq!(shown("plugins.trusted_groups"), ("hpc, 99", "site"));
+        assert_eq!(shown("plugins.sha256"), ("flux=ab12", "site"));
+        assert_eq!(Settings::built_in().rows().last().map(|row| &*row.1), Some("none"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::args::PluginArgs;
 use crate::out::errln;
+use crate::plugins::{PATH_VARIABLE, path_variable};
 
 /// A variable of an allocation from which somebody submits is nothing to those of the workflow.
 fn is_of_allocation(name: &str) -> bool {
@@ -10,9 +12,13 @@ fn is_of_allocation(name: &str) -> bool {
 }
 
 /// The environment, less the variables of an allocation that this may be. What is not UTF-8 is left out,
-/// and that is said.
-pub(crate) fn environment() -> Vec<(String, String)> {
-    let (kept, dropped) = split(std::env::vars_os());
+/// and that is said. Workers look for plugins where this command does.
+pub(crate) fn environment(plugins: &PluginArgs) -> Vec<(String, String)> {
+    let (mut kept, dropped) = split(std::env::vars_os());
+    if let Some(path) = path_variable(plugins) {
+        kept.retain(|(name, _)| name != PATH_VARIABLE);
+        kept.push((PATH_VARIABLE.to_owned(), path));
+    }
     if !dropped.is_empty() {
         errln!("note: jobs will not have these variables, which are not UTF-8: {}", list(&dropped));
     }

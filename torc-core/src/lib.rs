@@ -11,6 +11,7 @@ pub mod forecast;
 pub mod governor;
 pub mod idle;
 pub mod ids;
+pub mod launch_template;
 pub mod offer;
 pub mod placer;
 pub mod plan;

@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::launch_template::LaunchTemplate;
 use crate::resources::{MOST_SLOTS, MemoryRequest, Request};
 use crate::time::millis;
 
@@ -95,6 +96,22 @@ pub struct Header {
 }
 
 impl Header {
+    /// What the spec sets of its launcher, where that is a plugin.
+    pub fn settings_of_launcher(&self) -> serde_json::Map<String, serde_json::Value> {
+        match &self.execution.launcher {
+            Some(LauncherSetting::Plugin(name)) => self.settings_of_plugin(name),
+            Some(LauncherSetting::Template { .. }) | None => serde_json::Map::new(),
+        }
+    }
+
+    /// What the spec sets of a plugin: all but its name.
+    pub fn settings_of_plugin(&self, name: &str) -> serde_json::Map<String, serde_json::Value> {
+        let mut named = self.plugins.iter().filter_map(serde_json::Value::as_object);
+        let found = named.find(|plugin| plugin.get("name").is_some_and(|own| own == name));
+        let settings = found.into_iter().flatten().filter(|(key, _)| *key != "name");
+        settings.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Whether steps are launched by srun, each on the nodes that it was given.
     pub fn is_slurm_mode(&self) -> bool {
         match self.execution.mode {
@@ -366,6 +383,19 @@ pub struct UserData {
     pub is_ephemeral: bool,
 }
 
+/// A launcher, as a spec names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LauncherSetting {
+    /// A plugin's.
+    Plugin(Box<str>),
+    /// One without code.
+    Template {
+        /// Its words.
+        argv: LaunchTemplate,
+    },
+}
+
 /// How steps are executed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionConfig {
@@ -396,8 +426,8 @@ pub struct ExecutionConfig {
     pub srun_termination_signal: Option<String>,
     /// Bind tasks to CPUs.
     pub enable_cpu_bind: bool,
-    /// A launcher's name (a string) or a template (an object).
-    pub launcher: Option<serde_json::Value>,
+    /// What starts the command of each job; `None`: nothing does, it is started itself.
+    pub launcher: Option<LauncherSetting>,
     /// A placer's name.
     pub placer: Option<String>,
     /// End a job that exceeds its declared runtime.

@@ -10,6 +10,7 @@ pub mod file_lock;
 pub mod host;
 pub mod keeper;
 mod kept;
+pub mod launched;
 pub mod local;
 mod processes;
 pub mod slurm;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use torc_core::traits::{LaunchPlan, Launcher, LauncherError, Step};
 use torc_plugin::abi::interface;
@@ -28,17 +29,24 @@ impl PluginLauncher {
     }
 }
 
+#[derive(Serialize)]
+struct Request<'a> {
+    step: &'a Step,
+    folder: &'a str,
+}
+
 impl Launcher for PluginLauncher {
     fn name(&self) -> &str {
         self.instance.plugin()
     }
 
-    fn plan(&self, step: &Step) -> Result<LaunchPlan, LauncherError> {
+    fn plan(&self, step: &Step, folder: &str) -> Result<LaunchPlan, LauncherError> {
         let failed = |reason: String| LauncherError::Unsupported {
             launcher: self.name().to_owned(),
             reason,
         };
-        let request = serde_json::to_vec(step).map_err(|error| failed(error.to_string()))?;
+        let request = serde_json::to_vec(&Request { step, folder })
+            .map_err(|error| failed(error.to_string()))?;
         let answer = self.instance.call_blocking("plan", request, PLANS_WITHIN);
         let answer = answer.map_err(|error| failed(error.fault.to_string()))?;
         let plan: LaunchPlan = serde_json::from_slice(&answer)

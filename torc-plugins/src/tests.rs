@@ -1,5 +1,6 @@
 //! What plugins do that they should not, with real libraries and real programs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use torc_core::traits::Launcher;
+use torc_core::traits::{Launcher, StepNode};
 use torc_plugin::abi::interface;
 
 use crate::calls::{Events, Told};
@@ -44,7 +45,7 @@ pub(crate) fn example(name: &str) -> Plugin {
         library.display()
     );
     let (_, trust) = folder();
-    let shelf = Shelf::new(vec![built], trust, Default::default());
+    let shelf = Shelf::new(vec![built], trust, BTreeMap::default());
     shelf.plugin(name).expect("it is a plugin")
 }
 
@@ -181,7 +182,7 @@ fn what_a_launcher_answers_is_looked_at() {
     fn check(fault: &str, expected: &str) {
         let launcher =
             PluginLauncher::open(&example("faulty"), &settings(fault)).expect("it opens");
-        let error = launcher.plan(&step()).expect_err("it is no plan").to_string();
+        let error = launcher.plan(&step(), "/files").expect_err("it is no plan").to_string();
         let (before, reason) = error.split_once(": ").expect("a reason");
         assert_eq!(before, "launcher `faulty` cannot start this step");
         assert!(reason.starts_with(expected), "{reason}");
@@ -198,7 +199,7 @@ fn what_a_launcher_answers_is_looked_at() {
     );
     check("panics", "it panicked: a bug at call 1");
     let launcher = PluginLauncher::open(&example("faulty"), &settings("")).expect("it opens");
-    let plan = launcher.plan(&step()).expect("a field that is not known is left alone");
+    let plan = launcher.plan(&step(), "/files").expect("a field that is not known is left alone");
     assert_eq!((launcher.name(), plan.argv), ("faulty", vec!["true".to_owned()]));
 }
 
@@ -217,7 +218,7 @@ fn step() -> torc_core::traits::Step {
 #[test]
 fn a_plugin_in_c_is_called_and_its_buffers_are_released_once() {
     let (folder, trust) = folder();
-    let shelf = Shelf::new(Vec::new(), trust, Default::default());
+    let shelf = Shelf::new(Vec::new(), trust, BTreeMap::default());
     let plugin = shelf.take(&odd(folder.path(), &[])).expect("it is a plugin");
     assert_eq!(plugin.about().interfaces, ["torc.launcher/1", "torc.future/7"]);
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -247,7 +248,7 @@ fn what_is_no_plugin_for_this_torc_is_not_loaded() {
     #[track_caller]
     fn check(macros: &[&str], expected: Result<(), &str>) {
         let (folder, trust) = folder();
-        let shelf = Shelf::new(Vec::new(), trust, Default::default());
+        let shelf = Shelf::new(Vec::new(), trust, BTreeMap::default());
         let found = odd(folder.path(), macros);
         let error = shelf.take(&found).map(drop).map_err(|error| {
             let error = error.to_string();
@@ -273,7 +274,7 @@ fn what_is_no_plugin_for_this_torc_is_not_loaded() {
 #[test]
 fn a_program_is_called_in_lines() {
     let (folder, trust) = folder();
-    let shelf = Shelf::new(Vec::new(), trust, Default::default());
+    let shelf = Shelf::new(Vec::new(), trust, BTreeMap::default());
     let found = program(
         folder.path(),
         r#"
@@ -341,7 +342,7 @@ fn a_plugin_that_others_could_change_is_not_loaded() {
     let sub = folder.path().join("sub");
     std::fs::create_dir(&sub).expect("is made");
     let found = odd(&sub, &[]);
-    let shelf = Shelf::new(Vec::new(), trust, Default::default());
+    let shelf = Shelf::new(Vec::new(), trust, BTreeMap::default());
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("is ours");
     };
@@ -368,7 +369,7 @@ fn a_plugin_that_others_could_change_is_not_loaded() {
     );
     mode(&sub, 0o755);
     assert!(shelf.take(&link).is_ok());
-    let strict = Shelf::new(Vec::new(), Trust::default(), Default::default());
+    let strict = Shelf::new(Vec::new(), Trust::default(), BTreeMap::default());
     mode(&sub, 0o775);
     let error = strict.take(&found).expect_err("its group").to_string();
     assert!(error.contains("sub can be written to by its group"), "{error}");
@@ -440,4 +441,34 @@ fn the_header_and_the_rust_types_are_the_same() {
             .unwrap_or_else(|error| panic!("{compiler}: {error}"));
         assert!(done.success(), "{compiler}");
     }
+}
+
+#[test]
+fn the_example_in_c_starts_ranks_on_the_nodes_of_a_job() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (folder, trust) = folder();
+    let path = folder.path().join("libtorc_hydra.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&path);
+    cc.arg("-I").arg(here.join("sdk/include")).arg(here.join("examples/hydra.c")).arg("-ljansson");
+    assert!(
+        cc.status().expect("cc is installed").success(),
+        "it is built, with Debian's libjansson-dev"
+    );
+    let shelf = Shelf::new(Vec::new(), trust, BTreeMap::default());
+    let plugin = shelf.take(&Found { name: "hydra".to_owned(), path }).expect("it is a plugin");
+    let settings = json!({"program": "/opt/mpiexec", "options": ["-v"]});
+    let settings = settings.as_object().expect("an object");
+    let launcher = PluginLauncher::open(&plugin, settings).expect("it opens");
+    let plan = launcher.plan(&step(), "/files").expect("it can be launched");
+    assert_eq!(plan.argv, step().argv, "one rank needs no launcher");
+    let mut gang = step();
+    gang.nodes = ["n1", "n2", "n7"]
+        .map(|name| StepNode { name: name.into(), ..gang.nodes[0].clone() })
+        .into();
+    gang.layout.ntasks_per_node = 4;
+    gang.argv = ["a b", "$c", "\"d\ne\""].map(str::to_owned).to_vec();
+    let plan = launcher.plan(&gang, "/files").expect("it can be launched");
+    let before = ["/opt/mpiexec", "-ppn", "4", "-n", "12", "-v"];
+    assert_eq!(plan.argv, [&before[..], &["a b", "$c", "\"d\ne\""]].concat());
 }

@@ -1,6 +1,7 @@
 //! Looking at a state directory from outside: through the process that owns it, or in the store when
 //! nobody does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -13,7 +14,7 @@ use torc_core::wire::{
     AllocationReport, AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL,
     RestartReport, ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
 };
-use torc_core::workflow::ExecutionMode;
+use torc_core::workflow::Workflow;
 
 use crate::api::Selection;
 use crate::clock::now;
@@ -66,12 +67,12 @@ pub enum AccessError {
 }
 
 /// What to know of a workflow before it runs again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StoredWorkflow {
     /// It was submitted to a server.
     pub was_submitted: bool,
-    /// How its steps are executed.
-    pub mode: ExecutionMode,
+    /// What was submitted.
+    pub workflow: Arc<Workflow>,
 }
 
 /// A way to look at a state directory.
@@ -204,7 +205,7 @@ impl Access {
         store.close().await?;
         Ok(StoredWorkflow {
             was_submitted: stored.origin.submitter.is_some(),
-            mode: stored.engine.workflow().header.execution.mode,
+            workflow: Arc::clone(stored.engine.workflow()),
         })
     }
 

@@ -6,10 +6,22 @@
 
 use std::fmt::Display;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use torc_core::traits::{AllocationHandle, AllocationRequest};
-use torc_core::workflow::{ExecutionMode, SchedulerSettings, Workflow};
+use torc_core::workflow::{ExecutionMode, LauncherSetting, SchedulerSettings, Workflow};
 
 use crate::store::Submitter;
+
+/// What starts the commands of jobs, as a worker is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerLauncher {
+    /// As the spec names it.
+    pub launcher: LauncherSetting,
+    /// The settings of the plugin, where it is one.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
 
 /// A workflow and what its allocations have in common.
 pub struct Asking<'a> {
@@ -58,6 +70,16 @@ impl Asking<'_> {
         }
     }
 
+    /// What starts the commands of jobs, for the worker.
+    fn launcher(&self) -> Option<String> {
+        let header = &self.workflow.header;
+        let launcher = header.execution.launcher.as_ref()?;
+        let settings = header.settings_of_launcher();
+        let told = WorkerLauncher { launcher: launcher.clone(), settings };
+        // It has no keys that are not text, so that it can be written.
+        serde_json::to_string(&told).ok()
+    }
+
     /// What the batch script runs.
     fn worker_command(&self, names: Names<'_>) -> Vec<String> {
         let execution = &self.workflow.header.execution;
@@ -80,6 +102,7 @@ impl Asking<'_> {
             steps.map(|steps| ("--max-parallel-steps", steps.to_string())),
             is_direct.then(|| ("--mode", "direct".to_owned())),
             execution.srun_mpi.clone().map(|kind| ("--srun-mpi", kind)),
+            self.launcher().map(|launcher| ("--launcher", launcher)),
         ];
         let options = always.into_iter().chain(others.into_iter().flatten());
         [self.program.to_owned(), "worker".to_owned()]

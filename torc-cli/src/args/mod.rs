@@ -153,6 +153,17 @@ pub(crate) struct RunArgs {
     /// Start anew although an earlier run of the same spec was interrupted
     #[arg(long)]
     pub(crate) new: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
+}
+
+/// Where plugins are looked for first.
+#[derive(Debug, Default, ArgGroup)]
+#[command(next_help_heading = "Plugins")]
+pub(crate) struct PluginArgs {
+    /// A folder with plugins, absolute; may be given several times, and goes before all others
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_path: Vec<PathBuf>,
 }
 
 /// What of this machine to use; inside a Slurm allocation, what of that.
@@ -291,6 +302,8 @@ pub(crate) struct RestartArgs {
     pub(crate) workflow: WorkflowArg,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 #[derive(Debug, ArgGroup)]
@@ -318,6 +331,8 @@ pub(crate) struct SubmitArgs {
     pub(crate) new: bool,
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 /// What allocations are planned with, for a spec that asks for none.
@@ -438,6 +453,9 @@ pub(crate) struct WorkerArgs {
     /// Let the workers of the nodes come one after the other
     #[arg(long)]
     pub(crate) staggered: bool,
+    /// What starts the commands of jobs in mode direct, and its settings, in JSON
+    #[arg(long, value_name = "JSON")]
+    pub(crate) launcher: Option<String>,
 }
 
 /// How the steps of an allocation are started.

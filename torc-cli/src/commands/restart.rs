@@ -32,7 +32,8 @@ pub(crate) async fn execute(
         let report = restarted.ok_or(AccessError::NoServer)?;
         return put_back(args, report, format);
     }
-    let ground = Ground::find(&args.resources, stored.mode, &dir).await?;
+    let ground =
+        Ground::find(&args.resources, &stored.workflow.header, &args.plugins, &dir).await?;
     ground.place.announce();
     let session = Session::open(dir).await?;
     super::run::drive(session, args.workflow.workflow, ground, format).await

@@ -33,8 +33,7 @@ pub(crate) async fn execute(
         }
         return Err(Failure::silent(Exit::SpecInvalid));
     };
-    let mode = workflow.header.execution.mode;
-    let ground = Ground::find(&args.resources, mode, &dir).await?;
+    let ground = Ground::find(&args.resources, &workflow.header, &args.plugins, &dir).await?;
     ground.place.announce();
     say_what_is_different_here(workflow, &ground);
     let origin = origin(&spec)?;
@@ -59,8 +58,9 @@ pub(crate) async fn drive(
     ground: Ground,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let Ground { options, place } = ground;
-    let begun = session.begin(id, options, async move |start: Start<'_>| place.start(start).await);
+    let Ground { options, place, launcher } = ground;
+    let start = async move |start: Start<'_>| place.start(start, launcher).await;
+    let begun = session.begin(id, options, start);
     let mut running = begun.await?;
     let interrupted = accompany(&mut running).await?;
     let outcome = running.wait().await?;

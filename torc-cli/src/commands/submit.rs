@@ -14,12 +14,13 @@ use torc_server::server_process;
 use torc_server::session::RunOutcome;
 use torc_server::state_dir::StateDir;
 
-use crate::args::{Format, SubmitArgs};
+use crate::args::{Format, PluginArgs, SubmitArgs};
 use crate::commands::run;
 use crate::commands::slurm;
 use crate::exit::{Exit, Failure};
 use crate::in_allocation;
 use crate::interrupts::Interrupts;
+use crate::launchers;
 use crate::out::{errln, outln};
 use crate::render::{diagnostics, jobs, json};
 use crate::scripts;
@@ -50,7 +51,8 @@ pub(crate) async fn execute(
     if args.dry_run {
         return scripts::print(workflow, &dir, format);
     }
-    let request = request(workflow.clone(), spec.path.as_deref())?;
+    launchers::try_out(&workflow.header, &args.plugins)?;
+    let request = request(workflow.clone(), spec.path.as_deref(), &args.plugins)?;
     start_server(&dir).await?;
     let SubmitReport { workflow: id } = Access::submit(&dir, &request).await?;
     if !args.wait {
@@ -76,12 +78,16 @@ pub(crate) async fn start_server(dir: &StateDir) -> Result<(), Failure> {
 }
 
 /// The workflow with where it comes from, and what its jobs start from.
-fn request(workflow: Workflow, spec_path: Option<&Path>) -> Result<SubmitRequest, Failure> {
+fn request(
+    workflow: Workflow,
+    spec_path: Option<&Path>,
+    plugins: &PluginArgs,
+) -> Result<SubmitRequest, Failure> {
     Ok(SubmitRequest {
         workflow,
         submission_dir: run::submission_dir()?,
         spec_path: spec_path.map(|path| path.to_string_lossy().into_owned()),
-        env: submitter::environment(),
+        env: submitter::environment(plugins),
         umask: submitter::umask(),
     })
 }

@@ -11,11 +11,11 @@ pub trait Launcher: Send + Sync {
     /// The name it is called by in a spec.
     fn name(&self) -> &str;
 
-    /// How this step is started.
+    /// How this step is started. `folder`: where the plan's files will lie, absolute.
     ///
     /// # Errors
     /// When this launcher cannot express the step; the step ends as a failed launch.
-    fn plan(&self, step: &Step) -> Result<LaunchPlan, LauncherError>;
+    fn plan(&self, step: &Step, folder: &str) -> Result<LaunchPlan, LauncherError>;
 }
 
 /// How the ranks of a step lie on its nodes.
@@ -40,7 +40,7 @@ pub struct LaunchPlan {
     /// Set on top of the step's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Files to write before the start: path relative to the step's own folder, and content.
+    /// Files to write before the start, in the folder that is the step's own: name and content.
     #[serde(default)]
     pub files: Vec<(String, String)>,
 }

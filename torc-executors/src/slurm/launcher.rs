@@ -40,7 +40,7 @@ impl Launcher for SrunLauncher {
         NAME
     }
 
-    fn plan(&self, step: &Step) -> Result<LaunchPlan, LauncherError> {
+    fn plan(&self, step: &Step, _: &str) -> Result<LaunchPlan, LauncherError> {
         if step.argv.is_empty() {
             return Err(unsupported(
                 "there is no program to execute: the argument vector is empty",
@@ -241,7 +241,7 @@ pub(crate) mod tests {
     }
 
     fn options(launcher: &SrunLauncher, step: &Step) -> Vec<String> {
-        let mut argv = launcher.plan(step).expect("can be launched").argv;
+        let mut argv = launcher.plan(step, "/files").expect("can be launched").argv;
         let end = argv.iter().position(|word| word == "/bin/sh").expect("a task");
         argv.truncate(end);
         argv
@@ -255,7 +255,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_step_on_one_node() {
-        let plan = launcher("22.05.8").plan(&single()).expect("can be launched");
+        let plan = launcher("22.05.8").plan(&single(), "/files").expect("can be launched");
         assert_snapshot!(plan.argv.join("\n"), @r#"
         /usr/bin/srun
         -v
@@ -369,7 +369,7 @@ pub(crate) mod tests {
     fn ranks_must_share_cpus_equally() {
         let mut step = gang();
         step.layout.ntasks_per_node = 4;
-        let error = launcher("22.05.8").plan(&step).expect_err("6 CPUs for 4 ranks");
+        let error = launcher("22.05.8").plan(&step, "/files").expect_err("6 CPUs for 4 ranks");
         assert_snapshot!(error, @"launcher `srun` cannot start this step: 6 CPUs on each node cannot be shared equally by 4 ranks; make num_cpus a multiple of ntasks_per_node");
         step.layout.ntasks_per_node = 3;
         assert_eq!(option(&step, "cpus-per-task").as_deref(), Some("2"));
@@ -388,7 +388,7 @@ pub(crate) mod tests {
         check(Some("/a/b c.o"), "/a/b c.o");
         let mut step = single();
         step.stdio.stdout = Some("/a\\b/c".into());
-        let error = launcher("22.05.8").plan(&step).expect_err("a backslash");
+        let error = launcher("22.05.8").plan(&step, "/files").expect_err("a backslash");
         assert_snapshot!(error, @r"launcher `srun` cannot start this step: Slurm cannot write to the output file /a\b/c, because it drops backslashes from its name; choose an output folder without backslashes in its path");
     }
 
@@ -420,6 +420,6 @@ pub(crate) mod tests {
     fn something_must_be_executed() {
         let mut step = single();
         step.argv.clear();
-        launcher("22.05.8").plan(&step).expect_err("nothing to execute");
+        launcher("22.05.8").plan(&step, "/files").expect_err("nothing to execute");
     }
 }

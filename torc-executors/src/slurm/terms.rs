@@ -41,7 +41,8 @@ impl Terms {
         // A gang is given what its ranks share, though it holds its nodes whole.
         step.env.insert("TORC_CPUS_PER_NODE".to_owned(), sights::cpus_list(step));
         self.launcher.time_limit = self.time_left();
-        Ok((self.launcher.plan(step)?.argv, self.launcher.time_limit))
+        // It writes no files.
+        Ok((self.launcher.plan(step, "")?.argv, self.launcher.time_limit))
     }
 
     /// When Slurm itself ends what still runs.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::messages::{
     AllocationRequest, AllocationState, Cancel, Delta, Explain, Find, InventoryAnswer, LaunchPlan,
-    LaunchRequest, Node, Observe, Plan, PlanRequest, Rebuild, Reconcile, Shapes, Signal,
-    SignalRequest, Snapshot, Step, StepId, StepState, Submit, Waiting,
+    LaunchPlanRequest, LaunchRequest, Node, Observe, Plan, PlanRequest, Rebuild, Reconcile, Shapes,
+    Signal, SignalRequest, Snapshot, Step, StepId, StepState, Submit, Waiting,
 };
 use crate::{Call, Failure, Host, Interface, Reply, Settings};
 
@@ -22,11 +22,11 @@ pub trait Launcher: Send + Sized {
     /// When it cannot work with these settings, or not here.
     fn open(settings: Settings, host: Host) -> Result<Self, Failure>;
 
-    /// How this step is started. The same step gives the same plan.
+    /// How this step is started. The same step gives the same plan. `folder`: where the plan's files will lie, absolute.
     ///
     /// # Errors
     /// [`Failure::Invalid`] when this launcher cannot start such a step: its attempt fails with these words.
-    fn plan(&mut self, step: &Step) -> Result<LaunchPlan, Failure>;
+    fn plan(&mut self, step: &Step, folder: &str) -> Result<LaunchPlan, Failure>;
 }
 
 /// Launches steps. What comes of them is told by [`Host::emit`] with an [`Event`](crate::messages::Event), from any
@@ -160,7 +160,10 @@ impl<L: Launcher> Interface for LauncherOf<L> {
 
     fn call(&mut self, method: &str, request: &[u8], _: Call) -> Result<Reply, Failure> {
         match method {
-            "plan" => reply(&self.0.plan(&read(request)?)?),
+            "plan" => {
+                let LaunchPlanRequest { step, folder } = read(request)?;
+                reply(&self.0.plan(&step, &folder)?)
+            }
             _ => Err(Failure::Unsupported),
         }
     }

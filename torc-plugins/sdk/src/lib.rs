@@ -13,7 +13,7 @@
 //!         Ok(Self)
 //!     }
 //!
-//!     fn plan(&mut self, step: &Step) -> Result<LaunchPlan, Failure> {
+//!     fn plan(&mut self, step: &Step, _: &str) -> Result<LaunchPlan, Failure> {
 //!         let nice = ["nice", "-n", "10"].map(str::to_owned);
 //!         Ok(LaunchPlan { argv: nice.into_iter().chain(step.argv.clone()).collect(), ..LaunchPlan::default() })
 //!     }

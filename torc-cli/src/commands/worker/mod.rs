@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use torc_core::ids::AllocationId;
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationHandle, Executor, StepEvent, StepEvents};
+use torc_core::traits::{AllocationHandle, Executor, Launcher, StepEvent, StepEvents};
+use torc_executors::launched::{LaunchFolders, Launched};
 use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor, SlurmSurvey};
+use torc_server::allocation_request::WorkerLauncher;
 use torc_server::state_dir::StateDir;
 use torc_server::worker::{OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
 
-use crate::args::{WorkerArgs, WorkerMode};
+use crate::args::{PluginArgs, WorkerArgs, WorkerMode};
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
+use crate::launchers;
 use crate::led_crew::{Leading, lead_crew};
 use crate::out::errln;
 use crate::settings::Settings;
@@ -141,8 +144,14 @@ impl Means {
             SlurmSurvey::of(&env, programs()).await.map_err(|error| environment(&error))?;
         let allocation = survey.allocation().clone();
         let (began_at, ends_at) = (survey.began_at(), survey.ends_at());
-        let crew = lead_crew(survey, env, leading, report).await;
+        let folders = LaunchFolders::new(leading.scratch.clone(), report);
+        let launcher = launcher(args)?;
+        let crew = lead_crew(survey, env, leading, folders.clone()).await;
         let crew = crew.map_err(|error| environment(&error))?;
+        let executor: Arc<dyn Executor> = match launcher {
+            Some(launcher) => Arc::new(Launched::new(crew.clone(), launcher, folders)),
+            None => crew.clone(),
+        };
         let (winding, closing) = (crew.clone(), crew.clone());
         let (asked, giving) = (crew.clone(), crew.clone());
         let on_node: OnNode = Box::new(move |node, process| {
@@ -150,7 +159,7 @@ impl Means {
             Box::pin(async move { crew.run_on(&node, process).await })
         });
         Ok(Self {
-            executor: crew,
+            executor,
             allocation,
             began_at,
             ends_at,
@@ -160,6 +169,14 @@ impl Means {
             shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
         })
     }
+}
+
+/// What starts the commands of jobs.
+fn launcher(args: &WorkerArgs) -> Result<Option<Arc<dyn Launcher>>, Failure> {
+    let Some(told) = &args.launcher else { return Ok(None) };
+    let WorkerLauncher { launcher, settings } = serde_json::from_str(told)
+        .map_err(|error| Failure::new(Exit::Usage, format!("--launcher: {error}")))?;
+    launchers::open(&launcher, &settings, &PluginArgs::default()).map(Some)
 }
 
 /// The folder of Slurm's programs inside an allocation, as the settings of whoever has it say; `None`: PATH. A

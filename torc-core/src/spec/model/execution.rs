@@ -2,11 +2,12 @@
 
 use super::{Key, Node, Text, Value};
 use crate::diagnostics::{Problem, Span};
+use crate::launch_template::{LaunchTemplate, TemplateError};
 use crate::placer::Policy;
 use crate::spec::decode::{Fields, as_text, wrong_type};
-use crate::spec::problems::Problems;
+use crate::spec::problems::{Problems, excerpt};
 use crate::spec::units;
-use crate::workflow::{ExecutionConfig, ExecutionMode, Stdio, StdioMode};
+use crate::workflow::{ExecutionConfig, ExecutionMode, LauncherSetting, Stdio, StdioMode};
 
 const EXECUTION: &[&str] = &[
     "mode",
@@ -72,7 +73,7 @@ pub(super) fn read(
             .map_or(defaults.timeout_exit_code, |(code, _)| code),
         staggered_start: fields.flag("staggered_start").is_none_or(|flag| flag.value),
         stdio: fields.node("stdio").and_then(|node| stdio(node, problems)).unwrap_or_default(),
-        launcher: launcher(&mut fields),
+        launcher: launcher(&mut fields, &fields_of_mode),
         placer: placer(&mut fields),
         enforce_runtime: fields.flag("enforce_runtime").is_some_and(|flag| flag.value),
         max_parallel_steps: fields.count("max_parallel_steps", 1),
@@ -213,29 +214,79 @@ fn placer(fields: &mut Fields<'_, '_>) -> Option<String> {
 }
 
 /// A launcher's name, or a template with an `argv`.
-fn launcher(fields: &mut Fields<'_, '_>) -> Option<serde_json::Value> {
+fn launcher(fields: &mut Fields<'_, '_>, of_mode: &ModeFields<'_, '_>) -> Option<LauncherSetting> {
     const EXAMPLE: &str = "launcher: {argv: [mpirun, -n, \"{ntasks}\", --, \"{command}\"]}";
     let problems = fields.problems();
     let node = fields.node("launcher")?;
-    let json = node.to_json();
-    let instead = "is not used by this release of torc; commands are started directly";
-    problems.not_run("`launcher`", instead, node.span);
+    of_mode.check(ExecutionMode::Direct, "launcher", node.span, false);
+    let span = node.span;
     match node.value {
-        Value::Str(_) => Some(json),
-        Value::Map(_) => {
-            let mut template = Fields::open(node, "a launcher", LAUNCHER, problems)?;
-            if !template.has("argv") {
-                template.missing("argv", "[mpirun, --, \"{command}\"]");
-            }
-            for word in template.list("argv") {
-                as_text(problems, word, "an item of `argv` must be a string", "-", "mpirun");
-            }
-            template.finish();
-            Some(json)
+        Value::Str(name) => {
+            let name = Text::new(name, span);
+            plugin_name(&name, problems)?;
+            Some(LauncherSetting::Plugin(name.value))
         }
+        Value::Map(_) => template(node, problems),
         _ => {
             wrong_type(problems, &node, "`launcher` must be a name or a template", EXAMPLE);
             None
         }
+    }
+}
+
+/// Whether a plugin can have this name: it is part of the names of files.
+pub(super) fn plugin_name(name: &Text, problems: &Problems<'_>) -> Option<()> {
+    const LONGEST: usize = 64;
+    let is_good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    if !name.value.is_empty() && name.value.len() <= LONGEST && name.value.chars().all(is_good) {
+        return Some(());
+    }
+    let message = format!("`{}` cannot be the name of a plugin", excerpt(&name.value));
+    problems.push(
+        Problem::error("spec::bad-name", message)
+            .at(name.span, "letters, digits, `-` and `_`, at most 64")
+            .help("a plugin is found by its name, never by a path"),
+    );
+    None
+}
+
+fn template(node: Node, problems: &Problems<'_>) -> Option<LauncherSetting> {
+    let whole = node.span;
+    let mut fields = Fields::open(node, "a launcher", LAUNCHER, problems)?;
+    if !fields.has("argv") {
+        fields.missing("argv", "[mpirun, --, \"{command}\"]");
+        fields.finish();
+        return None;
+    }
+    let words: Vec<Option<Text>> = fields
+        .list("argv")
+        .into_iter()
+        .map(|word| as_text(problems, word, "an item of `argv` must be a string", "-", "mpirun"))
+        .collect();
+    fields.finish();
+    let words: Vec<Text> = words.into_iter().collect::<Option<_>>()?;
+    let spans: Vec<Span> = words.iter().map(|word| word.span).collect();
+    let words: Vec<String> = words.into_iter().map(|word| word.value.into()).collect();
+    match LaunchTemplate::try_from(words) {
+        Ok(argv) => Some(LauncherSetting::Template { argv }),
+        Err(error) => {
+            let span = error.word().and_then(|word| spans.get(word)).copied().unwrap_or(whole);
+            let problem = Problem::error("spec::bad-launcher", error.to_string());
+            problems.push(problem.at(span, "here").help(help(&error)));
+            None
+        }
+    }
+}
+
+fn help(error: &TemplateError) -> String {
+    let places: Vec<String> = TemplateError::places().map(|name| format!("{{{name}}}")).collect();
+    let places = places.join(", ");
+    match error {
+        TemplateError::UnknownPlace { nearest: Some(nearest), .. } => {
+            format!("did you mean `{{{nearest}}}`? There are {places}")
+        }
+        _ => format!(
+            "an example is [mpirun, -n, \"{{ntasks}}\", --, \"{{command}}\"]; there are {places}"
+        ),
     }
 }

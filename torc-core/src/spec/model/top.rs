@@ -1,12 +1,15 @@
 //! The top level of a spec.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json};
 
 use super::{
     ActionItem, DataItem, FileItem, JobItem, Key, Node, Spanned, StdioOverride, Text, Value,
     action, each, env, execution, item, resources, scheduler,
 };
-use crate::diagnostics::{Problem, Span};
+use crate::diagnostics::Problem;
 use crate::spec::decode::{Fields, wrong_type};
 use crate::spec::problems::Problems;
 use crate::workflow::{
@@ -227,19 +230,21 @@ fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
     bound
 }
 
+/// Settings of plugins, each under its name.
 fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
-    let place: Option<Span> = fields.node_span("plugins");
-    let plugins = each(fields, "plugins", |node, problems| {
+    let names = RefCell::new(BTreeSet::new());
+    each(fields, "plugins", |node, problems| {
         let json = node.to_json();
         let mut inner = Fields::open(node, "a plugin", &["name"], problems)?;
-        inner.required_text("name", "flux");
+        let name = inner.required_text("name", "flux")?;
+        execution::plugin_name(&name, problems)?;
+        if !names.borrow_mut().insert(name.value.clone()) {
+            let message = format!("plugin `{}` is there twice", name.value);
+            problems.push(Problem::error("spec::duplicate-name", message).at(name.span, "again"));
+            return None;
+        }
         Some(json)
-    });
-    if let Some(span) = place.filter(|_| !plugins.is_empty()) {
-        let instead = "are not loaded by this release of torc";
-        fields.problems().not_run("`plugins`", instead, span);
-    }
-    plugins
+    })
 }
 
 /// Kept as written; unknown keys are tolerated, known ones have their types.

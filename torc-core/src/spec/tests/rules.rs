@@ -311,8 +311,10 @@ fn variables_are_defined_once() {
     );
     with(&format!("parameters: {{v: [1]}}\n{job} x}}]"), "variable-clash v");
     with(
-        &format!("{job} x}}]\nexecution_config: {{launcher: {{argv: ['{{nodes}}']}}}}"),
-        "not-run-here {argv: ['{nodes}']}",
+        &format!(
+            "{job} x}}]\nexecution_config: {{launcher: {{argv: ['{{nodes}}', '{{command}}']}}}}"
+        ),
+        "",
     );
     with(&format!("{job} '{{city}} {{v}}', parameters_file: runs.csv}}]"), "duplicate-name a");
     check("variables: {a b: 1}\nname: w\njobs: []", "bad-variable a b");

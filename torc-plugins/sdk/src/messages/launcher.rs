@@ -4,6 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Step;
+
+/// Of `plan`. The answer is a [`LaunchPlan`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaunchPlanRequest {
+    /// The step.
+    pub step: Step,
+    /// Where the plan's files will lie, absolute.
+    pub folder: String,
+}
+
 /// What to execute for a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
@@ -12,8 +23,7 @@ pub struct LaunchPlan {
     /// Set on top of the step's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Files to be written before the start: the name in a folder of the step's own, and the content. In `argv` and
-    /// `env`, `{files}` stands for that folder.
+    /// Files to be written before the start, in the folder that is the step's own: name and content.
     #[serde(default)]
     pub files: Vec<(String, String)>,
 }

@@ -13,7 +13,7 @@ pub use executor::{
     Event, InventoryAnswer, LaunchRequest, NodeState, Outcome, Reconcile, Signal, SignalRequest,
 };
 pub use executor::{StepState, Usage};
-pub use launcher::LaunchPlan;
+pub use launcher::{LaunchPlan, LaunchPlanRequest};
 pub use placer::{
     Allocation, Delta, Explain, Node, NodeShare, Placement, Plan, PlanRequest, PlannedStart,
 };
