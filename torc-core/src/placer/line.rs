@@ -59,6 +59,13 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_comes_in_order_lies_in_order() {
+        let mut line = Line::default();
+        (0..100).map(JobId).for_each(|job| line.insert(job));
+        assert_eq!((line.in_order.len(), line.late.len()), (100, 0));
+    }
+
     proptest! {
         #[test]
         fn it_is_a_sorted_set(jobs in proptest::collection::vec(0..12_u32, 0..80)) {
