@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use torc_core::diagnostics::{Problem, SourceText, Span};
 use torc_core::plan::Plan;
-use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, Sources, load};
+use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, load};
 use torc_core::workflow::Workflow;
+use torc_server::spec_folders::SpecFolders;
 
 use crate::args;
 use crate::exit::{Exit, Failure};
@@ -28,21 +29,7 @@ pub(crate) struct SpecFile {
     pub(crate) requirement_places: Vec<Span>,
     bytes: Vec<u8>,
     /// Where the files that it names are looked for.
-    folders: Folders,
-}
-
-struct Folders {
-    folders: Vec<PathBuf>,
-}
-
-impl Sources for Folders {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        let candidates = || self.folders.iter().map(|folder| folder.join(path));
-        let found = candidates().find(|candidate| candidate.exists());
-        let chosen =
-            found.or_else(|| candidates().next()).ok_or("there is no folder to look in")?;
-        std::fs::read(&chosen).map_err(|error| format!("{}: {error}", chosen.display()))
-    }
+    folders: SpecFolders,
 }
 
 /// Reads a spec; `-` is standard input.
@@ -56,9 +43,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let source = SourceText { name: (&*name).into(), text: String::from_utf8_lossy(&bytes).into() };
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
-    let beside = absolute.parent().filter(|_| !is_stdin).map(Path::to_path_buf);
-    let here = std::env::current_dir().ok();
-    let folders = Folders { folders: beside.into_iter().chain(here).collect() };
+    let folders = if is_stdin { SpecFolders::here() } else { SpecFolders::of(path) };
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems, slurm_defaults, requirement_places) =

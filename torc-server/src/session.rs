@@ -4,7 +4,7 @@
 //! again, or where it was interrupted, the way is the same: load what the store has, find out what
 //! became of the steps that were under way, and go on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -266,7 +266,8 @@ impl Session {
         let workflow = Arc::clone(engine.workflow());
         let execution = &workflow.header.execution;
         let max_parallel_jobs = options.most_at_once(execution);
-        let threshold = Threshold { options, allocation: &allocation, handle: &handle };
+        let scratch = self.dir.scratch();
+        let threshold = Threshold { options, allocation: &allocation, handle: &handle, scratch };
         let started = threshold.start(&context, execution, &notices_in, executor).await?;
         let (Launching { executor, wind_up, release }, watch) = started;
         let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
@@ -367,6 +368,7 @@ struct Threshold<'a> {
     options: RunOptions,
     allocation: &'a Allocation,
     handle: &'a Handle,
+    scratch: PathBuf,
 }
 
 impl Threshold<'_> {
@@ -378,13 +380,14 @@ impl Threshold<'_> {
         notices: &mpsc::UnboundedSender<String>,
         executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
     ) -> Result<(Launching, Option<Watching>), ExecutorError> {
-        let Self { options, allocation: Allocation { id, ends_at, .. }, handle } = self;
+        let Self { options, allocation: Allocation { id, ends_at, .. }, handle, scratch } = self;
         let (reports_in, reports) = mpsc::unbounded_channel();
         let events = match &options.inside {
             None => handle.step_events(),
             Some(_) => Arc::new(move |event| drop(reports_in.send(event))),
         };
-        let launching = executor(Start { context, allocation: *id, execution, events }).await?;
+        let launching =
+            executor(Start { context, allocation: *id, execution, events, scratch }).await?;
         let (limit, margin) = (options.limit(execution), options.margin(execution));
         let watch = options.inside.map(|inside| Watch {
             allocation: *id,

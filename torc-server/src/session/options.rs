@@ -4,6 +4,7 @@
 //! the run and for how many jobs run at once. Pure.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,20 @@ pub struct RunOptions {
     pub max_parallel_jobs: Option<u32>,
     /// The scheduler's allocation that the nodes are, if they are one.
     pub inside: Option<Inside>,
+}
+
+impl RunOptions {
+    /// All of these nodes, for as long as it takes.
+    pub fn on(nodes: Vec<NodeInventory>) -> Self {
+        Self {
+            nodes,
+            labels: Vec::new(),
+            scheduler: None,
+            ends_at: None,
+            max_parallel_jobs: None,
+            inside: None,
+        }
+    }
 }
 
 /// The allocation of a scheduler that a run is inside.
@@ -176,6 +191,8 @@ pub struct Start<'a> {
     pub execution: &'a ExecutionConfig,
     /// Where its reports go.
     pub events: Arc<dyn StepEvents>,
+    /// A folder for its own files, in the state directory.
+    pub scratch: PathBuf,
 }
 
 /// What launches the steps of a run.
@@ -186,6 +203,13 @@ pub struct Launching {
     pub wind_up: Option<WindUp>,
     /// How the worker of a node is ended before the others; `None`: nodes have no workers of their own.
     pub release: Option<Release>,
+}
+
+impl Launching {
+    /// By an executor, whose steps are asked to end one by one.
+    pub fn by(executor: Arc<dyn Executor>) -> Self {
+        Self { executor, wind_up: None, release: None }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,140 @@
+//! torc inside a program of one's own: a spec from its file to the outcome of its run, with an executor or a launcher
+//! that the program brings along.
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! # use torc_executors::{host, local::{LocalConfig, LocalExecutor}};
+//! # use torc_server::embed::{EmbedError, Embedded};
+//! # use torc_server::session::{Launching, Start};
+//! # async fn example() -> Result<(), EmbedError> {
+//! let nodes = vec![host::inventory().expect("this host can be looked at")];
+//! let torc = Embedded::open(Path::new("w.yaml"), Path::new("torc_output"))?;
+//! let outcome = torc
+//!     .run(nodes.clone(), async |start: Start<'_>| {
+//!         let config = LocalConfig::new(nodes, start.scratch.clone(), std::env::vars_os().collect());
+//!         let executor = LocalExecutor::start(config, start.events)?;
+//!         Ok(Launching::by(Arc::new(executor)))
+//!     })
+//!     .await?;
+//! println!("{:?}", outcome.conclusion);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What an executor has to do, and what each outcome means, is the contract of
+//! [`Executor`](torc_core::traits::Executor); that of a launcher is [`Launcher`](torc_core::traits::Launcher). While a
+//! run is under way `torc status` and the other commands see it in its state directory, and `torc restart` goes on
+//! where it was interrupted. A program whose executor is torc's own on this host has to begin with
+//! [`torc_executors::keeper::run_if_asked`].
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use torc_core::diagnostics::{Problem, SourceText};
+use torc_core::resources::NodeInventory;
+use torc_core::spec::{Context, Format, load};
+use torc_core::traits::ExecutorError;
+use torc_core::workflow::Workflow;
+
+use crate::clock::now;
+use crate::session::{Launching, RunError, RunOptions, RunOutcome, Session, Start};
+use crate::spec_folders::SpecFolders;
+use crate::state_dir::StateDir;
+use crate::store::{Origin, StoreError};
+
+/// A spec and a state directory, ready for a run.
+pub struct Embedded {
+    workflow: Arc<Workflow>,
+    origin: Origin,
+    dir: StateDir,
+}
+
+/// A spec could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// The spec is wrong: each problem on a line, as `file:line:column: what`.
+    #[error("the spec cannot be used:{0}")]
+    Rejected(String),
+    /// The state directory, or the current one, cannot be used.
+    #[error("the state directory {path}: {source}")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run did not begin, or could not go on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl Embedded {
+    /// Reads a spec, to be run with this state directory, in the current folder.
+    ///
+    /// # Errors
+    /// When the spec cannot be read or is wrong. Nothing was written.
+    pub fn open(spec: &Path, state_dir: &Path) -> Result<Self, EmbedError> {
+        let in_state_dir = |source| EmbedError::StateDir { path: state_dir.to_path_buf(), source };
+        let dir = StateDir::at(state_dir).map_err(in_state_dir)?;
+        let here = std::env::current_dir().map_err(in_state_dir)?;
+        let bytes = std::fs::read(spec)
+            .map_err(|source| EmbedError::Unreadable { path: spec.to_path_buf(), source })?;
+        let name = spec.to_string_lossy();
+        let context = Context { user: None, sources: &SpecFolders::of(spec) };
+        let loaded = load(&bytes, Format::from_extension(&name), &context).map_err(|rejected| {
+            let text = String::from_utf8_lossy(&bytes).into();
+            let source = SourceText { name: (&*name).into(), text };
+            EmbedError::Rejected(lines(&source, &rejected.problems))
+        })?;
+        let origin = Origin {
+            submission_dir: here.to_string_lossy().into_owned(),
+            spec_path: Some(name.into_owned()),
+            submitted_at: now(),
+            submitter: None,
+        };
+        Ok(Self { workflow: Arc::new(loaded.workflow), origin, dir })
+    }
+
+    /// Runs it on these nodes to its end. `executor` makes what launches its steps.
+    ///
+    /// # Errors
+    /// When a job can never run on these nodes, or a part of torc fails. What completed is stored.
+    pub async fn run(
+        self,
+        nodes: Vec<NodeInventory>,
+        executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
+    ) -> Result<RunOutcome, EmbedError> {
+        let options = RunOptions::on(nodes);
+        Session::check(&self.workflow, &self.origin, &options)?;
+        let mut session = Session::open(self.dir).await?;
+        let id = session.add(&self.workflow, &self.origin).await?;
+        let running = session.begin(Some(id), options, executor).await?;
+        Ok(running.wait().await?)
+    }
+}
+
+/// Each problem with its place.
+fn lines(source: &SourceText, problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        let place = problem.span.map_or_else(String::new, |span| {
+            let (line, column) = source.position(span.start);
+            format!(":{line}:{column}")
+        });
+        // To a string it cannot fail.
+        let _ = write!(text, "\n  {}{place}: {}", source.name, problem.message);
+    }
+    text
+}
