@@ -82,7 +82,7 @@ fn allowed(room: &str) -> Option<&'static str> {
         "torc-core" => "indexmap jsonc-parser kdl regex saphyr-parser strsim",
         "torc-executors" => "torc-core nix shlex tokio",
         "torc-plugin" => "",
-        "torc-plugins" => "torc-core torc-plugin libloading nix sha2 tokio",
+        "torc-plugins" => "torc-core torc-plugin libloading nix object sha2 tokio",
         "torc-server" => {
             "torc-core torc-executors torc-plugins axum futures-util getrandom http-body-util \
              hyper hyper-util nix rcgen rustls serde_urlencoded sha2 sqlx tokio tokio-rustls \

@@ -54,8 +54,8 @@ impl About {
     }
 }
 
-/// Whether a plugin can have this name.
-pub(crate) fn is_name(name: &str) -> bool {
+/// Whether a plugin can have this name: letters, digits, `-` and `_`.
+pub fn is_name(name: &str) -> bool {
     let is_good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     !name.is_empty() && name.len() <= 64 && name.chars().all(is_good)
 }

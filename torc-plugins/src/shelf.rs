@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::about::{About, is_name};
-use crate::error::PluginError;
+use crate::error::{Fault, PluginError};
 use crate::instance::{Backend, Instance};
+use crate::kind::Kind;
 use crate::library::Loaded;
 use crate::process::{self, ProcessBackend};
 use crate::trust::{Trust, digest, is_library};
@@ -61,6 +63,19 @@ pub struct Found {
     pub path: PathBuf,
 }
 
+impl Found {
+    /// The plugin that a file is by its name, `libtorc_NAME.so` or `torc-plugin-NAME`.
+    pub fn at(path: &Path) -> Option<Self> {
+        let name = name_of(path.file_name()?.to_str()?)?;
+        Some(Self { name: name.to_owned(), path: path.to_path_buf() })
+    }
+
+    /// Whether the file is a library, and not a program.
+    pub fn is_library(&self) -> bool {
+        self.path.file_name().is_some_and(is_library)
+    }
+}
+
 impl Shelf {
     /// A shelf of these folders. `pins`: the SHA-256 that the file of a plugin must have, by its name.
     pub fn new(folders: Vec<PathBuf>, trust: Trust, pins: BTreeMap<String, String>) -> Self {
@@ -70,6 +85,16 @@ impl Shelf {
     /// The folders, first to last.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
+    }
+
+    /// Which files are trusted.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The SHA-256 that the file of a plugin must have, if it must have one.
+    pub fn pin(&self, name: &str) -> Option<&str> {
+        self.pins.get(name).map(String::as_str)
     }
 
     /// All that have the name of a plugin's file; of several of one name the first.
@@ -190,6 +215,26 @@ impl Plugin {
     /// Its file, behind all links.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens an interface with these settings for one call of a method, and closes it.
+    ///
+    /// # Errors
+    /// When the plugin has no such interface, does not open, or what it answers is no JSON or none in time.
+    pub fn ask(
+        &self,
+        kind: Kind,
+        settings: &serde_json::Map<String, serde_json::Value>,
+        method: &str,
+        request: Vec<u8>,
+        within: Duration,
+    ) -> Result<serde_json::Value, PluginError> {
+        let instance = self.open(kind.id(), settings, None)?;
+        let answer = instance.call_blocking(method, request, within)?;
+        instance.close(Duration::ZERO);
+        let garbled = |error: serde_json::Error| Fault::Garbled(error.to_string());
+        let answer = serde_json::from_slice(&answer);
+        Ok(answer.map_err(|error| instance.error(method, garbled(error)))?)
     }
 
     /// Makes an instance for an interface.

@@ -27,50 +27,63 @@ impl Trust {
     /// # Errors
     /// The first thing about it, or about a folder on the way to it, that is not as it must be.
     pub fn examine(&self, path: &Path) -> Result<PathBuf, Distrust> {
+        let (real, wrong) = self.look(path)?;
+        wrong.into_iter().next().map_or(Ok(real), Err)
+    }
+
+    /// Each thing about a file, and about the folders on the way to it, that is not as it must be.
+    pub fn all_wrong(&self, path: &Path) -> Vec<Distrust> {
+        self.look(path).map_or_else(|unseen| vec![unseen], |(_, wrong)| wrong)
+    }
+
+    fn look(&self, path: &Path) -> Result<(PathBuf, Vec<Distrust>), Distrust> {
         let unseen = |error: std::io::Error| Distrust::Unseen {
             path: path.to_path_buf(),
             reason: error.to_string(),
         };
         let absolute = std::path::absolute(path).map_err(unseen)?;
         let real = fs::canonicalize(&absolute).map_err(unseen)?;
+        let mut wrong = Vec::new();
         // A link is as good as the folder that it is in, and as the file that it leads to.
-        for way in [&absolute, &real] {
-            for folder in way.ancestors().skip(1) {
-                self.examine_one(folder)?;
+        for folder in [&absolute, &real].into_iter().flat_map(|way| way.ancestors().skip(1)) {
+            for distrust in self.wrong_with(folder, &seen(folder)?) {
+                if !wrong.contains(&distrust) {
+                    wrong.push(distrust);
+                }
             }
         }
-        let found = self.examine_one(&real)?;
+        let found = seen(&real)?;
+        wrong.extend(self.wrong_with(&real, &found));
         if !found.is_file() {
-            return Err(Distrust::NotAFile(real));
+            wrong.push(Distrust::NotAFile(real.clone()));
+        } else if found.mode() & SET_ID != 0 {
+            wrong.push(Distrust::SetId(real.clone()));
         }
-        if found.mode() & SET_ID != 0 {
-            return Err(Distrust::SetId(real));
-        }
-        Ok(real)
+        Ok((real, wrong))
     }
 
-    fn examine_one(&self, path: &Path) -> Result<Metadata, Distrust> {
-        let found = fs::metadata(path).map_err(|error| Distrust::Unseen {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })?;
+    fn wrong_with(&self, path: &Path, found: &Metadata) -> Vec<Distrust> {
         let (owner, user) = (found.uid(), nix::unistd::geteuid().as_raw());
+        let mut wrong = Vec::new();
         if owner != 0 && owner != user {
-            return Err(Distrust::Owner { path: path.to_path_buf(), owner, user });
+            wrong.push(Distrust::Owner { path: path.to_path_buf(), owner, user });
         }
-        let writable = |who: &str, fix| Distrust::Writable {
-            path: path.to_path_buf(),
-            who: who.to_owned(),
-            fix,
+        let mut writable = |who: String, fix| {
+            wrong.push(Distrust::Writable { path: path.to_path_buf(), who, fix });
         };
         if found.mode() & OTHERS_WRITE != 0 {
-            return Err(writable("everybody", "o-w"));
+            writable("everybody".to_owned(), "o-w");
         }
         if found.mode() & GROUP_WRITES != 0 && !self.groups.contains(&found.gid()) {
-            return Err(writable(&format!("its group, {}", found.gid()), "g-w"));
+            writable(format!("its group, {}", found.gid()), "g-w");
         }
-        Ok(found)
+        wrong
     }
+}
+
+fn seen(path: &Path) -> Result<Metadata, Distrust> {
+    fs::metadata(path)
+        .map_err(|error| Distrust::Unseen { path: path.to_path_buf(), reason: error.to_string() })
 }
 
 /// The SHA-256 of a file as sha256sum(1) has it, in lower case.
