@@ -18,7 +18,7 @@ use crate::out::errln;
 pub(crate) enum Exit {
     /// All jobs completed, or the question was answered.
     Success = 0,
-    /// Some jobs failed, were canceled or terminated, or could not be started.
+    /// Some jobs failed, were canceled or terminated, or could not be started; or a plugin failed its check or its call.
     JobsFailed = 1,
     /// The command line makes no sense.
     Usage = 2,

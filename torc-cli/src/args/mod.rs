@@ -1,6 +1,7 @@
 //! The command line.
 
 mod forecast;
+mod plugin;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,10 @@ use torc_core::ids::WorkflowId;
 use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
 pub(crate) use self::forecast::{ForecastArgs, NodeArgs, Packing, SimulateArgs};
+pub(crate) use self::plugin::{
+    Language, PluginArgs, PluginCheckArgs, PluginCommand, PluginInfoArgs, PluginListArgs,
+    PluginNewArgs, PluginProbeArgs, PluginRunArgs,
+};
 
 /// Runs workflows of many command-line jobs on one machine or many nodes.
 #[derive(Debug, Parser)]
@@ -53,7 +58,7 @@ impl Args {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    all jobs completed
-  1    some jobs failed, were canceled or terminated, or could not be started
+  1    some jobs failed, were canceled or terminated, or could not be started; a plugin failed
   2    wrong usage
   3    the spec is invalid
   4    it can never run here
@@ -134,6 +139,9 @@ pub(crate) enum Command {
     Plan(ForecastArgs),
     /// Compare one large allocation with many small ones for a workflow, or replay the log of a machine
     Simulate(SimulateArgs),
+    /// Find, check, try and begin plugins: a site's own launchers, schedulers, placers and executors
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Check whether workflows can be submitted from here, and what is missing
     Doctor(DoctorArgs),
     /// Show each setting, its value, and where that comes from
@@ -155,15 +163,6 @@ pub(crate) struct RunArgs {
     pub(crate) new: bool,
     #[command(flatten)]
     pub(crate) plugins: PluginArgs,
-}
-
-/// Where plugins are looked for first.
-#[derive(Debug, Default, ArgGroup)]
-#[command(next_help_heading = "Plugins")]
-pub(crate) struct PluginArgs {
-    /// A folder with plugins, absolute; may be given several times, and goes before all others
-    #[arg(long, value_name = "DIR")]
-    pub(crate) plugin_path: Vec<PathBuf>,
 }
 
 /// What of this machine to use; inside a Slurm allocation, what of that.

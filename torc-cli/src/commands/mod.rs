@@ -9,6 +9,7 @@ mod jobs;
 mod logs;
 mod nodes;
 mod plan;
+mod plugin;
 mod restart;
 mod results;
 pub(crate) mod run;
@@ -58,6 +59,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Plan(plan) => plan::execute(plan, args.format),
         Command::Simulate(simulate) => simulate::execute(simulate, &dir, args.format).await,
+        Command::Plugin(command) => plugin::execute(command, args.format),
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args, &dir),
     }

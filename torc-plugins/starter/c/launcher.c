@@ -73,17 +73,18 @@ static json_t *hosts(json_t *nodes, json_int_t each) {
     return hosts;
 }
 
-/* What to execute for a step. torc writes the files of a plan before it starts the program, and puts the folder that
- * they are in where `{files}` stands. */
-static json_t *plan(const struct starter *starter, json_t *step) {
+/* What to execute for a step. torc writes the files of a plan into `folder` before it starts the program. */
+static json_t *plan(const struct starter *starter, json_t *request) {
+    json_t *step = json_object_get(request, "step");
+    const char *folder = json_string_value(json_object_get(request, "folder"));
     json_t *command = json_object_get(step, "argv");
     json_t *nodes = json_object_get(step, "nodes");
     json_int_t each = json_integer_value(json_object_get(json_object_get(step, "layout"), "ntasks_per_node"));
-    if (!json_is_array(command) || !json_is_array(nodes) || each < 1) {
+    if (!json_is_array(command) || !json_is_array(nodes) || !folder || each < 1) {
         return NULL;
     }
     json_t *ranks = json_sprintf("%" JSON_INTEGER_FORMAT, each * (json_int_t)json_array_size(nodes));
-    json_t *argv = json_pack("[s, s, o, s, s]", starter->program, "-n", ranks, "-f", "{files}/hosts");
+    json_t *argv = json_pack("[s, s, o, s, o]", starter->program, "-n", ranks, "-f", json_sprintf("%s/hosts", folder));
     json_array_extend(argv, command);
     return json_pack("{s: o, s: [[s, o]]}", "argv", argv, "files", "hosts", hosts(nodes, each));
 }
@@ -94,11 +95,11 @@ static torc_status call_it(void *self, uint64_t op, struct torc_bytes method, st
     if (method.len != strlen("plan") || memcmp(method.ptr, "plan", method.len) != 0) {
         return TORC_UNSUPPORTED;
     }
-    json_t *step = read_json(request);
-    json_t *answer = plan(self, step);
+    json_t *asked = read_json(request);
+    json_t *answer = plan(self, asked);
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
-    json_decref(step);
+    json_decref(asked);
     if (!text) {
         return refuse(TORC_INVALID, out, "this step cannot be read");
     }

@@ -40,11 +40,11 @@ class Launcher:
         if not isinstance(self.program, str):
             raise Refused("`program` has to be text")
 
-    def plan(self, step):
+    def plan(self, step, folder):
         each = step["layout"]["ntasks_per_node"]
         hosts = "".join(f"{node['name']}:{each}\n" for node in step["nodes"])
-        # torc writes the files of a plan before it starts the program, and fills their folder in.
-        argv = [self.program, "-n", str(each * len(step["nodes"])), "-f", "{files}/hosts"]
+        # torc writes the files of a plan into this folder before it starts the program.
+        argv = [self.program, "-n", str(each * len(step["nodes"])), "-f", f"{folder}/hosts"]
         return {"argv": argv + step["argv"], "files": [["hosts", hosts]]}
 
 
@@ -55,7 +55,7 @@ def answer(launcher, method, request):
     if method == "open":
         return None, Launcher(request["config"])
     if method == "plan" and launcher:
-        return launcher.plan(request), launcher
+        return launcher.plan(request["step"], request["folder"]), launcher
     raise Unsupported
 
 

@@ -19,14 +19,14 @@ impl Launcher for Starter {
         }
     }
 
-    fn plan(&mut self, step: &Step) -> Result<LaunchPlan, Failure> {
+    fn plan(&mut self, step: &Step, folder: &str) -> Result<LaunchPlan, Failure> {
         let each = step.layout.ntasks_per_node;
         let ranks = u64::from(each) * step.nodes.len() as u64;
         let hosts: String =
             step.nodes.iter().map(|node| format!("{}:{each}\n", node.name)).collect();
         let mut argv = vec![self.program.clone(), "-n".to_owned(), ranks.to_string()];
-        // torc writes the files of a plan before it starts the program, and fills their folder in.
-        argv.extend(["-f".to_owned(), "{files}/hosts".to_owned()]);
+        // torc writes the files of a plan into this folder before it starts the program.
+        argv.extend(["-f".to_owned(), format!("{folder}/hosts")]);
         argv.extend(step.argv.iter().cloned());
         Ok(LaunchPlan { argv, files: vec![("hosts".to_owned(), hosts)], ..LaunchPlan::default() })
     }
