@@ -126,12 +126,13 @@ fn a_plugin_that_crashes_or_hangs_or_is_not_trusted_has_a_row_that_says_so() {
     plugins.add_library("leaves", &format!("{FAULT} {{ write(1, \"{{}}\\n\", 3); _exit(0); }}"));
     mode(&plugins.add_library("open", "int nothing;"), 0o666);
     plugins.add_library("other", "int nothing;");
+    plugins.add_program("silent", "import signal\nsignal.pause()\n");
     fs::write(plugins.path("notes.txt"), "no plugin").unwrap();
 
     let rows = plugins.json(&["list"], 0);
     let rows = rows.as_array().unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["aborts", "faulty", "hangs", "leaves", "open", "other"]);
+    assert_eq!(names, ["aborts", "faulty", "hangs", "leaves", "open", "other", "silent"]);
     let reason = |at: usize| rows[at]["reason"].as_str().unwrap_or_default();
     assert_eq!(reason(0), "its probe was ended by signal 6");
     assert_eq!(
@@ -144,8 +145,10 @@ fn a_plugin_that_crashes_or_hangs_or_is_not_trusted_has_a_row_that_says_so() {
     assert_eq!(reason(3), words, "what a plugin prints is no answer");
     assert!(reason(4).contains("libtorc_open.so can be written to by everybody"), "{}", reason(4));
     assert!(reason(5).ends_with("it does not export `torc_plugin_v1`"), "{}", reason(5));
+    assert_eq!(reason(6), "it said nothing within 10 s", "a program, too");
 
     fs::remove_file(plugins.path("libtorc_hangs.so")).unwrap();
+    fs::remove_file(plugins.path("torc-plugin-silent")).unwrap();
     let listed = plugins.torc(&["list"]).expect(0);
     listed.says("aborts: its probe was ended by signal 6").says("launcher");
     let shown = plugins.torc(&["info", "aborts"]).expect(1);
@@ -256,6 +259,15 @@ fn what_is_wrong_with_a_plugin_is_named_check_by_check() {
     let script = plugins.path("libtorc_script.so");
     fs::write(&script, "#!/bin/sh\n# This is long enough for a header.\n").unwrap();
     assert!(check(&script, "machine").ends_with("libtorc_script.so is no ELF file"));
+    let whole = fs::read(&path).unwrap();
+    let cut = plugins.path("libtorc_cut.so");
+    fs::write(&cut, &whole[..4096]).unwrap();
+    assert!(check(&cut, "symbol").starts_with("it is damaged: "), "half a file is no trouble");
+    let foreign = plugins.path("libtorc_foreign.so");
+    // The number of a machine that nobody has built yet.
+    fs::write(&foreign, [&whole[..18], &[0x39, 0x30], &whole[20..]].concat()).unwrap();
+    let words = check(&foreign, "machine");
+    assert!(words.contains("machine ") && words.contains(", and this torc for "), "{words}");
     let function = plugins.add_library("function", "int torc_plugin_v1(void) { return 1; }");
     assert_eq!(
         check(&function, "symbol"),
