@@ -4,9 +4,10 @@
 //! what a launcher puts around a command. Invariants: a step that cannot be planned ends as a failed launch; the
 //! folder of a step goes with it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use torc_core::ids::StepId;
@@ -22,13 +23,19 @@ use crate::clock::now;
 pub struct LaunchFolders {
     scratch: PathBuf,
     events: Arc<dyn StepEvents>,
+    /// The steps that have one: most launchers want no files.
+    made: Mutex<BTreeSet<StepId>>,
 }
 
 impl LaunchFolders {
     /// Folders in this one, absolute and on a file system that all nodes see. What the executor reports is passed on
     /// to `events`.
     pub fn new(scratch: PathBuf, events: Arc<dyn StepEvents>) -> Arc<Self> {
-        Arc::new(Self { scratch, events })
+        Arc::new(Self { scratch, events, made: Mutex::default() })
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeSet<StepId>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(&self, step: StepId) -> PathBuf {
@@ -38,7 +45,9 @@ impl LaunchFolders {
 
 impl StepEvents for LaunchFolders {
     fn emit(&self, event: StepEvent) {
-        if let StepEvent::Ended { step, .. } = &event {
+        if let StepEvent::Ended { step, .. } = &event
+            && self.made().remove(step)
+        {
             remove(&self.of(*step));
         }
         self.events.emit(event);
@@ -46,13 +55,8 @@ impl StepEvents for LaunchFolders {
 }
 
 fn remove(folder: &Path) {
-    match std::fs::remove_dir_all(folder) {
-        Ok(()) => {}
-        // Most launchers want no files.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(%error, folder = %folder.display(), "a launcher's files are left");
-        }
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        tracing::warn!(%error, folder = %folder.display(), "a launcher's files are left");
     }
 }
 
@@ -87,6 +91,7 @@ impl Launched {
             Err(error) => return Err(format!("its launcher {error}")),
         };
         if !plan.files.is_empty() {
+            self.folders.made().insert(step.id);
             write(&folder, &plan.files).map_err(|error| {
                 format!("the files of its launcher in {}: {error}", folder.display())
             })?;
@@ -144,8 +149,6 @@ impl Executor for Launched {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
     use torc_core::launch_template::LaunchTemplate;
     use torc_core::traits::LauncherError;

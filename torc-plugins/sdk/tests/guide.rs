@@ -8,7 +8,7 @@ use serde_json::Value;
 use torc_plugin::messages::{
     AllocationRequest, AllocationState, Cancel, Event, Explain, Find, InventoryAnswer, LaunchPlan,
     LaunchPlanRequest, LaunchRequest, Observe, Outcome, Plan, PlanRequest, Rebuild, Reconcile,
-    Shapes, SignalRequest, Step, StepState, Submit, Waiting,
+    Shapes, SignalRequest, StepState, Submit, Waiting,
 };
 
 const GUIDE: &str = include_str!("../../../docs/plugins.md");

@@ -144,12 +144,17 @@ impl Means {
             SlurmSurvey::of(&env, programs()).await.map_err(|error| environment(&error))?;
         let allocation = survey.allocation().clone();
         let (began_at, ends_at) = (survey.began_at(), survey.ends_at());
-        let folders = LaunchFolders::new(leading.scratch.clone(), report);
-        let launcher = launcher(args)?;
-        let crew = lead_crew(survey, env, leading, folders.clone()).await;
+        let started_by = launcher(args)?.map(|launcher| {
+            (launcher, LaunchFolders::new(leading.scratch.clone(), report.clone()))
+        });
+        let report = match &started_by {
+            Some((_, folders)) => folders.clone(),
+            None => report,
+        };
+        let crew = lead_crew(survey, env, leading, report).await;
         let crew = crew.map_err(|error| environment(&error))?;
-        let executor: Arc<dyn Executor> = match launcher {
-            Some(launcher) => Arc::new(Launched::new(crew.clone(), launcher, folders)),
+        let executor: Arc<dyn Executor> = match started_by {
+            Some((launcher, folders)) => Arc::new(Launched::new(crew.clone(), launcher, folders)),
             None => crew.clone(),
         };
         let (winding, closing) = (crew.clone(), crew.clone());
