@@ -20,7 +20,7 @@ pub use direct::direct_spec;
 pub use fifo::Fifo;
 pub use mpi::{check_ranks, compile_allreduce, compile_allreduce_with};
 pub use place::Place;
-pub use plugins::PluginFolder;
+pub use plugins::{PluginFolder, trusted_folder};
 pub use process::{Ended, Started};
 pub use progress::{DeadNode, allocated, nodes, now, number, outcome, processes, text};
 pub use random::Random;

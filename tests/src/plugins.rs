@@ -1,4 +1,4 @@
-//! Folders of plugins that torc trusts: below the folder that Cargo builds in, since everybody may write to /tmp.
+//! Folders of plugins that torc trusts, wherever the checkout lies: everybody may write to /tmp.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -6,23 +6,46 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use torc_plugins::Trust;
 
 use crate::{Place, checkout, torc};
+
+/// A new folder that nobody else can write to, below the build's or one's own, and the groups that have to be trusted
+/// for that.
+///
+/// # Panics
+/// When there is none.
+pub fn trusted_folder() -> (TempDir, Vec<u32>) {
+    let built = torc().parent().map(Path::to_path_buf);
+    let own = std::env::var_os("HOME").map(PathBuf::from);
+    let bases = built.into_iter().chain(own).chain(["/var/lib", "/opt"].map(PathBuf::from));
+    for base in bases {
+        let Ok(folder) = tempfile::tempdir_in(&base) else { continue };
+        let groups = folder.path().ancestors().map(|path| path.metadata().expect("is there").gid());
+        let groups: Vec<u32> = groups.collect();
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("it is written");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("it is ours");
+        if (Trust { groups: groups.clone() }).examine(&file).is_ok() {
+            fs::remove_file(&file).expect("it is ours");
+            return (folder, groups);
+        }
+    }
+    panic!("there is no folder here that nobody else can write to: set HOME to one");
+}
 
 /// A folder of plugins, for the torc of a place.
 pub struct PluginFolder(TempDir);
 
 impl PluginFolder {
-    /// An empty one, in which that torc looks. However the checkout is, its groups are trusted.
+    /// An empty one, in which that torc looks, and which it trusts.
     ///
     /// # Panics
     /// When it cannot be made.
     #[track_caller]
     pub fn of(place: &Place) -> Self {
-        let target = torc().parent().expect("it is built somewhere");
-        let folder = tempfile::tempdir_in(target).expect("a folder");
-        let group = |path: &Path| path.metadata().expect("it is there").gid().to_string();
-        let groups: Vec<String> = folder.path().ancestors().map(group).collect();
+        let (folder, groups) = trusted_folder();
+        let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
         let path = folder.path().display();
         place.write(
             "config.toml",

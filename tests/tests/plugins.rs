@@ -1,15 +1,15 @@
 //! `torc plugin`: what is listed, checked, begun and called, with real libraries and programs.
 //!
-//! Plugins lie below the build's own folder: a temporary folder is everybody's, and nothing in it is trusted.
+//! Plugins lie where nobody else can write: a temporary folder is everybody's, and nothing in it is trusted.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use torc_tests::{Ended, PATIENCE, Place, Started, checkout, not_run_here, torc};
+use torc_tests::{Ended, PATIENCE, Place, Started, checkout, not_run_here, torc, trusted_folder};
 
 /// What a library in C begins with that has a fault of its own.
 const FAULT: &str = "#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) static void begin(void)";
@@ -22,11 +22,8 @@ struct Plugins {
 
 impl Plugins {
     fn new() -> Self {
-        let built = torc().parent().expect("torc lies somewhere");
-        let folder = tempfile::tempdir_in(built).expect("a folder");
-        // However the checkout is, its groups are trusted.
-        let groups = folder.path().ancestors().map(|path| path.metadata().expect("is there").gid());
-        let groups: Vec<String> = groups.map(|group| format!("{:?}", group.to_string())).collect();
+        let (folder, groups) = trusted_folder();
+        let groups: Vec<String> = groups.iter().map(|group| format!("'{group}'")).collect();
         let place = Place::new();
         let config = format!("[plugins]\ntrusted_groups = [{}]\n", groups.join(", "));
         place.write("config.toml", config);

@@ -20,15 +20,23 @@ use crate::trust::Trust;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder that nobody else can write to, however the checkout is: its groups are trusted.
+/// A folder that nobody else can write to, below the build's or one's own; its groups are trusted.
 fn folder() -> (TempDir, Trust) {
     use std::os::unix::fs::MetadataExt;
-    let target =
-        exe().parent().and_then(Path::parent).expect("it is built somewhere").to_path_buf();
-    let folder = tempfile::tempdir_in(target).expect("a folder");
-    let groups = folder.path().ancestors().map(|path| path.metadata().expect("is there").gid());
-    let groups = groups.collect();
-    (folder, Trust { groups })
+    let built = exe().parent().and_then(Path::parent).map(Path::to_path_buf);
+    let own = std::env::var_os("HOME").map(PathBuf::from);
+    for base in built.into_iter().chain(own).chain(["/var/lib", "/opt"].map(PathBuf::from)) {
+        let Ok(folder) = tempfile::tempdir_in(base) else { continue };
+        let groups = folder.path().ancestors().map(|path| path.metadata().expect("is there").gid());
+        let trust = Trust { groups: groups.collect() };
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("it is written");
+        if trust.examine(&file).is_ok() {
+            std::fs::remove_file(&file).expect("it is ours");
+            return (folder, trust);
+        }
+    }
+    panic!("there is no folder here that nobody else can write to: set HOME to one");
 }
 
 fn exe() -> PathBuf {
@@ -44,8 +52,10 @@ pub(crate) fn example(name: &str) -> Plugin {
         "{} was not built: cargo build -p torc-plugins --examples",
         library.display()
     );
-    let (_, trust) = folder();
-    let shelf = Shelf::new(vec![built], trust, BTreeMap::default());
+    let (folder, trust) = folder();
+    std::fs::copy(&library, folder.path().join(format!("libtorc_{name}.so")))
+        .expect("it is copied");
+    let shelf = Shelf::new(vec![folder.path().to_path_buf()], trust, BTreeMap::default());
     shelf.plugin(name).expect("it is a plugin")
 }
 

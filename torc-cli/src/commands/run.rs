@@ -208,7 +208,9 @@ fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };
-    if !place.is_in_slurm() && header.requirements.iter().any(has_ranks) {
+    // A launcher is told of them.
+    let starts_ranks = place.is_in_slurm() || ground.launcher.is_some();
+    if !starts_ranks && header.requirements.iter().any(has_ranks) {
         errln!(
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
              ntasks_per_node and mpi are for Slurm"
