@@ -19,7 +19,7 @@ use torc_plugin::abi::{
 use crate::about::About;
 use crate::calls::{Answer, HOST};
 use crate::error::{Fault, PluginError};
-use crate::instance::Backend;
+use crate::instance::{Backend, fault_of};
 
 /// Not to be unloaded (dlopen(3)). The same number on all architectures of Linux but MIPS.
 const RTLD_NODELETE: i32 = 0x1000;
@@ -199,14 +199,7 @@ impl Backend for LibraryBackend {
             self.this = Some(this);
             return Ok(());
         }
-        let words = String::from_utf8_lossy(&words).into_owned();
-        Err(match code {
-            status::INVALID => Fault::Invalid(words),
-            status::TRANSIENT => Fault::Transient(words),
-            status::PANIC => Fault::Panicked(words),
-            status::UNSUPPORTED => Fault::Unsupported,
-            _ => Fault::Fatal(words),
-        })
+        Err(fault_of(Answer::Given(code, words)))
     }
 
     fn call(

@@ -19,7 +19,7 @@ use torc_plugin::abi::{ABI_MAJOR, ABI_MINOR, LONGEST_MESSAGE, status};
 use crate::about::About;
 use crate::calls::{self, Answer, Told};
 use crate::error::{CallError, Fault, PluginError};
-use crate::instance::{Backend, OPENS_WITHIN};
+use crate::instance::{Backend, OPENS_WITHIN, fault_of};
 
 /// What torc says.
 #[derive(Serialize)]
@@ -282,7 +282,7 @@ impl Running {
         }
         match answered.recv_timeout(deadline) {
             Ok(Answer::Given(status::OK, answer)) => Ok(answer),
-            Ok(answer) => Err(crate::instance::fault_of(answer)),
+            Ok(answer) => Err(fault_of(answer)),
             Err(_) => {
                 calls::give_up(op);
                 self.shared.kill();
