@@ -92,6 +92,13 @@ impl Engine {
             |(node, _): &(NodeId, NodeInventory)| self.ledger.state(*node) == Some(NodeState::Up);
         let mut good = whole.clone();
         good.nodes.retain(is_up);
+        let is_free = |(node, _): &&(NodeId, NodeInventory)| {
+            *node != book.allocation.nodes[0].0 && self.ledger.steps_on(*node) == 0
+        };
+        // Most of the time there is none, and then nobody has to be asked what it would be good for.
+        if !good.nodes.iter().any(|node| is_free(&node)) {
+            return Vec::new();
+        }
         let (wanted, wanted_later) = (self.wanted_in(&good, now), self.wanted_in(&whole, now));
         let nodes = std::mem::take(&mut good.nodes);
         let alone = |node: &(NodeId, NodeInventory)| Allocation {
@@ -102,10 +109,9 @@ impl Engine {
             wanted.iter().any(|request| may_run(request, node, now))
         };
         let mut useless = Vec::new();
-        for node in &nodes {
+        for node in nodes.iter().filter(is_free) {
             let (id, node) = (node.0, alone(node));
-            let is_free = id != book.allocation.nodes[0].0 && self.ledger.steps_on(id) == 0;
-            if is_free && !is_of_use(&node, &wanted) {
+            if !is_of_use(&node, &wanted) {
                 let future = match is_of_use(&node, &wanted_later) {
                     true => Future::IfNodesRecover,
                     false => Future::Never,
