@@ -13,8 +13,8 @@ use crate::{Ended, Place, Started, checkout, not_run_here};
 /// How long a workflow on the cluster may take: nodes are given within seconds, but the machine may be
 /// busy.
 pub const RUN_PATIENCE: Duration = Duration::from_secs(240);
-/// The pause between two looks at something that only Slurm can tell.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The pause between two looks at something that only the cluster can tell.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The cluster, as long as nobody else may use it.
 pub struct Cluster {

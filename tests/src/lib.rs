@@ -7,6 +7,7 @@
 mod cluster;
 mod direct;
 mod fifo;
+mod grid_engine;
 pub mod inside;
 mod mpi;
 mod place;
@@ -18,6 +19,7 @@ mod random;
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use direct::direct_spec;
 pub use fifo::Fifo;
+pub use grid_engine::GridEngine;
 pub use mpi::{check_ranks, compile_allreduce, compile_allreduce_with};
 pub use place::Place;
 pub use plugins::{PluginFolder, trusted_folder};
