@@ -29,7 +29,8 @@ pub(crate) const SLURM: &[&str] = &[
     "exclusive",
 ];
 
-const OTHER: &[&str] = &["name", "type"];
+/// The fields that torc itself reads of every other scheduler.
+const OTHER: &[&str] = &["name", "type", "nodes", "walltime", "labels", "serialize_allocations"];
 
 /// What only a scheduler itself may say, or what torc derives.
 const FORBIDDEN_DEFAULTS: [&str; 8] =
@@ -111,33 +112,37 @@ pub(super) fn slurm(
     for (field, example) in [("mem", "100G"), ("tmp", "50G")] {
         text_or_whole(&mut fields, field, example);
     }
-    for field in ["nodes", "ntasks_per_node"] {
-        fields.whole(field, 1..=i64::from(u32::MAX));
-    }
-    for field in ["serialize_allocations", "exclusive"] {
-        fields.flag(field);
-    }
+    fields.whole("ntasks_per_node", 1..=i64::from(u32::MAX));
+    fields.flag("exclusive");
+    common(&mut fields, problems);
+    fields.finish();
+    named(name?, "slurm", settings)
+}
+
+/// The fields that mean the same whatever the type.
+fn common(fields: &mut Fields<'_, '_>, problems: &Problems<'_>) {
+    fields.whole("nodes", 1..=i64::from(u32::MAX));
+    fields.flag("serialize_allocations");
     fields.texts("labels");
     if let Some(text) = fields.text("walltime", "04:00:00")
         && let Err(error) = units::walltime(&text.value)
     {
         problems.push(malformed("spec::bad-walltime", text.span, error));
     }
-    fields.finish();
-    named(name?, "slurm", settings)
 }
 
-/// Reads one entry of `schedulers`.
+/// Reads one entry of `schedulers`: what is not torc's own is for the plugin of its type.
 pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<SchedulerSettings>> {
+    let mut settings = match node.to_json() {
+        Json::Object(map) => map,
+        _ => Map::new(),
+    };
+    settings.retain(|key, value| key != "name" && key != "type" && !value.is_null());
     let mut fields = Fields::open(node, "a scheduler", OTHER, problems)?;
     let name = fields.required_text("name", "here");
-    let kind = fields.required_text("type", "local");
-    let rest: Map<_, _> = fields
-        .rest()
-        .into_iter()
-        .filter(|(_, node)| node.value != Value::Null)
-        .map(|(key, node): (Key, Node)| (key.value.into(), node.to_json()))
-        .collect();
+    let kind = fields.required_text("type", "gridengine");
+    common(&mut fields, problems);
+    fields.rest();
     let (name, kind) = (name?, kind?);
     if &*kind.value == "slurm" {
         problems.push(
@@ -146,7 +151,23 @@ pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<Sched
                 .help("move it to `slurm_schedulers`"),
         );
     }
-    named(name, &kind.value, rest)
+    named(name, &kind.value, settings)
+}
+
+/// Reports those of other types that mode slurm is for, where it is asked for: only Slurm has srun.
+pub(super) fn check_mode(others: &[Spanned<SchedulerSettings>], problems: &Problems<'_>) {
+    for found in others.iter().filter(|found| found.value.kind != "local") {
+        let kind = excerpt(&found.value.kind);
+        let message = format!(
+            "the scheduler `{}` has the type `{kind}`, but this workflow has mode slurm",
+            excerpt(&found.value.name)
+        );
+        problems.push(
+            Problem::error("spec::other-mode", message)
+                .at(found.span, "not in mode slurm")
+                .help("set `mode: direct`, or leave `mode` out: srun starts jobs on Slurm only"),
+        );
+    }
 }
 
 fn named(

@@ -84,11 +84,15 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         scheduler::slurm(node, &defaults, problems)
     });
     let has_slurm = !schedulers.is_empty();
-    schedulers.append(&mut each(&mut fields, "schedulers", scheduler::other));
+    let mut others = each(&mut fields, "schedulers", scheduler::other);
     let (execution, stdio_overrides) = fields
         .node("execution_config")
         .and_then(|node| execution::read(node, has_slurm, problems))
         .unwrap_or_default();
+    if execution.mode == ExecutionMode::Slurm {
+        scheduler::check_mode(&others, problems);
+    }
+    schedulers.append(&mut others);
     let is_slurm_mode = match execution.mode {
         ExecutionMode::Slurm => true,
         ExecutionMode::Auto => has_slurm,

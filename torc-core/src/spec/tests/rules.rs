@@ -199,6 +199,21 @@ fn slurm_schedulers_are_complete() {
     check_rest("slurm_config: {}", "slurm-config slurm_config");
     check_rest("schedulers: [{name: s, type: slurm}]", "unknown-value slurm");
     check_rest("schedulers: [{name: s, type: local, anything: [1]}]", "nothing-scheduled s");
+    let other = |fields: &str, expected: &str| {
+        check_rest(&format!("schedulers: [{{name: s, type: gridengine, {fields}}}]"), expected);
+    };
+    other("pe: torc, nodes: 2, walltime: '01:00:00', labels: [x]", "nothing-scheduled s");
+    other("nodes: 0", "out-of-range 0");
+    other(
+        "nodes: many, labels: x, serialize_allocations: 1",
+        "wrong-type many\nwrong-type x\nwrong-type 1",
+    );
+    other("walltime: 10:00", "bad-walltime 10:00");
+    check_rest(
+        "schedulers: [{name: s, type: gridengine}]\nexecution_config: {mode: slurm}",
+        "other-mode s",
+    );
+    check_rest("schedulers: [{name: s, nodes: 2}]", "missing-field name");
     check_rest(
         "slurm_schedulers: [{name: s, account: p}]\nschedulers: [{name: s, type: local}]",
         "duplicate-name s",
