@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
-use torc_tests::{GridEngine, Place};
+use torc_tests::{
+    GridEngine, Place, PluginFolder, RUN_PATIENCE, Started, outcome, processes, text,
+};
 
 /// The plugin's process, spoken to as torc does.
 struct Plugin {
@@ -212,4 +214,150 @@ fn a_question_without_answer_says_nothing_of_allocations() {
     cluster.bring_up();
     assert_eq!(plugin.state(&allocation)["state"], "running");
     assert_eq!(plugin.find("not now"), Value::Null);
+}
+
+/// A folder whose torc gets nodes from Grid Engine, by the plugin of the checkout. Its server ends with it.
+struct Site<'c> {
+    place: Place,
+    cluster: &'c GridEngine,
+    _plugins: PluginFolder,
+}
+
+impl<'c> Site<'c> {
+    /// A workflow of these jobs, with one allocation of a scheduler with these fields.
+    fn new(cluster: &'c GridEngine, fields: &str, jobs: &str) -> Self {
+        let place = Place::with(&format!(
+            "name: w
+schedulers: [{{name: ge, type: gridengine, {fields}}}]
+actions:
+- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: ge, scheduler_type: gridengine}}
+execution_config: {{sigterm_lead_seconds: 3, sigkill_headroom_seconds: 3}}
+compute_node_wait_for_new_jobs_seconds: 2
+jobs:
+{jobs}"
+        ));
+        let polls = [("TORC_SLURM_SHORTEST_POLL", "1s"), ("TORC_SLURM_LONGEST_POLL", "2s")];
+        let polls = polls.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        place.set_env(cluster.env().iter().cloned().chain(polls));
+        let plugins = PluginFolder::of(&place);
+        let program = std::fs::read_to_string(GridEngine::plugin()).expect("it is in the checkout");
+        plugins.write_program("gridengine", &program);
+        Self { place, cluster, _plugins: plugins }
+    }
+
+    fn start(&self) -> Started {
+        Started::start_for(self.place.command(&["submit", "w.yaml", "--wait"]), RUN_PATIENCE)
+    }
+
+    fn allocation(&self) -> Value {
+        self.place.json(&["allocations", "--all"])[0].clone()
+    }
+
+    fn until_there(&self, file: &str) {
+        self.cluster.until(file, || self.place.join(file).exists().then_some(()));
+    }
+
+    /// How the allocation ended, once its scheduler has said so.
+    fn cause(&self) -> String {
+        self.cluster.until("the end of the allocation", || {
+            self.allocation()["cause"].as_str().map(str::to_owned)
+        })
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        let _ = self.place.command(&["serve", "--stop"]).output();
+    }
+}
+
+/// Runs until there is a file `go`.
+const HELD: &str = "- {name: held, command: 'touch begun; until test -e go; do sleep 0.1; done'}";
+
+#[test]
+fn a_workflow_gets_its_nodes_from_grid_engine() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(
+        &cluster,
+        "queue: main, pe: smp, slots_per_node: 2, walltime: '00:05:00'",
+        "- {name: first, command: 'echo \"$JOB_ID $NSLOTS $QUEUE\" > given'}
+- {name: second, command: 'cat given', depends_on: [first]}",
+    );
+    site.start().wait().expect(0).says("2 completed");
+    let allocation = site.allocation();
+    let handle = text(&allocation, "handle");
+    assert_eq!(text(&allocation, "scheduler_type"), "gridengine");
+    assert_eq!(site.place.output("wf1_j2_r1_a1.o"), format!("{handle} 2 main\n"));
+    assert_eq!(site.cause(), "completed");
+}
+
+#[test]
+fn what_grid_engine_would_kill_is_ended_before() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "walltime: '00:00:20'", HELD);
+    site.start().wait().expect(1).says("1 terminated");
+    site.place.expect_jobs("held terminated");
+    assert_eq!(site.cause(), "completed", "its worker left in time");
+}
+
+#[test]
+fn an_allocation_whose_worker_hangs_is_killed_when_its_time_is_over() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "walltime: '00:00:15'", HELD);
+    let waiting = site.start();
+    site.until_there("begun");
+    let dir = site.place.join("torc_output");
+    let workers = processes(&format!("torc worker --output-dir {} ", dir.display()));
+    for worker in workers {
+        nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGSTOP).expect("it runs");
+    }
+    assert_eq!(site.cause(), "timed_out");
+    waiting.wait().expect(1);
+    assert_eq!(site.place.results().iter().map(outcome).collect::<Vec<_>>(), ["lost"]);
+}
+
+#[test]
+fn a_job_whose_allocation_is_deleted_from_outside_is_lost_and_runs_again_elsewhere() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "walltime: '00:05:00'", HELD);
+    let waiting = site.start();
+    site.until_there("begun");
+    cluster.run("qdel", &[text(&site.allocation(), "handle")]).expect(0);
+    waiting.wait().expect(1).says("1 ready");
+    assert_eq!(site.place.results().iter().map(outcome).collect::<Vec<_>>(), ["lost"]);
+    let cause = site.cause();
+    assert!(["cancelled", "unknown"].contains(&&*cause), "{cause}");
+    site.place.write("go", "");
+    site.place.torc(&["restart"]).expect(0);
+    cluster.until("the end of the workflow", || {
+        let report = site.place.json(&["status"]);
+        (report["state"] == "ended").then_some(())
+    });
+    assert_eq!(site.place.results().len(), 2);
+}
+
+#[test]
+fn what_runs_goes_on_while_grid_engine_does_not_answer() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "walltime: '00:05:00'", HELD);
+    let waiting = site.start();
+    site.until_there("begun");
+    cluster.kill_master();
+    cluster.until("a question without an answer", || {
+        let log = site.place.read("torc_output/server.log");
+        log.contains("where allocations stand is not known").then_some(())
+    });
+    cluster.bring_up();
+    site.place.write("go", "");
+    waiting.wait().expect(0).says("1 completed");
+    assert_eq!(site.place.results().len(), 1, "it ran once");
+    assert_eq!(site.cause(), "completed");
+}
+
+#[test]
+fn what_a_plugin_does_not_take_is_told_at_submission() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "qeue: main", HELD);
+    let refused = site.place.torc(&["submit", "w.yaml"]).expect(2);
+    refused.says("scheduler `ge`: ").says("there is no setting `qeue`");
 }

@@ -311,3 +311,16 @@ fn a_worker_whose_settings_cannot_be_used_looks_in_path() {
     place.set_env([("PATH".to_owned(), "/nowhere".to_owned())]);
     worker(&place).expect(5).says("config.toml: ").says("looked for in PATH").says("/nowhere");
 }
+
+#[test]
+fn a_scheduler_that_nobody_has_is_named_at_submission() {
+    let place = Place::with(
+        "name: w
+schedulers: [{name: here, type: pbs}, {name: wide, type: pbs, nodes: 2}]
+actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: here, scheduler_type: pbs}]
+jobs: [{name: a, command: 'true', scheduler: here}]",
+    );
+    let refused = place.torc(&["submit", "w.yaml"]).expect(5);
+    refused.says("scheduler `here`: there is no plugin `pbs`; looked for libtorc_pbs.so");
+    place.torc(&["serve", "--stop"]).expect(0);
+}

@@ -44,7 +44,9 @@ pub(crate) struct Place {
 /// When the settings cannot be read.
 pub(crate) async fn places(allocations: &[AllocationReport]) -> Result<Vec<Place>, Failure> {
     let waiting = allocations.iter().filter(|allocation| {
-        allocation.granted_at.is_none() && allocation.stage == AllocationStage::Submitted
+        allocation.scheduler_type.as_deref() == Some("slurm")
+            && allocation.granted_at.is_none()
+            && allocation.stage == AllocationStage::Submitted
     });
     let waiting = waiting.filter_map(|one| Some((one.id, one.handle.clone()?)));
     let waiting: Vec<(AllocationId, String)> = waiting.take(ALLOCATIONS_ASKED).collect();

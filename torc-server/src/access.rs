@@ -61,6 +61,9 @@ pub enum AccessError {
     /// The owner said that it can never run here.
     #[error("{0}")]
     NeverRuns(String),
+    /// The owner said that something is missing where it runs.
+    #[error("{0}")]
+    Lacking(String),
     /// Nobody serves the state directory.
     #[error("no server runs for this state directory; `torc serve` starts one")]
     NoServer,
@@ -355,6 +358,9 @@ async fn ask<T: DeserializeOwned>(
     match serde_json::from_slice::<ErrorReport>(&body) {
         Ok(report) if status == StatusCode::UNPROCESSABLE_ENTITY => {
             Err(AccessError::NeverRuns(report.error))
+        }
+        Ok(report) if status == StatusCode::FAILED_DEPENDENCY => {
+            Err(AccessError::Lacking(report.error))
         }
         Ok(report) if status == StatusCode::GONE => Err(AccessError::Over(report.error)),
         Ok(report) => Err(AccessError::Refused(report.error)),

@@ -61,7 +61,7 @@ impl Asking<'_> {
             nodes: scheduler.nodes(),
             walltime: Some(scheduler.walltime()),
             settings: scheduler.settings.clone(),
-            command: self.worker_command(names),
+            command: self.worker_command(scheduler, names),
             working_dir: self.submission_dir.to_owned(),
             output: format!("{output_dir}/job_stdio/allocation_wf{workflow}_al{allocation}.log"),
             env: self.submitter.env.clone(),
@@ -81,9 +81,10 @@ impl Asking<'_> {
     }
 
     /// What the batch script runs.
-    fn worker_command(&self, names: Names<'_>) -> Vec<String> {
+    fn worker_command(&self, scheduler: &SchedulerSettings, names: Names<'_>) -> Vec<String> {
         let execution = &self.workflow.header.execution;
-        let is_direct = execution.mode == ExecutionMode::Direct;
+        let is_slurm = scheduler.kind == "slurm";
+        let is_direct = !is_slurm || execution.mode == ExecutionMode::Direct;
         // In mode direct it is the worker, not Slurm, that ends what nobody has ended before.
         let headroom = match is_direct {
             true => execution.stop_margin(false).as_secs(),
@@ -100,15 +101,19 @@ impl Asking<'_> {
         let steps = execution.max_parallel_steps;
         let others = [
             steps.map(|steps| ("--max-parallel-steps", steps.to_string())),
-            is_direct.then(|| ("--mode", "direct".to_owned())),
-            execution.srun_mpi.clone().map(|kind| ("--srun-mpi", kind)),
+            is_direct.then(|| ("--mode", if is_slurm { "direct" } else { "host" }.to_owned())),
+            (!is_slurm).then(|| ("--walltime", scheduler.walltime().as_secs().to_string())),
+            execution.srun_mpi.clone().filter(|_| is_slurm).map(|kind| ("--srun-mpi", kind)),
             self.launcher().map(|launcher| ("--launcher", launcher)),
         ];
         let options = always.into_iter().chain(others.into_iter().flatten());
         [self.program.to_owned(), "worker".to_owned()]
             .into_iter()
             .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
-            .chain((is_direct && execution.staggered_start).then(|| "--staggered".to_owned()))
+            .chain(
+                (is_slurm && is_direct && execution.staggered_start)
+                    .then(|| "--staggered".to_owned()),
+            )
             .collect()
     }
 }

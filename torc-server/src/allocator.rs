@@ -13,19 +13,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use torc_core::governor::{Governor, Limits, News, Order, Who};
 use torc_core::ids::WorkflowId;
-use torc_core::traits::{
-    AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError,
-};
+use torc_core::traits::{AllocationHandle, AllocationRequest, AllocationState, SchedulerError};
 
 use crate::clock::now;
 use crate::handle::{AllocationInput, Handle, Input};
 use crate::journal;
+use crate::schedulers::Schedulers;
 
 /// A wish for an allocation.
 pub(crate) struct Wish {
     pub(crate) who: Who,
     /// The scheduler of the spec.
     pub(crate) scheduler: Arc<str>,
+    /// Its type.
+    pub(crate) kind: Arc<str>,
     pub(crate) request: AllocationRequest,
     /// Unique for ever; travels with the request.
     pub(crate) key: String,
@@ -40,6 +41,8 @@ pub(crate) struct Tracked {
     pub(crate) who: Who,
     /// The scheduler of the spec.
     pub(crate) scheduler: Arc<str>,
+    /// Its type.
+    pub(crate) kind: Arc<str>,
     pub(crate) handle: AllocationHandle,
     /// A worker has connected from it.
     pub(crate) has_worked: bool,
@@ -74,17 +77,14 @@ enum Answer {
 
 impl Allocator {
     /// Starts the task. `output_dir` is where workers keep their journals.
-    pub(crate) fn spawn(
-        scheduler: Arc<dyn Scheduler>,
-        limits: Limits,
-        output_dir: PathBuf,
-    ) -> Self {
+    pub(crate) fn spawn(schedulers: Arc<Schedulers>, limits: Limits, output_dir: PathBuf) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
         let task = Task {
-            scheduler,
+            schedulers,
             governor: Governor::new(limits),
             wishes: HashMap::new(),
             drivers: BTreeMap::new(),
+            kinds: HashMap::new(),
             answers: sender.downgrade(),
             output_dir,
         };
@@ -143,10 +143,12 @@ impl Allocator {
 }
 
 struct Task {
-    scheduler: Arc<dyn Scheduler>,
+    schedulers: Arc<Schedulers>,
     governor: Governor,
     wishes: HashMap<Who, Wish>,
     drivers: BTreeMap<Who, Handle>,
+    /// The types of schedulers.
+    kinds: HashMap<Who, Arc<str>>,
     answers: mpsc::WeakUnboundedSender<Message>,
     output_dir: PathBuf,
 }
@@ -181,13 +183,15 @@ impl Task {
             Message::Want(wish) => {
                 let Wish { who, in_doubt, .. } = *wish;
                 self.drivers.insert(who, wish.driver.clone());
+                self.kinds.insert(who, wish.kind.clone());
                 let news = self.governor.want(who, wish.scheduler.clone(), in_doubt);
                 self.wishes.insert(who, *wish);
                 news
             }
             Message::Track(tracked, driver) => {
-                let Tracked { who, scheduler, handle, has_worked } = *tracked;
+                let Tracked { who, scheduler, kind, handle, has_worked } = *tracked;
                 self.drivers.insert(who, driver);
+                self.kinds.insert(who, kind);
                 self.wishes.remove(&who);
                 self.governor.track(who, scheduler, handle, has_worked);
                 Vec::new()
@@ -251,7 +255,7 @@ impl Task {
 
     /// Asks, beside this task.
     fn perform(&self, order: Order) {
-        let scheduler = self.scheduler.clone();
+        let schedulers = self.schedulers.clone();
         let wish =
             |who: &Who| self.wishes.get(who).map(|wish| (wish.request.clone(), wish.key.clone()));
         let answers = self.answers.clone();
@@ -263,26 +267,41 @@ impl Task {
         match order {
             Order::Find(who) => {
                 let key = wish(&who).map(|(_, key)| key).unwrap_or_default();
-                tokio::spawn(async move { reply(Answer::Found(who, scheduler.find(&key).await)) });
+                let kind = self.kind(who);
+                tokio::spawn(async move {
+                    let found = async { schedulers.ask(&kind).await?.find(&key).await };
+                    reply(Answer::Found(who, found.await));
+                });
             }
             Order::Submit(who) => {
                 let Some((request, key)) = wish(&who) else { return };
+                let kind = self.kind(who);
                 tokio::spawn(async move {
-                    reply(Answer::Submitted(who, scheduler.submit(&request, &key).await));
+                    let taken = async { schedulers.ask(&kind).await?.submit(&request, &key).await };
+                    reply(Answer::Submitted(who, taken.await));
                 });
             }
             Order::Observe(asked) => {
-                let handles: Vec<_> = asked.iter().map(|(_, handle)| handle.clone()).collect();
+                let handles = asked.iter().map(|(who, handle)| (self.kind(*who), handle.clone()));
+                let handles: Vec<_> = handles.collect();
                 tokio::spawn(async move {
-                    reply(Answer::Observed(asked, scheduler.observe(&handles).await));
+                    reply(Answer::Observed(asked, schedulers.observe(&handles).await));
                 });
             }
             Order::Cancel(who, handle) => {
+                let kind = self.kind(who);
                 tokio::spawn(async move {
-                    reply(Answer::Cancelled(who, scheduler.cancel(&handle).await));
+                    let heard = async { schedulers.ask(&kind).await?.cancel(&handle).await };
+                    reply(Answer::Cancelled(who, heard.await));
                 });
             }
         }
+    }
+
+    /// The type of the scheduler that an allocation is wished or had from.
+    fn kind(&self, who: Who) -> Arc<str> {
+        // It is known as long as the governor has orders. A wrong scheduler is never asked: no type is empty.
+        self.kinds.get(&who).cloned().unwrap_or_else(|| "".into())
     }
 
     fn tell(&mut self, news: Vec<News>) {
@@ -315,6 +334,7 @@ impl Task {
     fn forget(&mut self, who: Who, last_words: AllocationInput) {
         self.pass_on(who, last_words);
         self.wishes.remove(&who);
+        self.kinds.remove(&who);
         self.drivers.remove(&who);
     }
 
@@ -322,6 +342,7 @@ impl Task {
     /// lost.
     fn end(&mut self, who: Who, handle: AllocationHandle, state: AllocationState) {
         self.wishes.remove(&who);
+        self.kinds.remove(&who);
         let Some(driver) = self.drivers.remove(&who) else { return };
         let path = journal::path(&self.output_dir, who.0, who.1);
         tokio::task::spawn_blocking(move || {

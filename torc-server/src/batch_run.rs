@@ -183,7 +183,8 @@ impl BatchRun<'_> {
     async fn check(&self, scheduler: &dyn Scheduler) -> Result<(), BatchRunError> {
         let alone = Arc::new(self.alone());
         admission::check_files(&alone, Path::new(self.submission_dir))?;
-        let shapes = admission::shapes(&alone, scheduler).await;
+        let shapes = admission::shapes_of(self.scheduler, scheduler).await;
+        let shapes = shapes.into_iter().map(|shapes| (0, shapes)).collect();
         Ok(admission::check_fit(&alone, &shapes)?)
     }
 

@@ -21,6 +21,7 @@ pub mod inherited;
 mod journal;
 pub mod link;
 mod private_file;
+pub mod schedulers;
 pub mod serve;
 pub mod server_process;
 pub mod session;

@@ -446,6 +446,9 @@ pub(crate) struct WorkerArgs {
     /// How steps are started
     #[arg(long, value_enum, default_value_t = WorkerMode::Slurm)]
     pub(crate) mode: WorkerMode,
+    /// Seconds that the allocation lasts, in mode host
+    #[arg(long, required_if_eq("mode", "host"))]
+    pub(crate) walltime: Option<u64>,
     /// `--mpi` of the srun that starts the workers of the nodes in mode direct
     #[arg(long, value_name = "TYPE")]
     pub(crate) srun_mpi: Option<String>,
@@ -464,6 +467,8 @@ pub(crate) enum WorkerMode {
     Slurm,
     /// As child processes of a worker on each node
     Direct,
+    /// As child processes of this worker: the allocation is one host, and not Slurm's
+    Host,
 }
 
 #[derive(Debug, ArgGroup)]

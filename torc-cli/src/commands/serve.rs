@@ -1,22 +1,27 @@
 //! `torc serve`: the server of a state directory, from its beginning to its clean end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Map;
 use torc_core::ids::StepId;
-use torc_core::traits::{SchedulerError, StepAccount};
+use torc_core::traits::{Scheduler, SchedulerError, StepAccount};
 use torc_executors::slurm::{Accounting, Programs, SlurmScheduler};
+use torc_plugins::PluginScheduler;
 use torc_server::access::Access;
 use torc_server::accountant::{Accounts, Question};
+use torc_server::schedulers::Schedulers;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::server_process::FirstWords;
 use torc_server::state_dir::StateDir;
 
-use crate::args::ServeArgs;
+use crate::args::{PluginArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::{self, errln};
+use crate::plugins::shelf;
 use crate::settings::Settings;
 
 pub(crate) async fn execute(args: &ServeArgs, dir: StateDir) -> Result<Exit, Failure> {
@@ -59,7 +64,7 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
     })?;
     let options = ServeOptions {
         dir,
-        scheduler: Arc::new(SlurmScheduler::new(programs(&settings))),
+        schedulers: Arc::new(schedulers(&settings)),
         accounts: Some(Accounts {
             source: Arc::new(StepAccounts(Accounting::new(programs(&settings)))),
             interval: settings.accounting_poll.value,
@@ -70,6 +75,21 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
         idle_exit: (idle_exit > Duration::ZERO).then_some(idle_exit),
     };
     Ok(Server::start(options).await?)
+}
+
+/// Slurm, and whatever plugins there are when a workflow asks for them.
+fn schedulers(settings: &Settings) -> Schedulers {
+    let slurm: Arc<dyn Scheduler> = Arc::new(SlurmScheduler::new(programs(settings)));
+    let built_in = BTreeMap::from([("slurm".to_owned(), slurm)]);
+    Schedulers::new(
+        built_in,
+        Arc::new(|kind| {
+            let shelf = shelf(&PluginArgs::default()).map_err(|failure| failure.message)?;
+            let plugin = shelf.plugin(kind).map_err(|error| error.to_string())?;
+            let opened = PluginScheduler::open(&plugin, &Map::new());
+            opened.map(|scheduler| Arc::new(scheduler) as _).map_err(|error| error.to_string())
+        }),
+    )
 }
 
 /// Slurm's accounting, as the server asks it.

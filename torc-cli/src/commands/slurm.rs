@@ -64,7 +64,10 @@ pub(crate) async fn plan_if_needed(
     match (is_planned, args.are_given()) {
         (true, false) => {
             // What the cluster has is only good to know here; the server checks what can never run.
-            if let Ok(partitions) = partitions().await {
+            let is_slurm = |found: &SchedulerSettings| found.kind == "slurm";
+            if workflow.header.schedulers.iter().any(is_slurm)
+                && let Ok(partitions) = partitions().await
+            {
                 warn_of_totals(workflow, spec, &reach(workflow, &partitions, &[]));
             }
             Ok(None)

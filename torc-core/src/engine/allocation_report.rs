@@ -53,9 +53,9 @@ impl Engine {
     ) -> AllocationReport {
         let id = book.allocation.id;
         let request = book.request.as_ref();
-        let asked = request
-            .and_then(|request| self.workflow.header.schedulers.get(request.scheduler as usize))
-            .map_or(0, |settings| settings.nodes());
+        let settings = request
+            .and_then(|request| self.workflow.header.schedulers.get(request.scheduler as usize));
+        let asked = settings.map_or(0, |settings| settings.nodes());
         let granted = u32::try_from(book.allocation.nodes.len()).unwrap_or(u32::MAX);
         let observed = sight.observed.get(&id).cloned();
         // Nodes that were simply there are those of the process that ran the workflow.
@@ -65,6 +65,7 @@ impl Engine {
             workflow: self.id,
             id,
             scheduler: book.allocation.scheduler.as_deref().map(str::to_owned),
+            scheduler_type: settings.map(|settings| settings.kind.clone()),
             labels: book.allocation.labels.iter().map(ToString::to_string).collect(),
             handle: book.handle().map(ToString::to_string),
             stage: if gone_at.is_some() { AllocationStage::Ended } else { stage(book) },

@@ -136,6 +136,9 @@ pub struct AllocationReport {
     pub id: AllocationId,
     /// The scheduler of the spec that it comes from; `None`: the nodes were simply there.
     pub scheduler: Option<String>,
+    /// The type of that: `slurm`, or the name of a plugin.
+    #[serde(default)]
+    pub scheduler_type: Option<String>,
     /// The labels of its workers.
     #[serde(default)]
     pub labels: Vec<String>,

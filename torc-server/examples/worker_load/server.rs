@@ -1,5 +1,6 @@
 //! The server, over a scheduler that grants at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use torc_core::traits::{
     AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler, SchedulerError,
     Shapes,
 };
+use torc_server::schedulers::Schedulers;
 use torc_server::serve::{ServeOptions, Server};
 use torc_server::state_dir::StateDir;
 
@@ -19,9 +21,11 @@ use crate::{Failure, parse, say};
 pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
     let (dir, workers): (PathBuf, usize) = (parse(args, 0)?, parse(args, 1)?);
     let limits = Limits { max_pending: workers, submit_pause: Duration::ZERO, ..Limits::default() };
+    let grants: Arc<dyn Scheduler> = Arc::new(Grants);
+    let built_in = BTreeMap::from([("slurm".to_owned(), grants)]);
     let options = ServeOptions {
         dir: StateDir::at(&dir)?,
-        scheduler: Arc::new(Grants),
+        schedulers: Arc::new(Schedulers::new(built_in, Arc::new(|kind| Err(kind.to_owned())))),
         accounts: None,
         limits,
         program: PathBuf::from("/bin/torc"),

@@ -113,6 +113,7 @@ impl Driver {
         served.around.allocator.want(Wish {
             who: (id, allocation),
             scheduler: settings.name.clone(),
+            kind: settings.kind.as_str().into(),
             request: asking.request(settings, names, after),
             key: allocation_request::key(&served.around.store_key, names),
             in_doubt: request.at < served.began_at,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use torc_core::engine::{
     ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, NOTHING_LEFT, Phase,
 };
-use torc_core::ids::{AllocationId, StepId, WorkflowId};
+use torc_core::ids::{AllocationId, StepId};
 use torc_core::offer::Offer;
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -96,17 +96,19 @@ impl Served {
 
 impl Served {
     /// Has the allocator follow an allocation that its scheduler has.
-    fn follow(&mut self, workflow: WorkflowId, book: &AllocationBook) {
+    fn follow(&mut self, engine: &Engine, book: &AllocationBook) {
         let id = book.allocation.id;
-        let (Some(scheduler), Some(handle)) = (&book.allocation.scheduler, book.handle()) else {
+        let (Some(request), Some(handle)) = (&book.request, book.handle()) else {
             return;
         };
+        let settings = &engine.workflow().header.schedulers[request.scheduler as usize];
         self.handed_over.insert(id);
         // A wish that was to be forgotten is an allocation that is to be cancelled.
         self.cancelled.remove(&id);
         let tracked = Tracked {
-            who: (workflow, id),
-            scheduler: scheduler.clone(),
+            who: (engine.id(), id),
+            scheduler: settings.name.clone(),
+            kind: settings.kind.as_str().into(),
             handle: handle.clone(),
             has_worked: book.granted_at.is_some(),
         };
@@ -144,7 +146,7 @@ impl Driver {
             self.conclusion = Some(conclusion);
         }
         for book in self.engine.allocation_books().filter(|book| book.is_open_request()) {
-            served.follow(self.engine.id(), book);
+            served.follow(&self.engine, book);
             served.be_patient(&self.engine, book.allocation.id);
         }
         let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
@@ -290,7 +292,7 @@ impl Driver {
         if let (Some(served), Some(book)) =
             (&mut self.served, self.engine.allocation_book(allocation))
         {
-            served.follow(self.engine.id(), book);
+            served.follow(&self.engine, book);
         }
     }
 

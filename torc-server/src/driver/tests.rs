@@ -13,6 +13,7 @@ use crate::admission::offers;
 use crate::allocator::Allocator;
 use crate::handle::{Handle, KnownShapes, WorkerInput};
 use crate::link::channel::Sender;
+use crate::schedulers::tests::only;
 use crate::store::Submitter;
 use crate::stored::placer_for;
 use crate::workers::Workers;
@@ -82,7 +83,7 @@ fn driver(
     let handle = Handle::new(inbox);
     let surroundings = Surroundings {
         workers: workers.clone(),
-        allocator: Allocator::spawn(Arc::new(Silent), Limits::default(), "/".into()),
+        allocator: Allocator::spawn(only("slurm", Arc::new(Silent)), Limits::default(), "/".into()),
         accountant: None,
         handle: handle.clone(),
         submitter: Submitter { env: Vec::new(), umask: 0o022 },

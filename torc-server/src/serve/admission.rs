@@ -9,11 +9,12 @@ use torc_core::engine::Engine;
 use torc_core::ids::WorkflowId;
 use torc_core::resources::Allocation;
 use torc_core::time::Timestamp;
-use torc_core::traits::{AllocationRequest, NodeShape, Scheduler, Shapes};
+use torc_core::traits::{AllocationRequest, NodeShape, Scheduler, SchedulerError, Shapes};
 use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs, offers};
 use crate::handle::{KnownShapes, RequestError};
+use crate::schedulers::Schedulers;
 use crate::session::RunError;
 use crate::store::StoreError;
 use crate::stored::placer_for;
@@ -44,6 +45,9 @@ pub(crate) enum SubmitError {
     /// It asks for what is not to be had this way.
     #[error("{0}")]
     Unservable(String),
+    /// There is no scheduler of a type that it asks.
+    #[error("{0}")]
+    NoScheduler(String),
 }
 
 impl From<StoreError> for SubmitError {
@@ -90,15 +94,56 @@ pub(crate) fn check_fit(workflow: &Arc<Workflow>, shapes: &KnownShapes) -> Resul
     })
 }
 
+/// Whether there are schedulers of all types that it asks, and whether those that are plugins take their
+/// settings; Slurm's are checked with the spec. What is known of the nodes that each could give.
+///
+/// # Errors
+/// With the first that is missing, or refuses.
+pub(super) async fn ask_schedulers(
+    workflow: &Workflow,
+    schedulers: &Schedulers,
+) -> Result<KnownShapes, SubmitError> {
+    let asked = workflow.header.schedulers.iter().map(|settings| admit(settings, schedulers));
+    let mut known = KnownShapes::new();
+    for (index, answer) in (0..).zip(join_all(asked).await) {
+        if let Some(shapes) = answer? {
+            known.insert(index, shapes);
+        }
+    }
+    Ok(known)
+}
+
+async fn admit(
+    settings: &SchedulerSettings,
+    schedulers: &Schedulers,
+) -> Result<Option<Vec<NodeShape>>, SubmitError> {
+    let about = |words: String| format!("scheduler `{}`: {words}", settings.name);
+    let kind = &settings.kind;
+    let opened = tokio::time::timeout(SHAPES_WITHIN, schedulers.of(kind)).await;
+    let opened = opened.unwrap_or_else(|_| {
+        Err(format!("`{kind}` did not open within {} s", SHAPES_WITHIN.as_secs()))
+    });
+    let scheduler = opened.map_err(|words| SubmitError::NoScheduler(about(words)))?;
+    if kind == "slurm" {
+        return Ok(shapes_of(settings, &*scheduler).await);
+    }
+    if settings.nodes() > 1 {
+        let words = format!(
+            "its allocations have {} nodes, and torc can use only one in an allocation of type `{kind}`; \
+             write `nodes: 1`, and ask for more allocations with `num_allocations`",
+            settings.nodes(),
+        );
+        return Err(SubmitError::Unservable(about(words)));
+    }
+    match ask_shapes(settings, &*scheduler).await {
+        Err(SchedulerError::Refused(words)) => Err(SubmitError::Unservable(about(words))),
+        answer => Ok(known_or_not(settings, answer)),
+    }
+}
+
 fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
     let header = &workflow.header;
     let refuse = |why: String| Err(SubmitError::Unservable(why));
-    if let Some(other) = header.schedulers.iter().find(|settings| settings.kind != "slurm") {
-        return refuse(format!(
-            "scheduler `{}` is of type {}; a server asks Slurm only, `torc run` stands for the rest",
-            other.name, other.kind
-        ));
-    }
     let asks =
         header.actions.iter().any(|action| matches!(action.kind, ActionKind::ScheduleNodes { .. }));
     if !asks {
@@ -111,26 +156,56 @@ fn check_kind(workflow: &Workflow) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// What is known of the nodes that each scheduler could give. All are asked at once, and one that takes
-/// too long is one of which nothing is known.
-pub(crate) async fn shapes(workflow: &Workflow, scheduler: &dyn Scheduler) -> KnownShapes {
+/// What is known of the nodes that each scheduler could give. All are asked at once.
+pub(super) async fn shapes(workflow: &Workflow, schedulers: &Schedulers) -> KnownShapes {
     let asked = workflow.header.schedulers.iter().zip(0u32..).map(async |(settings, index)| {
-        let answer = tokio::time::timeout(SHAPES_WITHIN, shapes_of(settings, scheduler)).await;
-        let shapes = answer.unwrap_or_else(|_| {
-            let seconds = SHAPES_WITHIN.as_secs();
-            tracing::warn!(scheduler = %settings.name, "its nodes are not known after {seconds} s");
-            None
-        });
-        Some((index, shapes?))
+        let answer = match schedulers.ask(&settings.kind).await {
+            Ok(scheduler) => ask_shapes(settings, &*scheduler).await,
+            Err(error) => Err(error),
+        };
+        Some((index, known_or_not(settings, answer)?))
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-async fn shapes_of(
+/// What is known of the nodes that a scheduler could give.
+pub(crate) async fn shapes_of(
     settings: &SchedulerSettings,
     scheduler: &dyn Scheduler,
 ) -> Option<Vec<NodeShape>> {
-    let request = AllocationRequest {
+    known_or_not(settings, ask_shapes(settings, scheduler).await)
+}
+
+/// Asks a scheduler what nodes it could give. One that takes too long does not answer.
+async fn ask_shapes(
+    settings: &SchedulerSettings,
+    scheduler: &dyn Scheduler,
+) -> Result<Shapes, SchedulerError> {
+    let outline = outline(settings);
+    let answer = tokio::time::timeout(SHAPES_WITHIN, scheduler.shapes(&outline)).await;
+    answer.unwrap_or_else(|_| {
+        let words = format!("no answer within {} s", SHAPES_WITHIN.as_secs());
+        Err(SchedulerError::Unavailable(words))
+    })
+}
+
+fn known_or_not(
+    settings: &SchedulerSettings,
+    answer: Result<Shapes, SchedulerError>,
+) -> Option<Vec<NodeShape>> {
+    match answer {
+        Ok(Shapes::Known(shapes)) => Some(shapes),
+        Ok(Shapes::Unknown) => None,
+        Err(error) => {
+            tracing::warn!(scheduler = %settings.name, %error, "its nodes are not known");
+            None
+        }
+    }
+}
+
+/// A request as far as its nodes are concerned.
+fn outline(settings: &SchedulerSettings) -> AllocationRequest {
+    AllocationRequest {
         name: settings.name.to_string(),
         nodes: settings.nodes(),
         walltime: Some(settings.walltime()),
@@ -141,13 +216,5 @@ async fn shapes_of(
         env: Vec::new(),
         umask: None,
         after: None,
-    };
-    match scheduler.shapes(&request).await {
-        Ok(Shapes::Known(shapes)) => Some(shapes),
-        Ok(Shapes::Unknown) => None,
-        Err(error) => {
-            tracing::warn!(scheduler = %settings.name, %error, "its nodes are not known");
-            None
-        }
     }
 }

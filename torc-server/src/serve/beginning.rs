@@ -220,7 +220,7 @@ impl Runs {
         let runs = self.clone();
         tokio::spawn(async move {
             let Ok(_permit) = runs.asking.acquire().await else { return };
-            driver.tell(Input::Shapes(admission::shapes(&workflow, &*runs.scheduler).await));
+            driver.tell(Input::Shapes(admission::shapes(&workflow, &runs.schedulers).await));
         });
     }
 }

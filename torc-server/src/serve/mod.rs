@@ -23,7 +23,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use torc_core::governor::Limits as GovernorLimits;
-use torc_core::traits::Scheduler;
 
 use crate::accountant::Accounts;
 use crate::allocator::Allocator;
@@ -32,6 +31,7 @@ use crate::link::addresses;
 use crate::link::identity::{Identity, IdentityError};
 use crate::link::listener::{self, Limits, ListenError, Listener};
 use crate::link::remote::Remote;
+use crate::schedulers::Schedulers;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError};
 use crate::store_task::StoreTask;
@@ -43,7 +43,7 @@ pub struct ServeOptions {
     /// The state directory.
     pub dir: StateDir,
     /// Where allocations come from.
-    pub scheduler: Arc<dyn Scheduler>,
+    pub schedulers: Arc<Schedulers>,
     /// Where what steps used comes from, if anywhere.
     pub accounts: Option<Accounts>,
     /// How much the scheduler may be asked.
@@ -111,7 +111,7 @@ impl Server {
     /// # Errors
     /// When another process owns it, or nobody could reach this one.
     pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { dir, scheduler, accounts, limits, program, port, idle_exit } = options;
+        let ServeOptions { dir, schedulers, accounts, limits, program, port, idle_exit } = options;
         let listening = Limits::default();
         descriptors::make_room_for(listening.connections);
         let store = Store::own(&dir).await?;
@@ -130,8 +130,8 @@ impl Server {
         let output_dir = dir.path().to_string_lossy().into_owned();
         let runs = Runs::new(RunsParts {
             store: StoreTask::spawn(store, output_dir),
-            allocator: Allocator::spawn(scheduler.clone(), limits, dir.path().to_path_buf()),
-            scheduler,
+            allocator: Allocator::spawn(schedulers.clone(), limits, dir.path().to_path_buf()),
+            schedulers,
             dir: dir.clone(),
             program,
             instance: owner.instance.clone(),

@@ -47,6 +47,7 @@ async fn submit(State(shared): State<Shared>, Json(request): Json<SubmitRequest>
                 SubmitError::Run(RunError::NeverRuns(_) | RunError::MissingFiles(_))
                 | SubmitError::NoFit(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 SubmitError::NotBegun(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                SubmitError::NoScheduler(_) => StatusCode::FAILED_DEPENDENCY,
                 _ => StatusCode::BAD_REQUEST,
             };
             (status, Json(ErrorReport { error: words(&error) })).into_response()

@@ -11,7 +11,6 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use torc_core::engine::Event;
 use torc_core::ids::{AllocationId, WorkflowId};
-use torc_core::traits::Scheduler;
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use super::beginning::{Begun, is_under_way, needs_driver};
@@ -20,6 +19,7 @@ use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::handle::{Handle, RequestError};
+use crate::schedulers::Schedulers;
 use crate::state_dir::StateDir;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
@@ -34,7 +34,7 @@ pub(crate) struct Runs {
     pub(super) store: StoreTask,
     pub(super) allocator: Allocator,
     pub(super) accountant: OnceLock<Accountant>,
-    pub(super) scheduler: Arc<dyn Scheduler>,
+    pub(super) schedulers: Arc<Schedulers>,
     pub(super) output_dir: PathBuf,
     pub(super) program: String,
     instance: String,
@@ -56,7 +56,7 @@ pub(crate) struct Runs {
 pub(crate) struct RunsParts {
     pub(crate) store: StoreTask,
     pub(crate) allocator: Allocator,
-    pub(crate) scheduler: Arc<dyn Scheduler>,
+    pub(crate) schedulers: Arc<Schedulers>,
     pub(crate) dir: StateDir,
     pub(crate) program: String,
     pub(crate) instance: String,
@@ -76,7 +76,7 @@ impl Runs {
             store: parts.store,
             allocator: parts.allocator,
             accountant: OnceLock::new(),
-            scheduler: parts.scheduler,
+            schedulers: parts.schedulers,
             output_dir: parts.dir.path().to_path_buf(),
             program: parts.program,
             instance: parts.instance,

@@ -34,7 +34,7 @@ impl Runs {
         let _busy = self.busy();
         let workflow = Arc::new(request.workflow);
         admission::check_itself(&workflow, Path::new(&request.submission_dir))?;
-        let shapes = admission::shapes(&workflow, &*self.scheduler).await;
+        let shapes = admission::ask_schedulers(&workflow, &self.schedulers).await?;
         admission::check_fit(&workflow, &shapes)?;
         let workflow = Arc::try_unwrap(workflow).unwrap_or_else(|shared| (*shared).clone());
         let origin = Origin {

@@ -13,13 +13,14 @@ use super::runs::Runs;
 use super::*;
 use crate::driver::tests::{NoSources, Silent};
 use crate::handle::RequestError;
+use crate::schedulers::tests::only;
 
 fn runs(store: StoreTask, dir: &Path) -> Arc<Runs> {
-    let scheduler = Arc::new(Silent);
+    let schedulers = only("slurm", Arc::new(Silent));
     Runs::new(RunsParts {
         store,
-        allocator: Allocator::spawn(scheduler.clone(), GovernorLimits::default(), dir.into()),
-        scheduler,
+        allocator: Allocator::spawn(schedulers.clone(), GovernorLimits::default(), dir.into()),
+        schedulers,
         dir: StateDir::at(dir).expect("a path"),
         program: "torc".to_owned(),
         instance: "mine".to_owned(),

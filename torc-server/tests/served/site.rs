@@ -27,6 +27,7 @@ use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::{Access, AccessError};
 use torc_server::accountant::{Accounting, Accounts, Question};
 use torc_server::clock::now;
+use torc_server::schedulers::Schedulers;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::state_dir::StateDir;
 use torc_server::worker::{WorkerEnd, WorkerParts, work};
@@ -353,6 +354,13 @@ impl Place {
         Self { dir, cluster: Arc::default(), ledger: Arc::default() }
     }
 
+    /// The cluster is Slurm; no plugin is there.
+    fn schedulers(&self) -> Schedulers {
+        let slurm: Arc<dyn Scheduler> = self.cluster.clone();
+        let built_in = BTreeMap::from([("slurm".to_owned(), slurm)]);
+        Schedulers::new(built_in, Arc::new(|kind| Err(format!("there is no plugin `{kind}`"))))
+    }
+
     pub(crate) fn state_dir(&self) -> StateDir {
         StateDir::at(self.dir.path()).unwrap()
     }
@@ -372,7 +380,7 @@ impl Place {
             Accounts { source: self.ledger.clone(), interval: Duration::from_millis(20) };
         let options = ServeOptions {
             dir: self.state_dir(),
-            scheduler: self.cluster.clone(),
+            schedulers: Arc::new(self.schedulers()),
             accounts: Some(accounts),
             limits,
             program: PathBuf::from("/bin/torc"),

@@ -1,5 +1,6 @@
 //! `torc worker`: what a batch script starts on the first node of its allocation.
 
+mod host;
 mod node;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use torc_executors::launched::{LaunchFolders, Launched};
 use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor, SlurmSurvey};
 use torc_server::allocation_request::WorkerLauncher;
 use torc_server::state_dir::StateDir;
-use torc_server::worker::{OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
+use torc_server::worker::{AskEnd, OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
 
 use crate::args::{PluginArgs, WorkerArgs, WorkerMode};
 use crate::exit::{Exit, Failure};
@@ -28,10 +29,7 @@ pub(crate) use node::execute as execute_on_node;
 
 pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Failure> {
     let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
-    let Ok(job_id) = std::env::var("SLURM_JOB_ID") else {
-        return Err(environment(&"a worker runs inside a Slurm allocation, and this is none"));
-    };
-    let stopped = stop()?;
+    let stopped = stop(host::working_time(args).filter(|_| args.mode == WorkerMode::Host))?;
     let allocation = AllocationId(args.allocation);
     let (events, reports) = mpsc::unbounded_channel::<StepEvent>();
     let report = Arc::new(move |event| drop(events.send(event)));
@@ -41,14 +39,17 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
             Means::of_slurm(args, dir.scratch().join(name), report).await?
         }
         WorkerMode::Direct => Means::of_crew(args, dir.scratch(), report).await?,
+        WorkerMode::Host => {
+            let name = format!("wf{}_al{allocation}", args.workflow);
+            Means::of_host(args, dir.scratch().join(name), report)?
+        }
     };
     let nodes = means.executor.inventory().await.map_err(|error| environment(&error))?;
-    let asked = means.allocation;
     let ended = work(WorkerParts {
         dir,
         workflow: args.workflow,
         allocation,
-        handle: AllocationHandle(job_id),
+        handle: means.handle,
         nodes,
         began_at: means.began_at,
         ends_at: means.ends_at,
@@ -57,10 +58,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         on_node: means.on_node,
         release: means.release,
         wind_up: means.wind_up,
-        ask_end: Box::new(move || {
-            let asked = asked.clone();
-            Box::pin(async move { asked.observe_end().await.map_err(drop) })
-        }),
+        ask_end: means.ask_end,
         stop: stopped,
         patience: Duration::from_secs(60 * args.patience),
     })
@@ -74,12 +72,16 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
     Ok(Exit::Success)
 }
 
-/// Turns true when this process is asked to end.
-fn stop() -> Result<watch::Receiver<bool>, Failure> {
+/// Turns true when this process is asked to end, or has had its time.
+fn stop(time: Option<Duration>) -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
     tokio::spawn(async move {
-        interrupts.next().await;
+        let interrupted = interrupts.next();
+        match time {
+            Some(time) => drop(tokio::time::timeout(time, interrupted).await),
+            None => drop(interrupted.await),
+        }
         let _ = stop.send(true);
         std::future::pending::<()>().await;
     });
@@ -89,7 +91,8 @@ fn stop() -> Result<watch::Receiver<bool>, Failure> {
 /// What launches the steps of the allocation, and how that comes to its end.
 struct Means {
     executor: Arc<dyn Executor>,
-    allocation: SlurmAllocation,
+    handle: AllocationHandle,
+    ask_end: AskEnd,
     began_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
     on_node: Option<OnNode>,
@@ -105,6 +108,7 @@ impl Means {
         scratch: PathBuf,
         report: Arc<dyn StepEvents>,
     ) -> Result<Self, Failure> {
+        let handle = job()?;
         let allocation = AllocationId(args.allocation);
         let mut config = SlurmConfig::new(allocation, scratch, std::env::vars_os().collect());
         config.max_parallel_steps = args.max_parallel_steps;
@@ -114,7 +118,8 @@ impl Means {
         let executor = Arc::new(started.map_err(|error| Failure::new(Exit::Environment, &error))?);
         let (winding, closing) = (executor.clone(), executor.clone());
         Ok(Self {
-            allocation: executor.allocation().clone(),
+            handle,
+            ask_end: end_of(executor.allocation().clone()),
             began_at: executor.began_at(),
             ends_at: executor.ends_at(),
             executor,
@@ -132,6 +137,7 @@ impl Means {
         report: Arc<dyn StepEvents>,
     ) -> Result<Self, Failure> {
         let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
+        let handle = job()?;
         let leading = Leading {
             allocation: AllocationId(args.allocation),
             scratch,
@@ -165,7 +171,8 @@ impl Means {
         });
         Ok(Self {
             executor,
-            allocation,
+            handle,
+            ask_end: end_of(allocation),
             began_at,
             ends_at,
             on_node: Some(on_node),
@@ -174,6 +181,21 @@ impl Means {
             shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
         })
     }
+}
+
+/// The Slurm job that this process is in.
+fn job() -> Result<AllocationHandle, Failure> {
+    let words = "a worker runs inside a Slurm allocation, and this is none";
+    let id = std::env::var("SLURM_JOB_ID").map_err(|_| Failure::new(Exit::Environment, words))?;
+    Ok(AllocationHandle(id))
+}
+
+/// Asks Slurm when its allocation ends.
+fn end_of(allocation: SlurmAllocation) -> AskEnd {
+    Box::new(move || {
+        let asked = allocation.clone();
+        Box::pin(async move { asked.observe_end().await.map_err(drop) })
+    })
 }
 
 /// What starts the commands of jobs.

@@ -21,7 +21,7 @@ pub(crate) async fn execute(args: &NodeWorkerArgs) -> Result<Exit, Failure> {
     let Ok(name) = std::env::var("SLURMD_NODENAME") else {
         return Err(environment(&"a node's worker is started by srun, which names the node"));
     };
-    let stopped = stop()?;
+    let stopped = stop(None)?;
     let access = Access::read(&args.access).map_err(|error| environment(&error))?;
     let node = access.node(&name).map_err(|error| environment(&error))?.clone();
     let (events, reports) = mpsc::unbounded_channel::<StepEvent>();

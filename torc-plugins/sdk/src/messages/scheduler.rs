@@ -15,6 +15,9 @@ pub struct AllocationRequest {
     /// The settings of the spec's scheduler.
     pub settings: Value,
     /// The program, absolute, and its arguments, to be run once on the first node. The allocation ends with it.
+    /// It is a worker of torc, which needs the scheduler's own name for the allocation in its environment
+    /// as `TORC_ALLOCATION_HANDLE`. With `TORC_ALLOCATION_CPUS` it uses so many of the node's CPUs, and else
+    /// all that it may run on.
     pub command: Vec<String>,
     /// Its working folder, absolute.
     pub working_dir: String,
