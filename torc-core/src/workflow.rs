@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 use crate::launch_template::LaunchTemplate;
+use crate::placer::Policy;
 use crate::resources::{MOST_SLOTS, MemoryRequest, Request};
 use crate::time::millis;
 
@@ -99,17 +100,9 @@ impl Header {
     /// What the spec sets of its launcher, where that is a plugin.
     pub fn settings_of_launcher(&self) -> serde_json::Map<String, serde_json::Value> {
         match &self.execution.launcher {
-            Some(LauncherSetting::Plugin(name)) => self.settings_of_plugin(name),
+            Some(LauncherSetting::Plugin(name)) => self.settings_of(name),
             Some(LauncherSetting::Template { .. }) | None => serde_json::Map::new(),
         }
-    }
-
-    /// What the spec sets of a plugin: all but its name.
-    pub fn settings_of_plugin(&self, name: &str) -> serde_json::Map<String, serde_json::Value> {
-        let mut named = self.plugins.iter().filter_map(serde_json::Value::as_object);
-        let found = named.find(|plugin| plugin.get("name").is_some_and(|own| own == name));
-        let settings = found.into_iter().flatten().filter(|(key, _)| *key != "name");
-        settings.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Whether steps are launched by srun, each on the nodes that it was given.
@@ -157,6 +150,15 @@ impl Header {
             slots.insert(None);
         }
         slots
+    }
+
+    /// The settings of a plugin, as the spec has them.
+    pub fn settings_of(&self, plugin: &str) -> serde_json::Map<String, serde_json::Value> {
+        let of_it = self.plugins.iter().filter_map(serde_json::Value::as_object);
+        let mut of_it = of_it.filter(|settings| settings.get("name").is_some_and(|n| n == plugin));
+        let mut settings = of_it.next().cloned().unwrap_or_default();
+        settings.shift_remove("name");
+        settings
     }
 
     /// Steps at once in one allocation, at most; `None`: as many as fit.
@@ -440,6 +442,11 @@ pub struct ExecutionConfig {
 pub const USUAL_PARALLEL_STEPS: u32 = 100;
 
 impl ExecutionConfig {
+    /// The plugin that is to place jobs, where torc's own placers are not wanted.
+    pub fn placer_plugin(&self) -> Option<&str> {
+        self.placer.as_deref().filter(|name| !Policy::is_known(name))
+    }
+
     /// The signal that asks a job to end, by number, and the time between it and SIGKILL; in an
     /// allocation of Slurm's in mode slurm as `srun_termination_signal` says.
     pub fn termination(&self, in_slurm: bool) -> (i32, Duration) {

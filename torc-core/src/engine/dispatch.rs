@@ -2,9 +2,11 @@
 
 use crate::ids::{AttemptId, JobId, NodeId};
 use crate::time::Timestamp;
-use crate::traits::{Delta, PlannedStart, WaitingJob};
+use crate::traits::{Delta, PlannedStart, Start, WaitingJob};
 
-use super::{AllocationBook, Engine, Event, JobStatus, Phase, Refused};
+use super::{
+    AllocationBook, Dismissal, Engine, Event, JobStatus, Misconduct, Phase, PlacementFault, Refused,
+};
 
 /// What a decision led to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +21,12 @@ pub struct Dispatch {
     /// Starts that the placer chose and the ledger refused. Always an error in the placer; the jobs
     /// go on waiting.
     pub faults: Vec<Refused>,
+    /// Somebody else's placer was found wanting, and torc's own decided in its place.
+    pub dismissed: Option<Dismissal>,
 }
+
+/// Nodes that are kept from others, by the job that they are kept for.
+type Held = Vec<(JobId, Vec<NodeId>)>;
 
 /// Why nothing more happens by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,36 +42,75 @@ pub enum Conclusion {
 impl Engine {
     /// Starts what may start now, at most `limit` jobs.
     pub fn dispatch(&mut self, now: Timestamp, limit: usize) -> Dispatch {
-        self.placer.apply(&self.deltas);
-        self.deltas.clear();
+        self.inform_placer();
         if self.phase != Phase::Running {
             return Dispatch::default();
         }
-        let plan = self.placer.plan(now, limit);
-        let mut dispatch = Dispatch { planned: plan.planned, ..Dispatch::default() };
+        let has_guest = self.has_guest_placer();
+        let mut dispatch = Dispatch::default();
+        let held = loop {
+            let (held, is_to_go_on) = self.decide(&mut dispatch, now, limit);
+            if !is_to_go_on && !self.dismiss_idle_guest(now, limit) {
+                break held;
+            }
+            self.inform_placer();
+        };
+        dispatch.held = self.hold(now, held);
+        if has_guest && !self.has_guest_placer() {
+            dispatch.dismissed = self.dismissal.clone();
+        }
+        dispatch
+    }
+
+    fn inform_placer(&mut self) {
+        self.placer.apply(&self.deltas);
+        self.deltas.clear();
+    }
+
+    /// Makes the starts of one plan. What it holds, and whether another is to be made at once.
+    fn decide(&mut self, dispatch: &mut Dispatch, now: Timestamp, limit: usize) -> (Held, bool) {
+        let mut plan = self.placer.plan(now, limit.saturating_sub(dispatch.started.len()));
+        if let Some(words) = plan.failure.take()
+            && self.dismiss_guest(Misconduct::Failed(words))
+        {
+            return (Vec::new(), true);
+        }
+        let plan = self.without_nonsense(plan);
+        let (faults_before, has_starts) = (dispatch.faults.len(), !plan.starts.is_empty());
         for start in plan.starts {
             let job = start.job;
-            let launches = self.known(job).map_or(0, |job| self.jobs[job.index()].launches);
-            let event = Event::Dispatched {
-                job,
-                attempt: AttemptId(launches + 1),
-                at: now,
-                placement: start.placement,
-            };
-            match self.apply(&event) {
-                Ok(_) => dispatch.started.push(event),
+            let is_within_limit = dispatch.started.len() < limit;
+            match self.start(start, now, is_within_limit) {
+                Ok(event) => dispatch.started.push(event),
                 Err(fault) => {
                     self.give_back(job);
                     dispatch.faults.push(fault);
                 }
             }
         }
-        dispatch.held = self.hold(now, plan.held);
-        dispatch
+        dispatch.planned = plan.planned;
+        let last_fault = dispatch.faults[faults_before..].last().cloned();
+        (plan.held, self.judge_plan(last_fault, has_starts))
+    }
+
+    fn start(
+        &mut self,
+        start: Start,
+        at: Timestamp,
+        is_within_limit: bool,
+    ) -> Result<Event, Refused> {
+        let Start { job, placement } = start;
+        let launches = self.jobs[self.known(job)?.index()].launches;
+        if !is_within_limit {
+            return Err(Refused::Placement { job, fault: PlacementFault::OverLimit });
+        }
+        let event = Event::Dispatched { job, attempt: AttemptId(launches + 1), at, placement };
+        self.apply(&event)?;
+        Ok(event)
     }
 
     /// Takes note of the nodes that promises keep from others.
-    fn hold(&mut self, at: Timestamp, held: Vec<(JobId, Vec<NodeId>)>) -> Option<Event> {
+    fn hold(&mut self, at: Timestamp, held: Held) -> Option<Event> {
         if self.idleness.holds(&held) {
             return None;
         }
@@ -73,8 +119,12 @@ impl Engine {
         Some(event)
     }
 
-    /// The placer booked a start that is not made.
+    /// The placer booked a start that is not made. What a job holds that was started before is not free: of
+    /// that nothing is said.
     fn give_back(&mut self, job: JobId) {
+        if self.running.contains_key(&job) {
+            return;
+        }
         self.deltas.push(Delta::StepEnded(job));
         if self.known(job).is_ok_and(|job| self.status(job) == JobStatus::Ready) {
             let class = self.classes.of_job(job);

@@ -28,7 +28,8 @@ impl Engine {
     /// The same for many jobs, at one moment.
     pub fn causes(&self, now: Timestamp) -> Causes<'_> {
         let (pasts, unfired) = (OnceCell::new(), OnceCell::new());
-        Causes { engine: self, now, pasts, unfired, outlooks: HashMap::new() }
+        let (outlooks, told) = (HashMap::new(), HashMap::new());
+        Causes { engine: self, now, pasts, unfired, outlooks, told }
     }
 
     /// The jobs that are ready and have not started, by why.
@@ -57,6 +58,9 @@ pub struct Causes<'e> {
     pasts: OnceCell<Vec<Past<'e>>>,
     unfired: OnceCell<Vec<Unfired<'e>>>,
     outlooks: HashMap<ClassId, Arc<Outlook>>,
+    /// What a placer that is not torc's own said of the first job of a class. A question to it takes time,
+    /// and jobs of a class are alike.
+    told: HashMap<ClassId, Option<Waiting>>,
 }
 
 /// An allocation that was granted.
@@ -108,7 +112,11 @@ impl<'e> Causes<'e> {
             let outlook = self.outlook(class);
             return Some(self.why_not_before_the_end(job, &outlook));
         }
-        let told = engine.placer.explain(job, self.now)?;
+        let ask = || engine.ask_placer(job, self.now);
+        let told = match engine.has_guest_placer() {
+            true => self.told.entry(class).or_insert_with(ask).clone()?,
+            false => ask()?,
+        };
         match told {
             Waiting::NotNow(reason) if reason != NotNowReason::NoAllocation => {
                 return Some(WaitCause::NotNow(reason));

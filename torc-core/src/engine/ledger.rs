@@ -36,6 +36,9 @@ pub enum PlacementFault {
     /// The job was given less than it asked for, or less than a whole node as part of a gang.
     #[error("it was given too little on node {0}")]
     TooLittle(NodeId),
+    /// As many jobs were chosen before it as may start.
+    #[error("no more jobs may start now")]
+    OverLimit,
 }
 
 #[derive(Debug)]

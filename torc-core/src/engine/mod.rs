@@ -19,6 +19,7 @@ mod event;
 mod expiries;
 mod explain;
 mod graph;
+mod guest;
 mod idleness;
 mod launch;
 mod ledger;
@@ -45,6 +46,7 @@ pub use dispatch::{Conclusion, Dispatch};
 pub use event::{ActionCommand, Effect, Event};
 pub use explain::Causes;
 pub(crate) use graph::Dependents;
+pub use guest::{Dismissal, Misconduct};
 pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use outlook::Future;
@@ -91,6 +93,9 @@ pub struct Engine {
     attempts: Vec<Attempt>,
     ledger: ledger::Ledger,
     placer: Box<dyn Placer>,
+    /// Whose placer that is; `None`: torc's own.
+    guest: Option<guest::Guest>,
+    dismissal: Option<Dismissal>,
     /// What the placer has not been told yet.
     deltas: Vec<Delta>,
 }
@@ -215,6 +220,8 @@ impl Engine {
             attempts: Vec::new(),
             ledger: ledger::Ledger::default(),
             placer,
+            guest: None,
+            dismissal: None,
             deltas,
         }
     }
@@ -236,9 +243,7 @@ impl Engine {
             engine.deltas.clear();
             engine.changed_paces.clear();
         }
-        engine.deltas.clear();
-        let snapshot = engine.snapshot();
-        engine.placer.rebuild(&snapshot);
+        engine.inform_placer_anew();
         Ok(engine)
     }
 

@@ -82,6 +82,7 @@ impl Engine {
             running: if is_live { self.longest_running() } else { Vec::new() },
             nodes: self.node_reports(),
             planned: planned.iter().map(|planned| self.planned_report(planned)).collect(),
+            placer_replaced: self.dismissal.as_ref().map(ToString::to_string),
         }
     }
 

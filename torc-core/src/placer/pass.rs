@@ -125,6 +125,7 @@ pub(super) fn plan(placer: &mut WholeNodePlacer, now: Timestamp, limit: usize) -
         starts: pass.starts,
         planned: placer.planned_start().into_iter().collect(),
         held: placer.held(now).into_iter().collect(),
+        failure: None,
     }
 }
 

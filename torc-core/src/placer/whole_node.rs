@@ -39,6 +39,11 @@ impl Policy {
         let named = |(name, _): &(&str, Self)| execution.placer.as_deref() == Some(*name);
         Self::NAMES.into_iter().find(named).map(|(_, policy)| policy).unwrap_or_default()
     }
+
+    /// Whether a placer of this name is torc's own.
+    pub fn is_known(name: &str) -> bool {
+        Self::NAMES.iter().any(|(known, _)| *known == name)
+    }
 }
 
 /// The placer that all built-in executors share. The module describes its rules.

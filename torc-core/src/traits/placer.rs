@@ -12,13 +12,14 @@ use crate::time::Timestamp;
 ///
 /// A placer is pure and deterministic: the same calls give the same answers. It keeps its own
 /// books; the engine keeps a ledger of its own and checks every start against it, so that a faulty
-/// placer can waste time but never oversubscribe a node.
+/// placer can waste time but never oversubscribe a node. One that cannot go on says so in its next plan,
+/// whatever it failed at.
 pub trait Placer: Send {
     /// Takes note of what happened, in order.
     fn apply(&mut self, deltas: &[Delta]);
 
     /// Chooses at most `limit` jobs to start now, and books them as started. The caller starts
-    /// them, or gives one back with [`Delta::StepEnded`].
+    /// them, or gives one back with [`Delta::StepEnded`], unless that job had been started before.
     fn plan(&mut self, now: Timestamp, limit: usize) -> Plan;
 
     /// Why this waiting job has not started. `None` when the placer knows no such waiting job.
@@ -30,7 +31,8 @@ pub trait Placer: Send {
 }
 
 /// Something that the placer must know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Delta {
     /// A class of jobs exists. Classes are numbered densely from 0 and never change.
     ClassAdded {
@@ -78,7 +80,7 @@ pub enum NodeState {
 }
 
 /// A job in a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingJob {
     /// The job.
     pub job: JobId,
@@ -87,7 +89,7 @@ pub struct WaitingJob {
 }
 
 /// A started job, as the placer's books hold it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningStep {
     /// The job.
     pub job: JobId,
@@ -100,7 +102,7 @@ pub struct RunningStep {
 }
 
 /// All that a placer knows, for [`Placer::rebuild`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The classes, at the index of their number.
     pub classes: Vec<Request>,
@@ -115,19 +117,25 @@ pub struct Snapshot {
 }
 
 /// What a placer decided.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The jobs to start now.
+    #[serde(default)]
     pub starts: Vec<Start>,
     /// The promises that now hold.
+    #[serde(default)]
     pub planned: Vec<PlannedStart>,
     /// The nodes that are kept from others for them, by job and in node order. Of a job on one node only
     /// if another that could start there is kept from it.
+    #[serde(default)]
     pub held: Vec<(JobId, Vec<NodeId>)>,
+    /// Why this placer cannot go on, in words; the rest of the plan means nothing then.
+    #[serde(skip)]
+    pub failure: Option<String>,
 }
 
 /// One job to start now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// The job.
     pub job: JobId,

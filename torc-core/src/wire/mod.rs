@@ -105,6 +105,10 @@ pub struct WorkflowReport {
     pub nodes: Vec<NodeReport>,
     /// The promises that hold.
     pub planned: Vec<PlannedReport>,
+    /// That the placer of the spec, a plugin, does not decide any more, and why. Known to the process that
+    /// runs the workflow only.
+    #[serde(default)]
+    pub placer_replaced: Option<String>,
 }
 
 /// A node now.

@@ -8,6 +8,7 @@ mod causes;
 mod clearance;
 mod deltas;
 mod faults;
+mod guests;
 mod idleness;
 mod launch;
 mod properties;

@@ -5,7 +5,7 @@ use crate::diagnostics::{Problem, Span};
 use crate::launch_template::{LaunchTemplate, TemplateError};
 use crate::placer::Policy;
 use crate::spec::decode::{Fields, as_text, wrong_type};
-use crate::spec::problems::{Problems, excerpt};
+use crate::spec::problems::Problems;
 use crate::spec::units;
 use crate::workflow::{ExecutionConfig, ExecutionMode, LauncherSetting, Stdio, StdioMode};
 
@@ -203,12 +203,13 @@ pub(super) fn stdio(node: Node, problems: &Problems<'_>) -> Option<Stdio> {
     Some(found)
 }
 
+/// The name of one of torc's own placers, or of a plugin.
 fn placer(fields: &mut Fields<'_, '_>) -> Option<String> {
     let text: Text = fields.text("placer", "pack")?;
-    let instead =
-        "is not known to this release of torc, which has `pack` and `spread`; `pack` decides";
-    if Policy::NAMES.iter().all(|(name, _)| **name != *text.value) {
-        fields.problems().not_run("`placer`", instead, text.span);
+    if !Policy::is_known(&text.value)
+        && let Some(problem) = super::bad_plugin_name(&text)
+    {
+        fields.problems().push(problem);
     }
     Some(text.value.into())
 }
@@ -223,8 +224,13 @@ fn launcher(fields: &mut Fields<'_, '_>, of_mode: &ModeFields<'_, '_>) -> Option
     match node.value {
         Value::Str(name) => {
             let name = Text::new(name, span);
-            plugin_name(&name, problems)?;
-            Some(LauncherSetting::Plugin(name.value))
+            match super::bad_plugin_name(&name) {
+                None => Some(LauncherSetting::Plugin(name.value)),
+                Some(problem) => {
+                    problems.push(problem);
+                    None
+                }
+            }
         }
         Value::Map(_) => template(node, problems),
         _ => {
@@ -232,22 +238,6 @@ fn launcher(fields: &mut Fields<'_, '_>, of_mode: &ModeFields<'_, '_>) -> Option
             None
         }
     }
-}
-
-/// Whether a plugin can have this name: it is part of the names of files.
-pub(super) fn plugin_name(name: &Text, problems: &Problems<'_>) -> Option<()> {
-    const LONGEST: usize = 64;
-    let is_good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    if !name.value.is_empty() && name.value.len() <= LONGEST && name.value.chars().all(is_good) {
-        return Some(());
-    }
-    let message = format!("`{}` cannot be the name of a plugin", excerpt(&name.value));
-    problems.push(
-        Problem::error("spec::bad-name", message)
-            .at(name.span, "letters, digits, `-` and `_`, at most 64")
-            .help("a plugin is found by its name, never by a path"),
-    );
-    None
 }
 
 fn template(node: Node, problems: &Problems<'_>) -> Option<LauncherSetting> {

@@ -30,6 +30,19 @@ fn malformed(code: &'static str, span: Span, error: Malformed) -> Problem {
     Problem::error(code, error.why).at(span, "this value").help(error.right)
 }
 
+/// The problem with a plugin's name, if there can be none of it: names of files are made of it.
+fn bad_plugin_name(name: &Text) -> Option<Problem> {
+    const LONGEST: usize = 64;
+    let is_good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    let text = &name.value;
+    if !text.is_empty() && text.len() <= LONGEST && text.chars().all(is_good) {
+        return None;
+    }
+    let message = "this cannot be the name of a plugin";
+    let help = format!("write letters, digits, `-` and `_`, at most {LONGEST}; never a path");
+    Some(Problem::error("spec::bad-name", message).at(name.span, "this name").help(help))
+}
+
 /// Reads the items of a list field, each by `read`.
 fn each<T>(
     fields: &mut Fields<'_, '_>,

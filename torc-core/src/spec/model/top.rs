@@ -1,7 +1,7 @@
 //! The top level of a spec.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
@@ -234,18 +234,22 @@ fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
     bound
 }
 
-/// Settings of plugins, each under its name.
+/// The plugins' settings; at most one item of each plugin.
 fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
-    let names = RefCell::new(BTreeSet::new());
+    let names = RefCell::new(HashSet::new());
     each(fields, "plugins", |node, problems| {
         let json = node.to_json();
         let mut inner = Fields::open(node, "a plugin", &["name"], problems)?;
         let name = inner.required_text("name", "flux")?;
-        execution::plugin_name(&name, problems)?;
-        if !names.borrow_mut().insert(name.value.clone()) {
-            let message = format!("plugin `{}` is there twice", name.value);
-            problems.push(Problem::error("spec::duplicate-name", message).at(name.span, "again"));
-            return None;
+        if let Some(problem) = super::bad_plugin_name(&name) {
+            problems.push(problem);
+        } else if !names.borrow_mut().insert(name.value.clone()) {
+            let message = format!("the settings of the plugin `{}` are there already", name.value);
+            problems.push(
+                Problem::error("spec::duplicate-name", message)
+                    .at(name.span, "for the second time")
+                    .help("write all settings of a plugin in one item"),
+            );
         }
         Some(json)
     })

@@ -91,6 +91,26 @@ fn names_can_be_used() {
 }
 
 #[test]
+fn plugins_are_named_so_that_files_can_be() {
+    for placer in ["pack", "spread", "packing", "my-site_2"] {
+        check_rest(&format!("execution_config: {{placer: {placer}}}"), "");
+    }
+    for name in ["../evil", "a.b", "a b", "''", &*"x".repeat(65)] {
+        check_rest(&format!("execution_config: {{placer: {name}}}"), &format!("bad-name {name}"));
+        check_rest(&format!("plugins: [{{name: {name}}}]"), &format!("bad-name {name}"));
+    }
+    check_rest("plugins: [{name: flux, queue: x}, {name: other, queue: y}]", "");
+    check_rest("plugins: [{name: flux, queue: x}, {name: flux}]", "duplicate-name flux");
+    let settings = "name: w\njobs: [{name: a, command: b}]\nexecution_config: {placer: flux}\n\
+                    plugins: [{name: flux, queue: x, more: [1]}]";
+    let header = good(settings).workflow.header;
+    assert_eq!(header.execution.placer_plugin(), Some("flux"));
+    let settings = serde_json::to_string(&header.settings_of("flux")).expect("JSON");
+    assert_eq!(settings, r#"{"queue":"x","more":[1]}"#);
+    assert!(header.settings_of("other").is_empty());
+}
+
+#[test]
 fn references_lead_somewhere() {
     check_jobs("{name: a, command: b, resource_requirements: r}", "unknown-requirements r");
     check_jobs("{name: a, command: b, resource_requirements: default}", "");

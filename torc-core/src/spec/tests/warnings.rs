@@ -21,9 +21,6 @@ fn what_this_release_does_not_do_is_said() {
          max_parallel_jobs: 7}]",
         "not-run-here max_parallel_jobs",
     );
-    check_rest("plugins: [{name: flux, queue: x}, {name: b}]", "");
-    check_rest("plugins: [{name: flux}, {name: flux}]", "duplicate-name flux");
-    check_rest("plugins: [{name: /lib/flux}]", "bad-name /lib/flux");
     check_rest("execution_config: {launcher: flux}", "");
     check_rest("execution_config: {launcher: ./flux}", "bad-name ./flux");
     check_rest("execution_config: {launcher: 3}", "wrong-type 3");
@@ -34,9 +31,6 @@ fn what_this_release_does_not_do_is_said() {
         "bad-launcher '{node}'",
     );
     check_rest("execution_config: {mode: slurm, launcher: flux}", "other-mode flux");
-    check_rest("execution_config: {placer: packing}", "not-run-here packing");
-    check_rest("execution_config: {placer: spread}", "");
-    check_rest("execution_config: {placer: pack}", "");
     check_rest(
         "failure_handlers: [{name: h, rules: [{exit_codes: [1], recovery_script: x}]}]",
         "not-run-here x",
