@@ -1,5 +1,7 @@
 //! What plugins do that they should not, with real libraries and real programs.
 
+mod messages;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +23,7 @@ use crate::trust::Trust;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder that nobody else can write to, below the build's or one's own; its groups are trusted.
-fn folder() -> (TempDir, Trust) {
+pub(crate) fn folder() -> (TempDir, Trust) {
     use std::os::unix::fs::MetadataExt;
     let built = exe().parent().and_then(Path::parent).map(Path::to_path_buf);
     let own = std::env::var_os("HOME").map(PathBuf::from);
@@ -72,7 +74,7 @@ fn odd(folder: &Path, macros: &[&str]) -> Found {
 }
 
 /// A program that is a plugin.
-fn program(folder: &Path, text: &str) -> Found {
+pub(crate) fn program(folder: &Path, text: &str) -> Found {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("torc-plugin-told");
     std::fs::write(&path, format!("#!/usr/bin/env python3\n{text}")).expect("is written");

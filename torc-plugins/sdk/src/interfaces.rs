@@ -119,7 +119,9 @@ pub trait Placer: Send + Sized {
     /// Takes note of what happened, in order.
     fn apply(&mut self, deltas: Vec<Delta>);
 
-    /// Chooses at most `limit` jobs to start now, and books them as started.
+    /// Chooses at most `limit` jobs to start now, and books them as started. A start that torc does not make
+    /// is told of by [`Delta::StepEnded`], and by [`Delta::JobReady`] if the job still waits; of a job that
+    /// ran already nothing is told. After three plans in a row with such starts torc's own placer takes over.
     ///
     /// # Errors
     /// When it cannot go on: torc's own placer takes over.
