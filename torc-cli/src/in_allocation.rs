@@ -19,6 +19,7 @@ use crate::commands::serve;
 use crate::exit::{Exit, Failure};
 use crate::launchers;
 use crate::out::outln;
+use crate::plugins;
 use crate::render::{self, json};
 use crate::scripts;
 use crate::settings::Settings;
@@ -57,6 +58,7 @@ pub(crate) async fn execute(
     let workflow = spec_file::valid(&spec, format)?;
     let scheduler = choose(workflow, args.scheduler.as_deref())?;
     let program = std::env::current_exe().map_err(|error| Failure::internal(&error))?;
+    let options = plugins::passed_on(&args.plugins)?;
     let path = spec.path.as_deref().unwrap_or(&args.spec);
     let submitter = Submitter {
         env: if args.dry_run { Vec::new() } else { submitter::environment(&args.plugins) },
@@ -76,6 +78,7 @@ pub(crate) async fn execute(
         spec: text(path)?,
         beginning: earlier.map_or(Beginning::Anew, |earlier| Beginning::GoOn(earlier.id)),
         program: text(&program)?,
+        options: &options,
         output_dir: text(dir.path())?,
         submission_dir: &submission_dir,
         submitter: &submitter,

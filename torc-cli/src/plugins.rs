@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use torc_plugins::{Places, Shelf, Trust};
+use torc_core::traits::Placer;
+use torc_plugins::{Places, PluginError, PluginPlacer, Shelf, Trust};
+use torc_server::placers::Placers;
 
 use crate::args::PluginArgs;
 use crate::exit::{Exit, Failure};
@@ -46,6 +48,34 @@ pub(crate) fn path_variable(args: &PluginArgs) -> Option<String> {
     let before = variable.iter().flat_map(std::env::split_paths);
     let joined = std::env::join_paths(args.plugin_path.iter().cloned().chain(before)).ok()?;
     joined.into_string().ok()
+}
+
+/// The placers that plugins are.
+///
+/// # Errors
+/// As [`shelf`].
+pub(crate) fn placers(args: &PluginArgs) -> Result<Placers, Failure> {
+    let shelf = shelf(args)?;
+    Ok(Placers::new(move |name, settings| {
+        let opened = shelf.plugin(name).and_then(|plugin| PluginPlacer::open(&plugin, settings));
+        let boxed = |placer| Box::new(placer) as Box<dyn Placer>;
+        opened.map(boxed).map_err(|error: PluginError| error.to_string())
+    }))
+}
+
+/// How another torc is told of the same folders. One that starts in the background has the same environment.
+///
+/// # Errors
+/// When the name of one is not UTF-8.
+pub(crate) fn passed_on(args: &PluginArgs) -> Result<Vec<String>, Failure> {
+    let of = |folder: &PathBuf| match folder.to_str() {
+        Some(folder) => Ok(format!("--plugin-path={folder}")),
+        None => {
+            let message = format!("the path {} is not UTF-8", folder.display());
+            Err(Failure::new(Exit::Environment, message))
+        }
+    };
+    args.plugin_path.iter().map(of).collect()
 }
 
 fn data_folder() -> Option<PathBuf> {

@@ -257,6 +257,7 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response 
                 RequestError::UnknownJob { .. } => StatusCode::NOT_FOUND,
                 RequestError::OtherWorkflow { .. } => StatusCode::CONFLICT,
                 RequestError::Refused(_) => StatusCode::BAD_REQUEST,
+                RequestError::Placer(_) => StatusCode::FAILED_DEPENDENCY,
                 RequestError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(ErrorReport { error: error.to_string() })).into_response()

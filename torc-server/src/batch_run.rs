@@ -34,6 +34,8 @@ pub struct BatchRun<'a> {
     pub beginning: Beginning,
     /// The program, absolute.
     pub program: &'a str,
+    /// What it is told besides.
+    pub options: &'a [String],
     /// The state directory, absolute.
     pub output_dir: &'a str,
     /// The folder that it is submitted from, absolute.
@@ -139,7 +141,7 @@ impl BatchRun<'_> {
             Beginning::GoOn(workflow) => ("restart", workflow.to_string()),
         };
         let words = [self.program, verb, &what, "--output-dir", self.output_dir, &scheduler];
-        words.map(str::to_owned).into()
+        words.map(str::to_owned).into_iter().chain(self.options.iter().cloned()).collect()
     }
 
     /// Whether one allocation can stand for all that actions ask its scheduler for.

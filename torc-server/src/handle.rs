@@ -13,6 +13,7 @@ use torc_core::traits::{
 use torc_core::wire::link::{Hello, ToWorker};
 use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
+use crate::placers::PlacerError;
 use crate::store::StoreError;
 use crate::view::View;
 use crate::workers::WorkerLink;
@@ -129,6 +130,9 @@ pub enum RequestError {
     /// It makes no sense as things stand.
     #[error("{0}")]
     Refused(String),
+    /// The placer that the workflow names cannot be had.
+    #[error(transparent)]
+    Placer(#[from] PlacerError),
 }
 
 fn hint(nearest: Option<&str>) -> String {

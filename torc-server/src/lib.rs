@@ -20,6 +20,7 @@ pub mod handle;
 pub mod inherited;
 mod journal;
 pub mod link;
+pub mod placers;
 mod private_file;
 pub mod schedulers;
 pub mod serve;

@@ -64,11 +64,15 @@ pub enum StartError {
 }
 
 /// Makes sure that a server serves a state directory: the one that does, or a new one, this `program`
-/// in the background. Whether it was started now.
+/// in the background, with these `options` of `torc serve`. Whether it was started now.
 ///
 /// # Errors
 /// When somebody else owns the directory, or no server can be started.
-pub async fn ensure_running(dir: &StateDir, program: &Path) -> Result<bool, StartError> {
+pub async fn ensure_running(
+    dir: &StateDir,
+    program: &Path,
+    options: &[String],
+) -> Result<bool, StartError> {
     match Access::live_owner(dir).await? {
         Some(owner) if owner.remote.is_some() => return Ok(false),
         Some(owner) => return Err(StartError::InUse(Box::new(owner))),
@@ -82,6 +86,7 @@ pub async fn ensure_running(dir: &StateDir, program: &Path) -> Result<bool, Star
         .arg("--detached")
         .arg("--output-dir")
         .arg(dir.path())
+        .args(options)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -26,6 +26,7 @@ use crate::driver::{DriveError, Driver, DriverParts};
 use crate::earlier::Earlier;
 use crate::handle::Handle;
 use crate::inherited::{self, Watch, WindUp};
+use crate::placers::{PlacerError, Placers};
 use crate::state_dir::{Announcement, StateDir};
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
@@ -41,6 +42,7 @@ pub use options::{Inside, Launching, RunOptions, StandInError, Start};
 pub struct Session {
     dir: StateDir,
     store: Store,
+    placers: Placers,
 }
 
 /// The run did not begin, or could not go on.
@@ -58,6 +60,9 @@ pub enum RunError {
     /// Nobody could reach this process.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The placer that the spec names cannot be had.
+    #[error(transparent)]
+    Placer(#[from] PlacerError),
     /// These jobs can never run on these nodes.
     #[error("{} can never run here", jobs_words(.0))]
     NeverRuns(Vec<NeverRuns>),
@@ -192,7 +197,13 @@ impl Session {
     /// When another process owns it or it cannot be used.
     pub async fn open(dir: StateDir) -> Result<Self, StoreError> {
         let store = Store::own(&dir).await?;
-        Ok(Self { dir, store })
+        Ok(Self { dir, store, placers: Placers::none() })
+    }
+
+    /// With placers that are not torc's own.
+    #[must_use]
+    pub fn with_placers(self, placers: Placers) -> Self {
+        Self { placers, ..self }
     }
 
     /// The latest workflow, if it is this very one, was submitted from the same place, and its run
@@ -212,8 +223,10 @@ impl Session {
     /// Whether a workflow can be run on these nodes, from this place.
     ///
     /// # Errors
-    /// When a job can never run there, input files are missing, or the spec has no such scheduler.
+    /// When a job can never run there, input files are missing, the spec has no such scheduler, or there is
+    /// no such placer.
     pub fn check(
+        &self,
         workflow: &Arc<Workflow>,
         origin: &Origin,
         options: &RunOptions,
@@ -221,7 +234,9 @@ impl Session {
         let engine = Engine::new(WorkflowId(0), workflow.clone(), placer_for(workflow));
         let allocation = options.allocation(&engine)?;
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
-        check_inputs(workflow, Path::new(&origin.submission_dir))
+        check_inputs(workflow, Path::new(&origin.submission_dir))?;
+        self.placers.open(&workflow.header)?;
+        Ok(())
     }
 
     /// Stores a new workflow.
@@ -240,8 +255,8 @@ impl Session {
     /// `executor` makes what launches steps.
     ///
     /// # Errors
-    /// When there is nothing to do, when a job can never run on these nodes, when input files are
-    /// missing, or when a part of torc does not start. Nothing was launched then.
+    /// When there is nothing to do, when a job can never run on these nodes, when input files are missing,
+    /// when there is no such placer, or when a part of torc does not start. Nothing was launched then.
     pub async fn begin(
         mut self,
         id: Option<WorkflowId>,
@@ -255,6 +270,7 @@ impl Session {
         let allocation = options.allocation(&engine)?;
         check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
         check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
+        self.placers.entrust(&mut engine)?;
         let context = LaunchContext {
             output_dir: output_dir.as_str().into(),
             submission_dir: origin.submission_dir.into(),

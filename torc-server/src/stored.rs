@@ -45,7 +45,8 @@ impl StoredView {
     }
 }
 
-/// The placer that serves a workflow.
+/// Torc's own placer for a workflow: it serves where nothing starts, and until the one takes over that a spec
+/// names.
 pub(crate) fn placer_for(workflow: &Workflow) -> Box<dyn Placer> {
     Box::new(WholeNodePlacer::of(&workflow.header))
 }

@@ -155,6 +155,8 @@ pub(crate) struct RunArgs {
     pub(crate) spec: PathBuf,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
     /// Go on with an interrupted run of the same spec
     #[arg(long, conflicts_with = "new")]
     pub(crate) resume: bool,
@@ -417,6 +419,8 @@ pub(crate) struct ServeArgs {
     /// Have the server that runs now end; what runs in allocations goes on
     #[arg(long, conflicts_with_all = ["port", "idle_exit", "takeover"])]
     pub(crate) stop: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
     /// Leave the terminal, and say on standard output whether the server can be reached
     #[arg(long, hide = true)]
     pub(crate) detached: bool,

@@ -12,6 +12,7 @@ use crate::commands::submit;
 use crate::exit::{Exit, Failure};
 use crate::inside::Ground;
 use crate::out::{errln, outln};
+use crate::plugins;
 use crate::render::{jobs, json};
 
 pub(crate) async fn execute(
@@ -27,7 +28,7 @@ pub(crate) async fn execute(
     }
     let stored = Access::stored(&dir, args.workflow.workflow).await?;
     if stored.was_submitted {
-        submit::start_server(&dir).await?;
+        submit::start_server(&dir, &args.plugins).await?;
         let restarted = Access::restart_live(&dir, args.workflow.workflow).await?;
         let report = restarted.ok_or(AccessError::NoServer)?;
         return put_back(args, report, format);
@@ -35,7 +36,8 @@ pub(crate) async fn execute(
     let ground =
         Ground::find(&args.resources, &stored.workflow.header, &args.plugins, &dir).await?;
     ground.place.announce();
-    let session = Session::open(dir).await?;
+    let placers = plugins::placers(&args.plugins)?;
+    let session = Session::open(dir).await?.with_placers(placers);
     super::run::drive(session, args.workflow.workflow, ground, format).await
 }
 

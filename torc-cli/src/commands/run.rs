@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::inside::Ground;
 use crate::interrupts::Interrupts;
 use crate::out::errln;
+use crate::plugins;
 use crate::render::progress::Progress;
 use crate::render::{diagnostics, jobs, json, summary};
 use crate::spec_file::{self, SpecFile};
@@ -37,11 +38,12 @@ pub(crate) async fn execute(
     ground.place.announce();
     say_what_is_different_here(workflow, &ground);
     let origin = origin(&spec)?;
-    let mut session = Session::open(dir).await?;
+    let placers = plugins::placers(&args.plugins)?;
+    let mut session = Session::open(dir).await?.with_placers(placers);
     let id = match resumable(args, &mut session, workflow, &origin).await? {
         Some(id) => id,
         None => {
-            Session::check(workflow, &origin, &ground.options)?;
+            session.check(workflow, &origin, &ground.options)?;
             session.add(workflow, &origin).await?
         }
     };

@@ -21,7 +21,7 @@ use crate::args::{PluginArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 use crate::interrupts::Interrupts;
 use crate::out::{self, errln};
-use crate::plugins::shelf;
+use crate::plugins::{self, shelf};
 use crate::settings::Settings;
 
 pub(crate) async fn execute(args: &ServeArgs, dir: StateDir) -> Result<Exit, Failure> {
@@ -58,6 +58,7 @@ pub(crate) async fn execute(args: &ServeArgs, dir: StateDir) -> Result<Exit, Fai
 
 async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
     let settings = Settings::load()?;
+    let placers = plugins::placers(&args.plugins)?;
     let idle_exit = args.idle_exit.unwrap_or(settings.idle_exit.value);
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Environment, format!("where torc itself lies is not known: {error}"))
@@ -69,6 +70,7 @@ async fn start(args: &ServeArgs, dir: StateDir) -> Result<Server, Failure> {
             source: Arc::new(StepAccounts(Accounting::new(programs(&settings)))),
             interval: settings.accounting_poll.value,
         }),
+        placers,
         limits: settings.limits(),
         program,
         port: args.port.unwrap_or(settings.port.value),

@@ -79,6 +79,9 @@ fn print(report: &WorkflowReport) {
         let nodes = planned.nodes.join(" ");
         outln!("  planned: {} starts{by}; held for it: {nodes}", planned.job);
     }
+    if let Some(words) = &report.placer_replaced {
+        outln!("  note: {words}");
+    }
     if matches!(report.state, RunState::Interrupted | RunState::Incomplete) {
         outln!("  `torc restart {}` goes on from here", report.id);
     }

@@ -22,6 +22,7 @@ use crate::in_allocation;
 use crate::interrupts::Interrupts;
 use crate::launchers;
 use crate::out::{errln, outln};
+use crate::plugins;
 use crate::render::{diagnostics, jobs, json};
 use crate::scripts;
 use crate::spec_file;
@@ -53,7 +54,7 @@ pub(crate) async fn execute(
     }
     launchers::try_out(&workflow.header, &args.plugins)?;
     let request = request(workflow.clone(), spec.path.as_deref(), &args.plugins)?;
-    start_server(&dir).await?;
+    start_server(&dir, &args.plugins).await?;
     let SubmitReport { workflow: id } = Access::submit(&dir, &request).await?;
     if !args.wait {
         match format {
@@ -66,12 +67,15 @@ pub(crate) async fn execute(
     follow(&dir, id, format).await
 }
 
-/// Makes sure that a server serves a state directory.
-pub(crate) async fn start_server(dir: &StateDir) -> Result<(), Failure> {
+/// Makes sure that a server serves a state directory; a new one looks for plugins where this torc does.
+pub(crate) async fn start_server(dir: &StateDir, plugins: &PluginArgs) -> Result<(), Failure> {
+    // What is wrong with the options is told here, not in the server's log.
+    plugins::shelf(plugins)?;
+    let options = plugins::passed_on(plugins)?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Environment, format!("where torc itself lies is not known: {error}"))
     })?;
-    if server_process::ensure_running(dir, &program).await? {
+    if server_process::ensure_running(dir, &program, &options).await? {
         errln!("started a server for {}", dir.path().display());
     }
     Ok(())

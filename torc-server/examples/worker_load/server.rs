@@ -11,6 +11,7 @@ use torc_core::traits::{
     AllocationHandle, AllocationRequest, AllocationState, NodeShape, Scheduler, SchedulerError,
     Shapes,
 };
+use torc_server::placers::Placers;
 use torc_server::schedulers::Schedulers;
 use torc_server::serve::{ServeOptions, Server};
 use torc_server::state_dir::StateDir;
@@ -27,6 +28,7 @@ pub(crate) fn main(args: &[String]) -> Result<(), Failure> {
         dir: StateDir::at(&dir)?,
         schedulers: Arc::new(Schedulers::new(built_in, Arc::new(|kind| Err(kind.to_owned())))),
         accounts: None,
+        placers: Placers::none(),
         limits,
         program: PathBuf::from("/bin/torc"),
         port: 0,

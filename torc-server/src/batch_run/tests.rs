@@ -97,6 +97,7 @@ async fn submit(
         spec: "/here/w.yaml",
         beginning,
         program: "/bin/torc",
+        options: &["--plugin-path=/site".to_owned()],
         output_dir: "/here/out",
         submission_dir: "/here",
         submitter: &submitter,
@@ -112,7 +113,7 @@ async fn the_command_says_what_the_run_begins_with_and_which_scheduler_it_stands
     let queue = Queue::default();
     let handle = submit(&dir, &queue, Beginning::Anew).await.expect("it is found by its key");
     assert_eq!(handle.0, "41");
-    let rest = "--output-dir /here/out --scheduler=cpu";
+    let rest = "--output-dir /here/out --scheduler=cpu --plugin-path=/site";
     assert_eq!(queue.command().join(" "), format!("/bin/torc run /here/w.yaml {rest}"));
     submit(&dir, &queue, Beginning::GoOn(WorkflowId(3))).await.expect("as before");
     assert_eq!(queue.command().join(" "), format!("/bin/torc restart 3 {rest}"));

@@ -33,6 +33,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 use crate::accountant::EndedStep;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, Input, RequestError};
+use crate::placers::may_block;
 use crate::state_dir::Announcement;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
@@ -310,6 +311,9 @@ impl Driver {
                 }
                 Input::Accounted(figures) => self.account(figures, now),
                 Input::Shapes(shapes) => self.take_shapes(shapes),
+                Input::Look(id, look) if self.engine.has_guest_placer() => {
+                    may_block(|| self.look(id, look));
+                }
                 Input::Look(id, look) => self.look(id, look),
                 Input::Cancel(request, reply) => {
                     let report = self.cancel(&request, now);
@@ -354,9 +358,18 @@ impl Driver {
             return Vec::new();
         }
         let running = self.engine.running().len();
-        let dispatch = self.engine.dispatch(now, self.max_parallel_jobs.saturating_sub(running));
-        for fault in &dispatch.faults {
-            tracing::error!(%fault, "the placer chose a start that is not possible");
+        let limit = self.max_parallel_jobs.saturating_sub(running);
+        let dispatch = match self.engine.has_guest_placer() {
+            true => may_block(|| self.engine.dispatch(now, limit)),
+            false => self.engine.dispatch(now, limit),
+        };
+        if let Some(fault) = dispatch.faults.last() {
+            let faults = dispatch.faults.len();
+            tracing::error!(faults, last = %fault, "the placer chose starts that are not possible");
+        }
+        if let Some(dismissed) = dispatch.dismissed {
+            // Nobody may listen.
+            let _ = self.notices.send(dismissed.to_string());
         }
         self.planned = dispatch.planned;
         self.pending.extend(dispatch.started.iter().cloned());

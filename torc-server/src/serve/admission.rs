@@ -14,6 +14,7 @@ use torc_core::workflow::{ActionKind, SchedulerSettings, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs, offers};
 use crate::handle::{KnownShapes, RequestError};
+use crate::placers::PlacerError;
 use crate::schedulers::Schedulers;
 use crate::session::RunError;
 use crate::store::StoreError;
@@ -35,6 +36,9 @@ pub(crate) enum SubmitError {
     /// The server could not do it.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The placer that it names cannot be had.
+    #[error(transparent)]
+    Placer(#[from] PlacerError),
     /// It was stored, and its beginning was not.
     #[error(
         "workflow {0} was taken, but its run could not begin, since the database cannot be written at \

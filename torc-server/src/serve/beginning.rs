@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 use tokio::time::Instant;
-use torc_core::engine::{Engine, Event, LaunchContext, Phase};
+use torc_core::engine::{Engine, Event, LaunchContext, Misconduct, Phase};
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::Workflow;
 
@@ -140,6 +140,7 @@ impl Runs {
                 .apply(event)
                 .map_err(|refused| RequestError::Store(refused.to_string()))?;
         }
+        self.entrust(&mut stored.engine);
         let id = stored.engine.id();
         let submitter = stored.origin.submitter.take().ok_or_else(|| {
             RequestError::Refused(format!(
@@ -189,6 +190,16 @@ impl Runs {
         });
         self.watch(driver, id, handle);
         Ok(begun)
+    }
+
+    /// Gives a workflow its placer. It was there when the run began; what is under way does not stop because
+    /// it is not there now.
+    fn entrust(&self, engine: &mut Engine) {
+        let Err(error) = self.placers.entrust(engine) else { return };
+        engine.dismiss_placer(&error.name, Misconduct::Failed(error.reason));
+        if let Some(dismissal) = engine.dismissal() {
+            tracing::warn!(workflow = %engine.id(), "{dismissal}");
+        }
     }
 
     /// Has a driver drive its workflow to the end, or to where it cannot go on.

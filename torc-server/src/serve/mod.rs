@@ -31,6 +31,7 @@ use crate::link::addresses;
 use crate::link::identity::{Identity, IdentityError};
 use crate::link::listener::{self, Limits, ListenError, Listener};
 use crate::link::remote::Remote;
+use crate::placers::Placers;
 use crate::schedulers::Schedulers;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError};
@@ -46,6 +47,8 @@ pub struct ServeOptions {
     pub schedulers: Arc<Schedulers>,
     /// Where what steps used comes from, if anywhere.
     pub accounts: Option<Accounts>,
+    /// Where placers come from that are not torc's own.
+    pub placers: Placers,
     /// How much the scheduler may be asked.
     pub limits: GovernorLimits,
     /// The program that a worker is, absolute.
@@ -111,7 +114,8 @@ impl Server {
     /// # Errors
     /// When another process owns it, or nobody could reach this one.
     pub async fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { dir, schedulers, accounts, limits, program, port, idle_exit } = options;
+        let ServeOptions { dir, schedulers, accounts, placers, limits, program, port, idle_exit } =
+            options;
         let listening = Limits::default();
         descriptors::make_room_for(listening.connections);
         let store = Store::own(&dir).await?;
@@ -132,6 +136,7 @@ impl Server {
             store: StoreTask::spawn(store, output_dir),
             allocator: Allocator::spawn(schedulers.clone(), limits, dir.path().to_path_buf()),
             schedulers,
+            placers,
             dir: dir.clone(),
             program,
             instance: owner.instance.clone(),

@@ -46,6 +46,7 @@ async fn submit(State(shared): State<Shared>, Json(request): Json<SubmitRequest>
             let status = match error {
                 SubmitError::Run(RunError::NeverRuns(_) | RunError::MissingFiles(_))
                 | SubmitError::NoFit(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                SubmitError::Placer(_) => StatusCode::FAILED_DEPENDENCY,
                 SubmitError::NotBegun(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 SubmitError::NoScheduler(_) => StatusCode::FAILED_DEPENDENCY,
                 _ => StatusCode::BAD_REQUEST,

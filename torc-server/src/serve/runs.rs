@@ -19,6 +19,7 @@ use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::handle::{Handle, RequestError};
+use crate::placers::Placers;
 use crate::schedulers::Schedulers;
 use crate::state_dir::StateDir;
 use crate::store::StoreError;
@@ -35,6 +36,7 @@ pub(crate) struct Runs {
     pub(super) allocator: Allocator,
     pub(super) accountant: OnceLock<Accountant>,
     pub(super) schedulers: Arc<Schedulers>,
+    pub(super) placers: Placers,
     pub(super) output_dir: PathBuf,
     pub(super) program: String,
     instance: String,
@@ -57,6 +59,7 @@ pub(crate) struct RunsParts {
     pub(crate) store: StoreTask,
     pub(crate) allocator: Allocator,
     pub(crate) schedulers: Arc<Schedulers>,
+    pub(crate) placers: Placers,
     pub(crate) dir: StateDir,
     pub(crate) program: String,
     pub(crate) instance: String,
@@ -77,6 +80,7 @@ impl Runs {
             allocator: parts.allocator,
             accountant: OnceLock::new(),
             schedulers: parts.schedulers,
+            placers: parts.placers,
             output_dir: parts.dir.path().to_path_buf(),
             program: parts.program,
             instance: parts.instance,
@@ -254,6 +258,7 @@ impl Runs {
                 format!("every job of workflow {id} has completed; there is nothing to restart");
             return Err(RequestError::Refused(why));
         }
+        self.placers.open(&stored.engine.workflow().header)?;
         self.begin_run(stored, None)
     }
 

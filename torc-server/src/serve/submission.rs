@@ -36,6 +36,7 @@ impl Runs {
         admission::check_itself(&workflow, Path::new(&request.submission_dir))?;
         let shapes = admission::ask_schedulers(&workflow, &self.schedulers).await?;
         admission::check_fit(&workflow, &shapes)?;
+        self.placers.open(&workflow.header)?;
         let workflow = Arc::try_unwrap(workflow).unwrap_or_else(|shared| (*shared).clone());
         let origin = Origin {
             submission_dir: request.submission_dir,

@@ -21,6 +21,7 @@ fn runs(store: StoreTask, dir: &Path) -> Arc<Runs> {
         store,
         allocator: Allocator::spawn(schedulers.clone(), GovernorLimits::default(), dir.into()),
         schedulers,
+        placers: Placers::none(),
         dir: StateDir::at(dir).expect("a path"),
         program: "torc".to_owned(),
         instance: "mine".to_owned(),

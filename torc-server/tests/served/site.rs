@@ -27,6 +27,7 @@ use torc_core::wire::{AllocationStage, RunState, SubmitRequest, WorkflowReport};
 use torc_server::access::{Access, AccessError};
 use torc_server::accountant::{Accounting, Accounts, Question};
 use torc_server::clock::now;
+use torc_server::placers::Placers;
 use torc_server::schedulers::Schedulers;
 use torc_server::serve::{ServeEnd, ServeOptions, Server};
 use torc_server::state_dir::StateDir;
@@ -312,6 +313,8 @@ pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) ledger: Arc<Ledger>,
+    /// Of the servers to come.
+    pub(crate) placers: Placers,
 }
 
 /// A server in a runtime of its own, so that it can be killed.
@@ -351,7 +354,7 @@ impl Sources for NoSources {
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, cluster: Arc::default(), ledger: Arc::default() }
+        Self { dir, cluster: Arc::default(), ledger: Arc::default(), placers: Placers::none() }
     }
 
     /// The cluster is Slurm; no plugin is there.
@@ -382,6 +385,7 @@ impl Place {
             dir: self.state_dir(),
             schedulers: Arc::new(self.schedulers()),
             accounts: Some(accounts),
+            placers: self.placers.clone(),
             limits,
             program: PathBuf::from("/bin/torc"),
             port: 0,
