@@ -44,13 +44,21 @@ impl PluginFolder {
     /// When it cannot be made.
     #[track_caller]
     pub fn of(place: &Place) -> Self {
+        let folder = Self::beside(place);
+        let path = folder.path().display().to_string();
+        place.write("config.toml", place.read("config.toml") + &format!("path = ['{path}']\n"));
+        folder
+    }
+
+    /// An empty one, which that torc trusts, and in which it does not look.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn beside(place: &Place) -> Self {
         let (folder, groups) = trusted_folder();
         let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
-        let path = folder.path().display();
-        place.write(
-            "config.toml",
-            format!("[plugins]\npath = ['{path}']\ntrusted_groups = {groups:?}\n"),
-        );
+        place.write("config.toml", format!("[plugins]\ntrusted_groups = {groups:?}\n"));
         Self(folder)
     }
 

@@ -2,31 +2,58 @@
 //! job.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::path::Path;
 
-use torc_tests::{Ended, Place, plugin_folder, plugins, trust_plugins, write_program};
+use torc_tests::{Ended, Place, PluginFolder};
+
+/// A place with a folder of plugins, in which torc looks when it is told to.
+struct Site {
+    place: Place,
+    folder: PluginFolder,
+}
+
+impl Deref for Site {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Site {
+    fn with(spec: &str) -> Self {
+        let place = Place::with(spec);
+        let folder = PluginFolder::beside(&place);
+        for name in ["faulty_placer", "wrapped", "nice"] {
+            folder.take_example(name);
+        }
+        Self { place, folder }
+    }
+
+    fn folder(&self) -> &str {
+        self.folder.path().to_str().expect("UTF-8")
+    }
+}
 
 /// Six jobs of one CPU that are placed by this plugin.
-fn place(placer: &str, settings: &str) -> Place {
-    let place = Place::with(&format!(
+fn place(placer: &str, settings: &str) -> Site {
+    Site::with(&format!(
         "name: w
 execution_config: {{placer: {placer}}}
 plugins: [{{name: {placer}{settings}}}]
 parameters: {{n: '1:6'}}
 jobs: [{{name: 'j{{n}}', command: 'echo {{n}} >> ran', use_parameters: [n]}}]"
-    ));
-    trust_plugins(&place);
-    place
+    ))
 }
 
-fn run(place: &Place, folder: &Path, options: &[&str]) -> Ended {
-    let folder = folder.to_str().expect("UTF-8");
-    place.run(&[&["--plugin-path", folder], options].concat())
+fn run(place: &Site, options: &[&str]) -> Ended {
+    place.run(&[&["--plugin-path", place.folder()], options].concat())
 }
 
 /// All jobs have completed, each in one attempt.
 #[track_caller]
-fn expect_all_once(place: &Place) {
+fn expect_all_once(place: &Site) {
     let mut ran = place.lines("ran");
     ran.sort();
     assert_eq!(ran, ["1", "2", "3", "4", "5", "6"]);
@@ -40,16 +67,14 @@ const REPLACED: &str = "places no jobs any more, torc's own placer does: ";
 #[test]
 fn a_plugin_places_the_jobs_by_its_settings() {
     for (policy, nodes) in [("pack", 1), ("spread", 2)] {
-        let place = Place::with(&format!(
+        let place = Site::with(&format!(
             "name: w
 execution_config: {{placer: wrapped}}
 plugins: [{{name: wrapped, policy: {policy}}}]
 jobs: [{{name: a, command: read < go}}, {{name: b, command: read < go}}]"
         ));
-        trust_plugins(&place);
         place.gate("go");
-        let folder = plugins().to_str().expect("UTF-8");
-        let options = ["--plugin-path", folder, "--nodes", "2", "--num-cpus", "2"];
+        let options = ["--plugin-path", place.folder(), "--nodes", "2", "--num-cpus", "2"];
         let running = place.start_run(&options);
         place.open_gate("go", 2);
         let ended = running.wait().expect(0);
@@ -72,7 +97,7 @@ fn a_plugin_that_fails_is_replaced_and_no_job_is_lost() {
     ];
     for (fault, words) in faults {
         let place = place("faulty_placer", &format!(", fault: {fault}, after: 1"));
-        let ended = run(&place, plugins(), &[]).expect(0);
+        let ended = run(&place, &[]).expect(0);
         ended.says(&format!("plugin `faulty_placer` {REPLACED}{words}"));
         assert_eq!(ended.stderr.matches(REPLACED).count(), 1, "it is said once: {}", ended.stderr);
         expect_all_once(&place);
@@ -82,7 +107,7 @@ fn a_plugin_that_fails_is_replaced_and_no_job_is_lost() {
 #[test]
 fn a_plugin_that_hangs_costs_its_deadline_and_no_job() {
     let place = place("faulty_placer", ", fault: hangs, after: 1");
-    let ended = run(&place, plugins(), &[]).expect(0);
+    let ended = run(&place, &[]).expect(0);
     ended.says(&format!("plugin `faulty_placer` {REPLACED}plan: it did not return within "));
     expect_all_once(&place);
 }
@@ -96,7 +121,7 @@ fn a_plugin_that_lies_is_replaced_and_no_job_starts_where_it_may_not() {
     ];
     for (lie, words) in lies {
         let place = place("faulty_placer", &format!(", fault: {lie}, after: 1"));
-        let ended = run(&place, plugins(), &[]).expect(0);
+        let ended = run(&place, &[]).expect(0);
         ended.says(&format!("plugin `faulty_placer` {REPLACED}")).says(words);
         expect_all_once(&place);
     }
@@ -105,7 +130,7 @@ fn a_plugin_that_lies_is_replaced_and_no_job_starts_where_it_may_not() {
         .read("w.yaml")
         .replace("echo {n} >> ran", "mkdir alone && echo {n} >> ran && rmdir alone");
     place.write("w.yaml", spec);
-    let ended = run(&place, plugins(), &["--max-parallel-jobs", "1"]).expect(0);
+    let ended = run(&place, &["--max-parallel-jobs", "1"]).expect(0);
     ended.says(REPLACED).says("no more jobs may start now");
     expect_all_once(&place);
 }
@@ -114,7 +139,7 @@ fn a_plugin_that_lies_is_replaced_and_no_job_starts_where_it_may_not() {
 /// does besides at its plan number `plans`.
 fn one_by_one(at_plan: &str) -> String {
     format!(
-        r#"
+        r#"#!/usr/bin/env python3
 import json, os, sys
 
 waiting, node, running, plans = [], None, None, 0
@@ -171,10 +196,9 @@ fn a_program_places_jobs_and_what_it_does_not_end_with_is_no_loss() {
         ("plans == 3 and os.kill(os.getpid(), 9)", Some("its process is gone: signal 9 ended it")),
         ("plans == 3 and print('Hello', flush=True)", Some("it wrote a line that is no message")),
     ] {
-        let folder = plugin_folder();
-        write_program(folder.path(), "one", &one_by_one(at_plan));
         let place = place("one", "");
-        let ended = run(&place, folder.path(), &[]).expect(0);
+        place.folder.write_program("one", &one_by_one(at_plan));
+        let ended = run(&place, &[]).expect(0);
         match words {
             None => {
                 assert!(!ended.stderr.contains(REPLACED), "{}", ended.stderr);
@@ -190,13 +214,12 @@ fn a_program_places_jobs_and_what_it_does_not_end_with_is_no_loss() {
 
 #[test]
 fn a_program_that_hangs_does_not_outlive_its_run() {
-    let folder = plugin_folder();
     let hang = "plans == 3 and (open(PID, 'w').write(str(os.getpid())), time.sleep(600))";
     let place = place("one", "");
     let pid = place.join("pid");
     let text = one_by_one(hang).replace("PID", &format!("'{}'", pid.display()));
-    write_program(folder.path(), "one", &text.replace("import json", "import time, json"));
-    let ended = run(&place, folder.path(), &[]).expect(0);
+    place.folder.write_program("one", &text.replace("import json", "import time, json"));
+    let ended = run(&place, &[]).expect(0);
     ended.says(&format!("plugin `one` {REPLACED}plan: no answer within "));
     expect_all_once(&place);
     let pid = place.read("pid");
@@ -206,16 +229,16 @@ fn a_program_that_hangs_does_not_outlive_its_run() {
 #[test]
 fn a_plugin_that_cannot_be_had_is_told_of_before_anything_starts() {
     #[track_caller]
-    fn check(place: &Place, exit: i32, words: &[&str]) {
-        let ended = run(place, plugins(), &[]).expect(exit);
+    fn check(place: &Site, exit: i32, words: &[&str]) {
+        let ended = run(place, &[]).expect(exit);
         for word in words {
             ended.says(word);
         }
         assert!(!place.join("ran").exists(), "nothing has run");
     }
     let own = "none of torc's own (`pack`, `spread`)";
-    let folder = plugins().to_str().expect("UTF-8");
-    check(&place("packing", ""), 5, &["there is no plugin `packing`", own, folder]);
+    let packing = place("packing", "");
+    check(&packing, 5, &["there is no plugin `packing`", own, packing.folder()]);
     check(&place("faulty_placer", ", fault: does not open"), 5, &["no such partition"]);
     check(&place("nice", ""), 5, &["the plugin `nice` has no torc.placer/1"]);
     check(&place("../nice", ""), 3, &["spec::bad-name"]);
@@ -228,11 +251,11 @@ fn what_is_stored_is_read_without_the_plugin_and_restarted_only_with_it() {
     let place = place("wrapped", "");
     let spec = place.read("w.yaml").replace("echo {n} >> ran", "test -e go && echo {n} >> ran");
     place.write("w.yaml", spec);
-    run(&place, plugins(), &[]).expect(1);
+    run(&place, &[]).expect(1);
     place.torc(&["status"]).expect(0).says("6 failed");
     place.torc(&["jobs"]).expect(0);
     place.write("go", "");
     place.restart().expect(5).says("there is no plugin `wrapped`");
-    place.torc(&["restart", "--plugin-path", plugins().to_str().expect("UTF-8")]).expect(0);
+    place.torc(&["restart", "--plugin-path", place.folder()]).expect(0);
     place.torc(&["status"]).expect(0).says("6 completed");
 }

@@ -1,9 +1,13 @@
 //! Placers that are plugins of a server, on a real Slurm.
 
-use torc_tests::{Cluster, ClusterPlace, RUN_PATIENCE, Started, plugins, trust_plugins};
+use torc_tests::{Cluster, ClusterPlace, PluginFolder};
 
 /// Eight jobs of two CPUs on two nodes, placed by this plugin.
-fn place<'c>(cluster: &'c Cluster, placer: &str, settings: &str) -> ClusterPlace<'c> {
+fn place<'c>(
+    cluster: &'c Cluster,
+    placer: &str,
+    settings: &str,
+) -> (ClusterPlace<'c>, PluginFolder) {
     let place = cluster.place(&format!(
         "name: w
 execution_config: {{placer: {placer}}}
@@ -14,15 +18,11 @@ resource_requirements: [{{name: two, num_cpus: 2, memory: 100m, runtime: PT1M}}]
 parameters: {{n: '1:8'}}
 jobs: [{{name: 'j{{n}}', command: 'echo {{n}} >> ran', use_parameters: [n], resource_requirements: two}}]"
     ));
-    trust_plugins(&place.place);
-    place
-}
-
-#[track_caller]
-fn submit(place: &ClusterPlace<'_>, exit: i32) -> torc_tests::Ended {
-    let folder = plugins().to_str().expect("UTF-8");
-    let submit = ["submit", "w.yaml", "--wait", "--plugin-path", folder];
-    Started::start_for(place.place.command(&submit), RUN_PATIENCE).wait().expect(exit)
+    let folder = PluginFolder::of(&place.place);
+    for name in ["faulty_placer", "wrapped"] {
+        folder.take_example(name);
+    }
+    (place, folder)
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn a_server_lets_a_plugin_place_the_jobs_and_replaces_one_that_fails() {
         ("wrapped", "", None),
         ("faulty_placer", ", fault: panics, after: 2", Some("plan: it panicked: a bug in a plan")),
     ] {
-        let place = place(&cluster, placer, settings);
-        submit(&place, 0).says("8 completed");
+        let (place, _folder) = place(&cluster, placer, settings);
+        place.submit_and_wait().expect(0).says("8 completed");
         assert_eq!(place.place.results().len(), 8, "each ran once");
         let log = place.place.read("torc_output/server.log");
         let said = format!("plugin `{placer}` places no jobs any more, torc's own placer does: ");
@@ -47,6 +47,10 @@ fn a_server_lets_a_plugin_place_the_jobs_and_replaces_one_that_fails() {
 #[test]
 fn a_server_refuses_a_workflow_whose_placer_it_does_not_have() {
     let Some(cluster) = Cluster::acquire() else { return };
-    let place = place(&cluster, "not_there", "");
-    submit(&place, 5).says("there is no plugin `not_there`").says("`pack`, `spread`");
+    let (place, _folder) = place(&cluster, "not_there", "");
+    place
+        .submit_and_wait()
+        .expect(5)
+        .says("there is no plugin `not_there`")
+        .says("`pack`, `spread`");
 }

@@ -173,7 +173,7 @@ fn launchers(criterion: &mut Criterion) {
     let launcher = PluginLauncher::open(&plugin("nice"), &Map::new()).expect("it opens");
     let step = step();
     criterion.bench_function("launcher_call", |bench| {
-        bench.iter(|| launcher.plan(black_box(&step)).expect("a plan"));
+        bench.iter(|| launcher.plan(black_box(&step), "/files").expect("a plan"));
     });
 }
 
@@ -202,7 +202,7 @@ fn main() {
             let launcher = PluginLauncher::open(&plugin("nice"), &Map::new()).expect("it opens");
             let step = step();
             for _ in 0..number(calls) {
-                black_box(launcher.plan(&step)).expect("a plan");
+                black_box(launcher.plan(&step, "/files")).expect("a plan");
             }
         }
         [whose, ends, decisions] => {

@@ -11,7 +11,7 @@ impl Launcher for Nice {
         Ok(Self)
     }
 
-    fn plan(&mut self, step: &Step) -> Result<LaunchPlan, Failure> {
+    fn plan(&mut self, step: &Step, _: &str) -> Result<LaunchPlan, Failure> {
         let nice = ["nice", "-n", "10"].map(str::to_owned);
         let argv = nice.into_iter().chain(step.argv.iter().cloned()).collect();
         Ok(LaunchPlan { argv, ..LaunchPlan::default() })

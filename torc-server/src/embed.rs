@@ -38,6 +38,7 @@ use torc_core::traits::ExecutorError;
 use torc_core::workflow::Workflow;
 
 use crate::clock::now;
+use crate::placers::Placers;
 use crate::session::{Launching, RunError, RunOptions, RunOutcome, Session, Start};
 use crate::spec_folders::SpecFolders;
 use crate::state_dir::StateDir;
@@ -48,6 +49,7 @@ pub struct Embedded {
     workflow: Arc<Workflow>,
     origin: Origin,
     dir: StateDir,
+    placers: Placers,
 }
 
 /// A spec could not be run.
@@ -104,7 +106,13 @@ impl Embedded {
             submitted_at: now(),
             submitter: None,
         };
-        Ok(Self { workflow: Arc::new(loaded.workflow), origin, dir })
+        Ok(Self { workflow: Arc::new(loaded.workflow), origin, dir, placers: Placers::none() })
+    }
+
+    /// With placers of one's own, by the name that `execution_config.placer` has.
+    #[must_use]
+    pub fn with_placers(self, placers: Placers) -> Self {
+        Self { placers, ..self }
     }
 
     /// Runs it on these nodes to its end. `executor` makes what launches its steps.
@@ -117,8 +125,8 @@ impl Embedded {
         executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
     ) -> Result<RunOutcome, EmbedError> {
         let options = RunOptions::on(nodes);
-        Session::check(&self.workflow, &self.origin, &options)?;
-        let mut session = Session::open(self.dir).await?;
+        let mut session = Session::open(self.dir).await?.with_placers(self.placers);
+        session.check(&self.workflow, &self.origin, &options)?;
         let id = session.add(&self.workflow, &self.origin).await?;
         let running = session.begin(Some(id), options, executor).await?;
         Ok(running.wait().await?)

@@ -163,8 +163,6 @@ pub(crate) struct RunArgs {
     /// Start anew although an earlier run of the same spec was interrupted
     #[arg(long)]
     pub(crate) new: bool,
-    #[command(flatten)]
-    pub(crate) plugins: PluginArgs,
 }
 
 /// What of this machine to use; inside a Slurm allocation, what of that.

@@ -80,7 +80,7 @@ fn stop(time: Option<Duration>) -> Result<watch::Receiver<bool>, Failure> {
         let interrupted = interrupts.next();
         match time {
             Some(time) => drop(tokio::time::timeout(time, interrupted).await),
-            None => drop(interrupted.await),
+            None => interrupted.await,
         }
         let _ = stop.send(true);
         std::future::pending::<()>().await;
