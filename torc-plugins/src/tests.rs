@@ -68,7 +68,7 @@ fn odd(folder: &Path, macros: &[&str]) -> Found {
     let mut cc = Command::new("cc");
     cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&path);
     cc.args(macros.iter().map(|name| format!("-D{name}"))).arg("-I").arg(here.join("sdk/include"));
-    let built = cc.arg(here.join("kit/odd.c")).status().expect("cc is installed");
+    let built = cc.arg(here.join("kit/fixtures/odd.c")).status().expect("cc is installed");
     assert!(built.success(), "it is built");
     Found { name: "odd".to_owned(), path }
 }
