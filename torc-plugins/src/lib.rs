@@ -25,6 +25,8 @@ pub mod starter;
 mod trust;
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod tests;
 
 pub use about::{About, is_name};

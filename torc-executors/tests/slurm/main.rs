@@ -5,6 +5,7 @@
 //! is there when `SLURM_CONF` is set and sinfo answers; `tests/slurm/up` makes one.
 
 mod cluster;
+mod conformance;
 mod crew;
 mod deaths;
 mod direct;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 /// The suites of tests that run inside an allocation.
-const INSIDE: [(&str, &[site::Test]); 7] = [
+const INSIDE: [(&str, &[site::Test]); 8] = [
     ("launches", launches::TESTS),
     ("sights", sights::TESTS),
     ("endings", endings::TESTS),
@@ -30,6 +31,7 @@ const INSIDE: [(&str, &[site::Test]); 7] = [
     ("gangs", gangs::TESTS),
     ("deaths", deaths::TESTS),
     ("direct", direct::TESTS),
+    ("conformance", conformance::TESTS),
 ];
 
 fn main() -> ExitCode {

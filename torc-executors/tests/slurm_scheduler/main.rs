@@ -2,6 +2,7 @@
 //! be made to show.
 
 mod cluster;
+mod conformance;
 mod faults;
 mod real;
 mod site;

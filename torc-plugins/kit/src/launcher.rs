@@ -14,6 +14,9 @@ use crate::check::Check;
 use crate::finding::{Finding, Verdict, broken, ensure, same};
 use crate::steps::{ODD_WORDS, step};
 
+/// Where the files of a plan would lie. Nothing is written.
+const FOLDER: &str = "/nowhere/launch_wf1_j1_r1_a1";
+
 /// A launcher to look at.
 #[derive(Clone, Copy)]
 pub struct LauncherSite<'a> {
@@ -123,7 +126,7 @@ fn make(site: &LauncherSite<'_>) -> Result<Box<dyn Launcher>, Finding> {
 
 fn plan(launcher: &dyn Launcher, step: &Step, what: &str) -> Result<LaunchPlan, Finding> {
     launcher
-        .plan(step)
+        .plan(step, FOLDER)
         .map_err(|error| broken(format!("a plan for {what}"), format!("the refusal \"{error}\"")))
 }
 
@@ -177,7 +180,7 @@ fn argv_arrives_whole(site: &LauncherSite<'_>) -> Verdict {
     for argv in alone.chain([all]) {
         for shape in [(1, 1), (2, 2)] {
             let step = on_nodes(shape, &argv);
-            let plan = match launcher.plan(&step) {
+            let plan = match launcher.plan(&step, FOLDER) {
                 Ok(plan) => plan,
                 // It may not know gangs at all.
                 Err(_) if shape.0 > 1 => continue,
@@ -210,7 +213,7 @@ fn program_can_be_found(site: &LauncherSite<'_>) -> Verdict {
 /// Every plan that it makes of steps of all shapes.
 fn all_plans(launcher: &dyn Launcher) -> Vec<((u32, u32), Result<LaunchPlan, LauncherError>)> {
     let argv: Vec<&str> = PLAIN.into_iter().chain(["it's $odd", ""]).collect();
-    SHAPES.iter().map(|&shape| (shape, launcher.plan(&on_nodes(shape, &argv)))).collect()
+    SHAPES.iter().map(|&shape| (shape, launcher.plan(&on_nodes(shape, &argv), FOLDER))).collect()
 }
 
 fn plan_can_be_executed(site: &LauncherSite<'_>) -> Verdict {
@@ -253,7 +256,7 @@ fn any_number_of_ranks(site: &LauncherSite<'_>) -> Verdict {
     for (nodes, ranks) in SHAPES {
         let step = on_nodes((nodes, ranks), &PLAIN);
         let what = format!("{nodes} nodes with {ranks} ranks each");
-        let plan = match launcher.plan(&step) {
+        let plan = match launcher.plan(&step, FOLDER) {
             Ok(plan) => plan,
             Err(_) if nodes > 1 => continue,
             Err(error) => {
@@ -280,7 +283,7 @@ fn same_step_same_plan(site: &LauncherSite<'_>) -> Verdict {
     // In another order, and with nothing before it.
     for (shape, before) in first.iter().rev() {
         let argv: Vec<&str> = PLAIN.into_iter().chain(["it's $odd", ""]).collect();
-        let again = other.plan(&on_nodes(*shape, &argv));
+        let again = other.plan(&on_nodes(*shape, &argv), FOLDER);
         same(&format!("another instance's plan for {shape:?} nodes and ranks"), before, &again)?;
     }
     Ok(())
@@ -327,7 +330,7 @@ fn awkward_steps() -> Vec<(&'static str, Step)> {
 fn refusals_have_words(site: &LauncherSite<'_>) -> Verdict {
     let launcher = make(site)?;
     for (what, step) in awkward_steps() {
-        let Err(error) = launcher.plan(&step) else { continue };
+        let Err(error) = launcher.plan(&step, FOLDER) else { continue };
         let LauncherError::Unsupported { launcher: name, reason } = &error;
         same("the name in a refusal", launcher.name(), name.as_str())?;
         ensure(!reason.trim().is_empty(), &format!("a refusal of {what} to say why"), || {

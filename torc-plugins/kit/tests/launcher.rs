@@ -28,6 +28,17 @@ fn the_srun_launcher_keeps_every_promise() {
     }
 }
 
+#[test]
+fn a_check_is_run_by_its_name() {
+    let make = || Ok(Box::new(srun("22.05.8")) as _);
+    let site = LauncherSite { make: &make };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let run = |name| runtime.block_on(torc_plugin_kit::run(name, Candidate::Launcher(&site)));
+    assert_eq!(run("launcher.simple_step"), Some(Ok(())));
+    assert_eq!(run("launcher.no_such_check"), None);
+    assert_eq!(run("executor.success"), None, "it is of another interface");
+}
+
 /// What is wrong with a launcher.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -58,7 +69,7 @@ impl Launcher for Faulty {
         "faulty"
     }
 
-    fn plan(&self, step: &Step) -> Result<LaunchPlan, LauncherError> {
+    fn plan(&self, step: &Step, _: &str) -> Result<LaunchPlan, LauncherError> {
         if step.nodes.is_empty() || step.argv.is_empty() {
             let reason = match self.fault {
                 Fault::RefusesSilently => " ".to_owned(),
