@@ -1,8 +1,8 @@
-//! What must hold for any bytes that are read as a spec: no panic, every problem lies in the text, and
-//! a workflow that comes out refers only to what it has.
+//! What must hold for any bytes that are read as a spec: no panic, every problem lies in the text, a
+//! workflow that comes out refers only to what it has, and in every other format it is the same.
 
 use torc_core::diagnostics::{Problem, Severity};
-use torc_core::spec::{Context, Format, Sources, load};
+use torc_core::spec::{Context, Format, Sources, convert, load};
 use torc_core::workflow::Workflow;
 
 /// There are no files here.
@@ -28,6 +28,11 @@ pub fn check(bytes: &[u8], format: Format) {
             check_places(bytes, &loaded.warnings);
             assert!(loaded.warnings.iter().all(|found| found.severity == Severity::Warning));
             check_references(&loaded.workflow);
+            for into in Format::ALL {
+                let text = convert(bytes, Some(format), into).expect("a spec that loads converts");
+                let again = load(text.as_bytes(), Some(into), &context);
+                assert!(again.is_ok_and(|again| again.workflow == loaded.workflow), "{into:?}:\n{text}");
+            }
         }
         Err(rejected) => {
             check_places(bytes, &rejected.problems);

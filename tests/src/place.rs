@@ -148,6 +148,19 @@ impl Place {
         Started::start(self.command(args)).wait()
     }
 
+    /// Runs `torc` to its end with this text on its standard input.
+    ///
+    /// # Panics
+    /// As [`Self::torc`].
+    #[track_caller]
+    pub fn torc_reading(&self, args: &[&str], text: &str) -> Ended {
+        self.write("standard_input", text);
+        let file = File::open(self.join("standard_input")).expect("it was just written");
+        let mut command = self.command(args);
+        command.stdin(file);
+        Started::start(command).wait()
+    }
+
     /// Runs `torc` in this folder as the user `nobody` of most systems, to its end. Only root can.
     ///
     /// # Panics

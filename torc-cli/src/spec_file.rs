@@ -34,20 +34,15 @@ pub(crate) struct SpecFile {
 
 /// Reads a spec; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
-    let is_stdin = path == Path::new("-");
-    let bytes = if is_stdin { read_stdin() } else { std::fs::read(path) };
-    let bytes = bytes.map_err(|error| {
-        Failure::new(Exit::SpecInvalid, format!("cannot read {}: {error}", path.display()))
-    })?;
-    let name = if is_stdin { "standard input".into() } else { path.to_string_lossy() };
-    let source = SourceText { name: (&*name).into(), text: String::from_utf8_lossy(&bytes).into() };
+    let is_stdin = is_stdin(path);
+    let (bytes, source) = bytes(path)?;
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
     let folders = if is_stdin { SpecFolders::here() } else { SpecFolders::of(path) };
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems, slurm_defaults, requirement_places) =
-        match load(&bytes, Format::from_extension(&name), &context) {
+        match load(&bytes, Format::from_extension(&source.name), &context) {
             Ok(loaded) => {
                 let unsayable = sbatch::problems(&loaded);
                 let Loaded { workflow, mut warnings, slurm_defaults, requirement_places, .. } =
@@ -95,6 +90,21 @@ pub(crate) fn complete(spec: &SpecFile, plan: &Plan) -> Result<Completed, Failur
     let format = Format::from_extension(&spec.source.name);
     torc_core::spec::complete(&spec.bytes, format, &context, plan)
         .map_err(|error| Failure::new(Exit::SpecInvalid, error))
+}
+
+/// The bytes of a spec, and its text for messages.
+pub(crate) fn bytes(path: &Path) -> Result<(Vec<u8>, SourceText), Failure> {
+    let bytes = if is_stdin(path) { read_stdin() } else { std::fs::read(path) };
+    let bytes = bytes.map_err(|error| {
+        Failure::new(Exit::SpecInvalid, format!("cannot read {}: {error}", path.display()))
+    })?;
+    let name = if is_stdin(path) { "standard input".into() } else { path.to_string_lossy() };
+    let text = String::from_utf8_lossy(&bytes).into();
+    Ok((bytes, SourceText { name: (&*name).into(), text }))
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 fn read_stdin() -> std::io::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use crate::render::{parse_duration, parse_duration_or_zero};
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct ForecastArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
     /// N nodes that are there from the beginning, for all jobs [default: the allocations that the
@@ -67,7 +67,7 @@ impl NodeArgs {
     mut_arg("gpus_per_node", |arg| arg.conflicts_with("swf"))
 )]
 pub(crate) struct SimulateArgs {
-    /// The spec of a workflow: a YAML or JSON file, or `-` for standard input
+    /// The spec of a workflow: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC", required_unless_present = "swf", conflicts_with = "swf")]
     pub(crate) spec: Option<PathBuf>,
     /// A log of a machine instead, in the Standard Workload Format

@@ -103,6 +103,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check a spec and report every problem in it
     Validate(ValidateArgs),
+    /// Write a spec in another format, or print the JSON Schema of all
+    #[command(subcommand)]
+    Spec(SpecCommand),
     /// Show where a workflow stands
     Status(StatusArgs),
     /// List the jobs of a workflow
@@ -150,7 +153,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct RunArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
     #[command(flatten)]
@@ -219,7 +222,7 @@ impl ResourceArgs {
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct ValidateArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
 }
@@ -307,7 +310,7 @@ pub(crate) struct RestartArgs {
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct SubmitArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
     /// Follow the run to its end; Ctrl-C detaches, and the run goes on
@@ -490,6 +493,32 @@ pub(crate) struct NodeWorkerArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum SpecCommand {
+    /// Print a spec in another format; comments do not come along
+    Convert(SpecConvertArgs),
+    /// Print the JSON Schema of specs, by which editors complete and check
+    Schema,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct SpecConvertArgs {
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
+    #[arg(value_name = "SPEC")]
+    pub(crate) spec: PathBuf,
+    /// The format to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) to: SpecFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SpecFormat {
+    Yaml,
+    Json,
+    Json5,
+    Kdl,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum SlurmCommand {
     /// Print the batch script of each scheduler of a spec
     Script(SlurmScriptArgs),
@@ -499,14 +528,14 @@ pub(crate) enum SlurmCommand {
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct SlurmScriptArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
 }
 
 #[derive(Debug, ArgGroup)]
 pub(crate) struct SlurmGenerateArgs {
-    /// The spec: a YAML or JSON file, or `-` for standard input
+    /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
     #[command(flatten)]

@@ -16,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod serve;
 mod simulate;
 mod slurm;
+mod spec;
 mod status;
 mod submit;
 mod validate;
@@ -41,6 +42,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Run(run) => run::execute(run, dir, args.format).await,
         Command::Validate(validate) => validate::execute(validate, args.format),
+        Command::Spec(command) => spec::execute(command, args.format),
         Command::Status(status) => status::execute(status, &dir, args.format).await,
         Command::Jobs(jobs) => jobs::execute(jobs, &dir, args.format).await,
         Command::Results(results) => results::execute(results, &dir, args.format).await,

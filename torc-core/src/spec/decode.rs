@@ -4,35 +4,34 @@
 
 use std::ops::RangeInclusive;
 
+use super::fields::{Object, Takes};
 use super::problems::{Problems, excerpt};
 use super::tree::{Key, Node, Spanned, Text, Value};
 use crate::diagnostics::{Problem, Span};
 
 /// The fields of one map that have not been read yet.
 pub(crate) struct Fields<'p, 'a> {
-    what: &'static str,
-    known: &'static [&'static str],
+    object: &'static Object,
     head: Span,
     entries: Vec<(Key, Node)>,
     problems: &'p Problems<'a>,
 }
 
 impl<'p, 'a> Fields<'p, 'a> {
-    /// Opens the map that describes `what` (`a job`), with the fields that it may have.
+    /// Opens the map that describes such an object.
     pub(crate) fn open(
         node: Node,
-        what: &'static str,
-        known: &'static [&'static str],
+        object: &'static Object,
         problems: &'p Problems<'a>,
     ) -> Option<Self> {
         match node.value {
             Value::Map(entries) => {
                 let head = entries.first().map_or(node.span, |(key, _)| key.span);
-                Some(Self { what, known, head, entries, problems })
+                Some(Self { object, head, entries, problems })
             }
             _ => {
-                let example = format!("{}: ...", known.first().unwrap_or(&"key"));
-                wrong_type(problems, &node, &format!("{what} must be a map"), &example);
+                let example = format!("{}: ...", object.names().next().unwrap_or("key"));
+                wrong_type(problems, &node, &format!("{} must be a map", object.what), &example);
                 None
             }
         }
@@ -50,7 +49,7 @@ impl<'p, 'a> Fields<'p, 'a> {
 
     /// A field as it is.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<(Key, Node)> {
-        debug_assert!(self.known.contains(&name), "{name} is not a known field of {}", self.what);
+        debug_assert!(self.object.field(name).is_some(), "{name}: {}", self.object.what);
         let index = self.entries.iter().position(|(key, _)| &*key.value == name)?;
         let entry = self.entries.swap_remove(index);
         (entry.1.value != Value::Null).then_some(entry)
@@ -89,7 +88,7 @@ impl<'p, 'a> Fields<'p, 'a> {
     /// Reports a field that must be there.
     pub(crate) fn missing(&self, name: &str, example: &str) {
         self.problems.push(
-            Problem::error("spec::missing-field", format!("{} needs `{name}`", self.what))
+            Problem::error("spec::missing-field", format!("{} needs `{name}`", self.object.what))
                 .at(self.head, format!("`{name}` is missing"))
                 .help(format!("add it, for example `{name}: {example}`")),
         );
@@ -108,20 +107,33 @@ impl<'p, 'a> Fields<'p, 'a> {
         }
     }
 
-    /// A whole number within a range.
-    pub(crate) fn whole(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<i64>,
-    ) -> Option<Spanned<i64>> {
+    /// A whole number within the field's range.
+    pub(crate) fn whole(&mut self, name: &'static str) -> Option<Spanned<i64>> {
+        let range = self.range(name);
         let node = self.node(name)?;
         as_whole(self.problems, &node, name, range)
     }
 
-    /// A whole number that fits `T`, at least `least`.
-    pub(crate) fn count<T: TryFrom<i64>>(&mut self, name: &'static str, least: i64) -> Option<T> {
-        let found = self.whole(name, least..=i64::from(u32::MAX))?;
-        T::try_from(found.value).ok()
+    /// A whole number that fits `T`.
+    pub(crate) fn count<T: TryFrom<i64>>(&mut self, name: &'static str) -> Option<T> {
+        T::try_from(self.whole(name)?.value).ok()
+    }
+
+    /// A list of whole numbers within the field's range.
+    pub(crate) fn wholes<T: TryFrom<i64>>(&mut self, name: &'static str) -> Vec<T> {
+        let range = self.range(name);
+        let items = self.list(name).into_iter();
+        items
+            .filter_map(|node| as_whole(self.problems, &node, name, range.clone()))
+            .filter_map(|found| T::try_from(found.value).ok())
+            .collect()
+    }
+
+    fn range(&self, name: &str) -> RangeInclusive<i64> {
+        match self.object.field(name).map(|field| &field.takes) {
+            Some(Takes::Whole(least, most) | Takes::Wholes(least, most)) => *least..=*most,
+            _ => i64::MIN..=i64::MAX,
+        }
     }
 
     /// One of some words.
@@ -130,6 +142,7 @@ impl<'p, 'a> Fields<'p, 'a> {
         name: &'static str,
         choices: &[(&str, T)],
     ) -> Option<Spanned<T>> {
+        debug_assert!(self.has_words(name, choices), "{name}: {}", self.object.what);
         let text = self.text(name, choices[0].0)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == &*text.value) {
             return Some(Spanned::new(*value, text.span));
@@ -142,6 +155,14 @@ impl<'p, 'a> Fields<'p, 'a> {
         self.problems
             .push(Problem::error("spec::unknown-value", message).at(text.span, label).help(help));
         None
+    }
+
+    /// Whether the words of a field are those of its choices.
+    fn has_words<T>(&self, name: &str, choices: &[(&str, T)]) -> bool {
+        let Some(Takes::Word(words)) = self.object.field(name).map(|field| &field.takes) else {
+            return false;
+        };
+        words.iter().eq(choices.iter().map(|(word, _)| word))
     }
 
     /// The items of a list; none when it is absent.
@@ -193,7 +214,7 @@ impl<'p, 'a> Fields<'p, 'a> {
 
     /// Reports fields that belong somewhere else.
     pub(crate) fn misplaced(&mut self, names: &[&str], help: &str) {
-        let (what, problems) = (self.what, self.problems);
+        let (what, problems) = (self.object.what, self.problems);
         for (key, _) in self.entries.extract_if(.., |(key, _)| names.contains(&&*key.value)) {
             let message = format!("{what} has no field `{}`", key.value);
             problems.push(
@@ -207,14 +228,15 @@ impl<'p, 'a> Fields<'p, 'a> {
     /// Reports what is left as unknown.
     pub(crate) fn finish(self) {
         for (key, _) in &self.entries {
-            if self.known.contains(&&*key.value) {
+            if self.object.field(&key.value).is_some() {
                 continue;
             }
-            let help = self
-                .problems
-                .did_you_mean(&key.value, self.known.iter().copied())
-                .unwrap_or_else(|| format!("{} has: {}", self.what, self.known.join(", ")));
-            let message = format!("{} has no field `{}`", self.what, excerpt(&key.value));
+            let help =
+                self.problems.did_you_mean(&key.value, self.object.names()).unwrap_or_else(|| {
+                    let names: Vec<_> = self.object.names().collect();
+                    format!("{} has: {}", self.object.what, names.join(", "))
+                });
+            let message = format!("{} has no field `{}`", self.object.what, excerpt(&key.value));
             self.problems.push(
                 Problem::error("spec::unknown-field", message)
                     .at(key.span, "unknown field")

@@ -7,12 +7,15 @@
 
 mod completion;
 mod decode;
+mod fields;
 mod json;
+mod kdl;
 mod launchers;
 mod lower;
 mod model;
 mod parameters;
 mod problems;
+mod schema;
 mod slurm_cpus;
 mod slurm_settings;
 mod table;
@@ -27,8 +30,10 @@ mod write;
 mod yaml;
 
 pub use completion::{Completed, CompletionError, complete};
+use json::Dialect;
 use lower::Lowered;
 use problems::Problems;
+pub use schema::schema;
 use serde_json::{Map, Value as Json};
 pub use slurm_cpus::SHARING;
 pub(crate) use slurm_cpus::SharedCpus;
@@ -36,7 +41,7 @@ pub(crate) use slurm_settings::SlurmSettings;
 use tree::{Node, Value};
 pub(crate) use units::slurm_signal;
 
-use crate::diagnostics::{Problem, Severity, Span};
+use crate::diagnostics::{Problem, Span};
 use crate::workflow::Workflow;
 
 /// How a spec is written.
@@ -46,15 +51,24 @@ pub enum Format {
     Yaml,
     /// JSON, RFC 8259.
     Json,
+    /// JSON5 1.0.0 (json5.org).
+    Json5,
+    /// KDL 2 (kdl.dev).
+    Kdl,
 }
 
 impl Format {
+    /// All of them, in the order in which they are tried.
+    pub const ALL: [Self; 4] = [Self::Yaml, Self::Json, Self::Json5, Self::Kdl];
+
     /// The format that a file's name tells, if it tells one.
     pub fn from_extension(path: &str) -> Option<Self> {
         let name = path.rsplit('/').next().unwrap_or(path);
         match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
             "yaml" | "yml" => Some(Self::Yaml),
             "json" => Some(Self::Json),
+            "json5" => Some(Self::Json5),
+            "kdl" => Some(Self::Kdl),
             _ => None,
         }
     }
@@ -103,7 +117,7 @@ pub struct Rejected {
     pub problems: Vec<Problem>,
 }
 
-/// Reads a spec. Without a format, YAML is tried, then JSON.
+/// Reads a spec. Without a format each is tried.
 ///
 /// Spans are bytes of `source_bytes`.
 ///
@@ -115,32 +129,8 @@ pub fn load(
     context: &Context<'_>,
 ) -> Result<Loaded, Rejected> {
     let source = as_text(source_bytes)?;
-    match format {
-        Some(format) => load_as(source, format, context),
-        None => load_as(source, Format::Yaml, context).or_else(|as_yaml| {
-            if !as_yaml.problems.iter().any(is_syntax) {
-                return Err(as_yaml);
-            }
-            let looks_like_json = source.trim_start_matches(BOM).trim_start().starts_with('{');
-            let as_json = load_as(source, Format::Json, context);
-            as_json.map_err(|as_json| if looks_like_json { as_json } else { as_yaml })
-        }),
-    }
-}
-
-fn as_text(source: &[u8]) -> Result<&str, Rejected> {
-    std::str::from_utf8(source).map_err(|error| not_utf8(error.valid_up_to()))
-}
-
-const BOM: char = '\u{feff}';
-
-fn is_syntax(problem: &Problem) -> bool {
-    problem.severity == Severity::Error && problem.code.starts_with("spec::yaml-")
-}
-
-fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded, Rejected> {
-    let problems = Problems::new(source);
-    let loaded = tree(source, format, &problems).and_then(|root| lowered(root, context, &problems));
+    let ReadTree { root, problems, .. } = read_tree(source, format);
+    let loaded = root.and_then(|root| lowered(root, context, &problems));
     let problems = problems.finish();
     match loaded {
         Some((lowered, slurm_defaults)) => {
@@ -157,6 +147,75 @@ fn load_as(source: &str, format: Format, context: &Context<'_>) -> Result<Loaded
     }
 }
 
+/// The same spec in another format. Comments, and how things were written beside their values, do not come along.
+///
+/// Parameters and variables stay as they are, and no file that the spec names is read.
+///
+/// # Errors
+/// The problems of a spec that is not even read as far as that, when one of them is an error.
+pub fn convert(
+    source_bytes: &[u8],
+    format: Option<Format>,
+    into: Format,
+) -> Result<String, Rejected> {
+    let source = as_text(source_bytes)?;
+    let ReadTree { root, problems, .. } = read_tree(source, format);
+    if let Some(root) = &root {
+        let mut replaced = root.clone();
+        variables::apply(&mut replaced, &problems);
+        model::read(replaced, None, &problems);
+    }
+    match root {
+        Some(root) if !problems.failed() => Ok(write::write(&root, source, into)),
+        _ => Err(Rejected { problems: problems.finish() }),
+    }
+}
+
+fn as_text(source: &[u8]) -> Result<&str, Rejected> {
+    std::str::from_utf8(source).map_err(|error| not_utf8(error.valid_up_to()))
+}
+
+const BOM: char = '\u{feff}';
+
+/// A source, read as far as its format goes.
+struct ReadTree<'a> {
+    format: Format,
+    root: Option<Node>,
+    problems: Problems<'a>,
+}
+
+/// The tree of a source in this format, or in the first that it is in.
+fn read_tree(source: &str, format: Option<Format>) -> ReadTree<'_> {
+    let read = |format| {
+        let problems = Problems::new(source);
+        let root = tree(source, format, &problems);
+        ReadTree { format, root, problems }
+    };
+    if let Some(format) = format {
+        return read(format);
+    }
+    let looks = looks_like(source);
+    let mut order = Format::ALL;
+    if looks == Format::Json5 {
+        // Most of JSON is YAML, too, but is meant as JSON.
+        order.rotate_left(1);
+    }
+    let is_map =
+        |found: &ReadTree<'_>| matches!(found.root, Some(Node { value: Value::Map(_), .. }));
+    order.into_iter().map(read).find(is_map).unwrap_or_else(|| read(looks))
+}
+
+/// What a text that is in no format was meant to be, by its first line: of a key, of a brace, or of a node.
+fn looks_like(source: &str) -> Format {
+    let lines = source.trim_start_matches(BOM).lines().map(str::trim);
+    let first = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with(['#', '/']));
+    match first {
+        Some(line) if line.starts_with(['{', '[']) => Format::Json5,
+        Some(line) if !line.contains(": ") && !line.ends_with(':') => Format::Kdl,
+        _ => Format::Yaml,
+    }
+}
+
 /// The tree of a text, as it is written.
 fn tree(source: &str, format: Format, problems: &Problems<'_>) -> Option<Node> {
     if let Some(at) = source.find('\0') {
@@ -167,7 +226,9 @@ fn tree(source: &str, format: Format, problems: &Problems<'_>) -> Option<Node> {
     let offset = source.len() - text.len();
     let root = match format {
         Format::Yaml => yaml::parse(text, offset, problems),
-        Format::Json => json::parse(text, offset, problems),
+        Format::Json => json::parse(text, offset, Dialect::Json, problems),
+        Format::Json5 => json::parse(text, offset, Dialect::Json5, problems),
+        Format::Kdl => kdl::parse(text, offset, problems),
     };
     match root {
         Some(Node { value: Value::Null, .. }) | None if !problems.failed() => {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::Sources;
-use super::json;
+use super::json::{self, Dialect};
 use super::parameters::{MOST_ITEMS, Parameter, Values, scalar};
 use super::problems::{Problems, excerpt};
 use super::template::is_identifier;
@@ -140,7 +140,7 @@ fn csv_record(text: &str) -> Option<(Vec<Box<str>>, usize)> {
 
 fn from_json(text: &str) -> Result<Table, String> {
     let problems = Problems::new(text);
-    let tree = json::parse(text, 0, &problems);
+    let tree = json::parse(text, 0, Dialect::Json, &problems);
     let Some(Node { value: Value::Seq(rows), .. }) = tree.filter(|_| !problems.failed()) else {
         return Err(first_message(problems, "it must be an array of objects"));
     };
@@ -155,7 +155,7 @@ fn from_jsonl(text: &str) -> Result<Table, String> {
     let mut table = Table::default();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let problems = Problems::new(line);
-        let row = json::parse(line, 0, &problems).filter(|_| !problems.failed());
+        let row = json::parse(line, 0, Dialect::Json, &problems).filter(|_| !problems.failed());
         let added = match &row {
             Some(row) => add_row(&mut table, row, &problems),
             None => Err(first_message(problems, "is not an object")),

@@ -15,7 +15,7 @@ use additions::Additions;
 use super::lower::Lowered;
 use super::problems::Problems;
 use super::tree::{Node, Value};
-use super::{Context, Format, Rejected, load_as, lowered, tree, variables, write};
+use super::{Context, Format, ReadTree, Rejected, load, lowered, read_tree, variables, write};
 use crate::diagnostics::Problem;
 use crate::plan::Plan;
 use crate::workflow::Workflow;
@@ -67,8 +67,7 @@ pub fn complete(
     plan: &Plan,
 ) -> Result<Completed, CompletionError> {
     let text = super::as_text(source_bytes)?;
-    let format = format.unwrap_or_else(|| guess(text, context));
-    let (root, before) = read(text, format, context)?;
+    let (format, root, before) = read(text, format, context)?;
     let jobs = before.workflow.jobs.len();
     let planned = plan.stages.iter().flat_map(|stage| &stage.jobs);
     if planned.clone().any(|job| job.0 == 0 || job.index() >= jobs) {
@@ -96,6 +95,11 @@ pub fn complete(
     let text = match format {
         Format::Yaml => format!("{}{written}", additions.comment()),
         Format::Json => written,
+        Format::Json5 | Format::Kdl => {
+            let comment = additions.comment();
+            let lines = comment.lines().map(|line| format!("//{}\n", line.trim_start_matches('#')));
+            format!("{}{written}", lines.collect::<String>())
+        }
     };
     match reads_as(&text, format, context) {
         Ok(found) if found == expected => Ok(Completed { text, is_users_text: false, unpinned }),
@@ -107,28 +111,21 @@ pub fn complete(
     }
 }
 
-/// JSON, if it can be that: else YAML.
-fn guess(text: &str, context: &Context<'_>) -> Format {
-    let looks_like_json = text.trim_start_matches(super::BOM).trim_start().starts_with('{');
-    let is_json = looks_like_json && load_as(text, Format::Json, context).is_ok();
-    if is_json { Format::Json } else { Format::Yaml }
-}
-
 fn read(
     text: &str,
-    format: Format,
+    format: Option<Format>,
     context: &Context<'_>,
-) -> Result<(Node, Lowered), CompletionError> {
-    let problems = Problems::new(text);
-    let found = tree(text, format, &problems).and_then(|root| {
+) -> Result<(Format, Node, Lowered), CompletionError> {
+    let ReadTree { format, root, problems } = read_tree(text, format);
+    let found = root.and_then(|root| {
         let (lowered, _) = lowered(root.clone(), context, &problems)?;
-        Some((root, lowered))
+        Some((format, root, lowered))
     });
     found.ok_or_else(|| CompletionError::Rejected(Rejected { problems: problems.finish() }))
 }
 
 fn reads_as(text: &str, format: Format, context: &Context<'_>) -> Result<Workflow, Rejected> {
-    load_as(text, format, context).map(|loaded| loaded.workflow)
+    load(text.as_bytes(), Some(format), context).map(|loaded| loaded.workflow)
 }
 
 /// The items of a list, none for anything else.

@@ -288,14 +288,14 @@ proptest! {
         spec in testing::spec(),
         partitions in cluster(),
         options in testing::choices(),
-        format in prop::sample::select(vec![Format::Yaml, Format::Json]),
+        format in prop::sample::select(Format::ALL.to_vec()),
         is_block in any::<bool>(),
     ) {
         let mut text = spec.to_string();
-        if is_block && format == Format::Yaml {
+        if is_block || format == Format::Kdl {
             let problems = Problems::new(&text);
-            let root = tree(&text, Format::Json, &problems).expect("it is JSON");
-            text = write::write(&root, &text, Format::Yaml);
+            let root = crate::spec::tree(&text, Format::Json, &problems).expect("it is JSON");
+            text = write::write(&root, &text, format);
         }
         let plan = planned(&text, format, &partitions, &options);
         let found = complete(text.as_bytes(), Some(format), &context(), &plan);
@@ -306,7 +306,7 @@ proptest! {
         let again = planned(&found.text, format, &partitions, &options);
         if !plan.stages.is_empty() {
             prop_assert_eq!(again, Plan::default());
-            prop_assert!(!is_block || format == Format::Json || found.is_users_text);
+            prop_assert!(!is_block || format != Format::Yaml || found.is_users_text);
         }
     }
 }

@@ -3,26 +3,9 @@
 use super::{Text, each};
 use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::{Fields, as_text};
+use crate::spec::fields;
 use crate::spec::problems::Problems;
 use crate::spec::tree::{Node, Spanned};
-
-pub(crate) const ACTION: &[&str] = &[
-    "trigger_type",
-    "action_type",
-    "jobs",
-    "job_name_regexes",
-    "commands",
-    "scheduler",
-    "scheduler_type",
-    "num_allocations",
-    "start_one_worker_per_node",
-    "max_parallel_jobs",
-    "persistent",
-];
-
-/// The most allocations that one action may ask for: as many jobs as Slurm has at all, where a site does not
-/// say otherwise (slurm.conf(5), MaxJobCount).
-const MOST_ALLOCATIONS: i64 = 10_000;
 
 /// The moment of an action, its jobs not yet known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +51,7 @@ pub(crate) struct ActionItem {
 
 /// Reads one entry of `actions`.
 pub(super) fn action(node: Node, problems: &Problems<'_>) -> Option<ActionItem> {
-    let mut fields = Fields::open(node, "an action", ACTION, problems)?;
+    let mut fields = Fields::open(node, &fields::ACTION, problems)?;
     let moment = moment(&mut fields);
     let jobs = fields.texts("jobs");
     let job_name_regexes = fields.texts("job_name_regexes");
@@ -123,12 +106,12 @@ fn work(fields: &mut Fields<'_, '_>) -> Option<ActionWork> {
     let commands = commands(fields);
     let scheduler = fields.text("scheduler", "cpu_nodes");
     let scheduler_type = fields.text("scheduler_type", "slurm");
-    let num_allocations = fields.whole("num_allocations", 1..=MOST_ALLOCATIONS);
+    let num_allocations = fields.whole("num_allocations");
     let num_allocations = num_allocations.and_then(|found| u32::try_from(found.value).ok());
     let num_allocations = num_allocations.unwrap_or(1);
     let per_node = fields.flag("start_one_worker_per_node").filter(|flag| flag.value);
     let limit_span = fields.node_span("max_parallel_jobs");
-    let limit = fields.count("max_parallel_jobs", 1);
+    let limit = fields.count("max_parallel_jobs");
     let max_parallel_jobs = limit.zip(limit_span).map(|(most, span)| Spanned::new(most, span));
     let kind = kind?;
     let problems = fields.problems();

@@ -5,34 +5,10 @@ use crate::diagnostics::{Problem, Span};
 use crate::launch_template::{LaunchTemplate, TemplateError};
 use crate::placer::Policy;
 use crate::spec::decode::{Fields, as_text, wrong_type};
+use crate::spec::fields;
 use crate::spec::problems::Problems;
 use crate::spec::units;
 use crate::workflow::{ExecutionConfig, ExecutionMode, LauncherSetting, Stdio, StdioMode};
-
-const EXECUTION: &[&str] = &[
-    "mode",
-    "sigkill_headroom_seconds",
-    "timeout_exit_code",
-    "staggered_start",
-    "stdio",
-    "limit_resources",
-    "termination_signal",
-    "sigterm_lead_seconds",
-    "oom_exit_code",
-    "srun_mpi",
-    "release_idle_nodes",
-    "srun_termination_signal",
-    "enable_cpu_bind",
-    "job_stdio_overrides",
-    "launcher",
-    "placer",
-    "enforce_runtime",
-    "max_parallel_steps",
-];
-
-const STDIO: &[&str] = &["mode", "delete_on_success"];
-
-const LAUNCHER: &[&str] = &["argv"];
 
 /// A job whose output goes elsewhere than the workflow's.
 pub(crate) type StdioOverride = (Key, Stdio);
@@ -51,7 +27,7 @@ pub(super) fn read(
     has_slurm_schedulers: bool,
     problems: &Problems<'_>,
 ) -> Option<(ExecutionConfig, Vec<StdioOverride>)> {
-    let mut fields = Fields::open(node, "`execution_config`", EXECUTION, problems)?;
+    let mut fields = Fields::open(node, &fields::EXECUTION, problems)?;
     let defaults = ExecutionConfig::default();
     let modes = [
         ("direct", ExecutionMode::Direct),
@@ -76,7 +52,7 @@ pub(super) fn read(
         launcher: launcher(&mut fields, &fields_of_mode),
         placer: placer(&mut fields),
         enforce_runtime: fields.flag("enforce_runtime").is_some_and(|flag| flag.value),
-        max_parallel_steps: fields.count("max_parallel_steps", 1),
+        max_parallel_steps: fields.count("max_parallel_steps"),
         ..defaults
     };
     direct_only(&mut fields, &mut config, &fields_of_mode);
@@ -134,7 +110,7 @@ fn direct_only(
             }
         }
     }
-    if let Some(lead) = fields.whole("sigterm_lead_seconds", 0..=i64::from(u32::MAX)) {
+    if let Some(lead) = fields.whole("sigterm_lead_seconds") {
         let value = u64::try_from(lead.value).unwrap_or_default();
         mode.check(OF, "sigterm_lead_seconds", lead.span, value == config.sigterm_lead_seconds);
         config.sigterm_lead_seconds = value;
@@ -176,18 +152,18 @@ fn slurm_only(
 }
 
 fn seconds(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<u64> {
-    let found = fields.whole(name, 0..=i64::from(u32::MAX))?;
+    let found = fields.whole(name)?;
     u64::try_from(found.value).ok()
 }
 
 fn exit_code(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<(i32, Span)> {
-    let found = fields.whole(name, 0..=255)?;
+    let found = fields.whole(name)?;
     Some((i32::try_from(found.value).ok()?, found.span))
 }
 
 /// Reads `stdio` of a job or of the workflow.
 pub(super) fn stdio(node: Node, problems: &Problems<'_>) -> Option<Stdio> {
-    let mut fields = Fields::open(node, "`stdio`", STDIO, problems)?;
+    let mut fields = Fields::open(node, &fields::STDIO, problems)?;
     let modes = [
         ("separate", StdioMode::Separate),
         ("combined", StdioMode::Combined),
@@ -242,7 +218,7 @@ fn launcher(fields: &mut Fields<'_, '_>, of_mode: &ModeFields<'_, '_>) -> Option
 
 fn template(node: Node, problems: &Problems<'_>) -> Option<LauncherSetting> {
     let whole = node.span;
-    let mut fields = Fields::open(node, "a launcher", LAUNCHER, problems)?;
+    let mut fields = Fields::open(node, &fields::LAUNCHER, problems)?;
     if !fields.has("argv") {
         fields.missing("argv", "[mpirun, --, \"{command}\"]");
         fields.finish();

@@ -3,65 +3,11 @@
 use super::env;
 use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::Fields;
+use crate::spec::fields;
 use crate::spec::parameters::Mode;
 use crate::spec::problems::Problems;
 use crate::spec::tree::{Key, Node, Text};
 use crate::workflow::Stdio;
-
-const JOB: &[&str] = &[
-    "name",
-    "command",
-    "invocation_script",
-    "env",
-    "priority",
-    "labels",
-    "resource_requirements",
-    "failure_handler",
-    "scheduler",
-    "cancel_on_blocking_job_failure",
-    "depends_on",
-    "depends_on_regexes",
-    "input_files",
-    "output_files",
-    "input_user_data",
-    "output_user_data",
-    "input_file_regexes",
-    "output_file_regexes",
-    "input_files_regexes",
-    "output_files_regexes",
-    "input_user_data_regexes",
-    "output_user_data_regexes",
-    "parameters",
-    "parameter_mode",
-    "use_parameters",
-    "parameters_file",
-    "use_parameters_file",
-    "stdio",
-    "supports_termination",
-];
-
-const FILE: &[&str] = &[
-    "name",
-    "path",
-    "st_mtime",
-    "identifier",
-    "parameters",
-    "parameter_mode",
-    "use_parameters",
-    "parameters_file",
-    "use_parameters_file",
-];
-
-const DATA: &[&str] = &[
-    "name",
-    "data",
-    "is_ephemeral",
-    "parameters",
-    "parameter_mode",
-    "use_parameters",
-    "parameters_file",
-    "use_parameters_file",
-];
 
 /// Where an item's parameters come from.
 #[derive(Debug)]
@@ -160,7 +106,7 @@ pub(crate) struct DataItem {
 
 /// Reads one entry of `jobs`.
 pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
-    let mut fields = Fields::open(node, "a job", JOB, problems)?;
+    let mut fields = Fields::open(node, &fields::JOB, problems)?;
     let name = fields.required_text("name", "prepare");
     let command = fields.required_text("command", "python3 prepare.py");
     if let Some(command) = command.as_ref().filter(|command| command.value.trim().is_empty()) {
@@ -180,7 +126,7 @@ pub(super) fn job(node: Node, problems: &Problems<'_>) -> Option<JobItem> {
         invocation_script: fields.text("invocation_script", "source env.sh").map(Box::new),
         env: env(&mut fields),
         priority: fields
-            .whole("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))
+            .whole("priority")
             .and_then(|number| i32::try_from(number.value).ok())
             .unwrap_or(0),
         labels: fields.texts("labels"),
@@ -240,7 +186,7 @@ fn parameter_use(fields: &mut Fields<'_, '_>) -> Option<Box<ParameterUse>> {
 
 /// Reads one entry of `files`.
 pub(super) fn file(node: Node, problems: &Problems<'_>) -> Option<FileItem> {
-    let mut fields = Fields::open(node, "a file", FILE, problems)?;
+    let mut fields = Fields::open(node, &fields::FILE, problems)?;
     let name = fields.required_text("name", "table");
     let path = fields.required_text("path", "data/table.csv");
     let parameters = parameter_use(&mut fields);
@@ -261,7 +207,7 @@ pub(super) fn file(node: Node, problems: &Problems<'_>) -> Option<FileItem> {
 
 /// Reads one entry of `user_data`.
 pub(super) fn user_data(node: Node, problems: &Problems<'_>) -> Option<DataItem> {
-    let mut fields = Fields::open(node, "user data", DATA, problems)?;
+    let mut fields = Fields::open(node, &fields::USER_DATA, problems)?;
     let name = fields.required_text("name", "settings");
     let item = DataItem {
         name: Text::new(Box::default(), fields.head()),

@@ -10,13 +10,9 @@ mod resources;
 mod scheduler;
 mod top;
 
-#[cfg(test)]
-pub(crate) use action::ACTION;
 pub(crate) use action::{ActionItem, ActionWork, Moment};
 pub(crate) use execution::StdioOverride;
 pub(crate) use item::{DataItem, FileItem, JobItem, Links, ParameterUse, Relation};
-#[cfg(test)]
-pub(crate) use scheduler::SLURM;
 pub(crate) use top::{Document, read};
 
 use super::decode::Fields;

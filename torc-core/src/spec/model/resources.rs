@@ -7,26 +7,11 @@ use super::{each, malformed, text_or_whole};
 use crate::diagnostics::Problem;
 use crate::resources::MemoryRequest;
 use crate::spec::decode::Fields;
+use crate::spec::fields;
 use crate::spec::problems::Problems;
 use crate::spec::tree::{Node, Spanned};
 use crate::spec::units;
 use crate::workflow::{FailureHandler, FailureRule, Requirements};
-
-const REQUIREMENTS: &[&str] = &[
-    "name",
-    "num_cpus",
-    "num_gpus",
-    "num_nodes",
-    "memory",
-    "runtime",
-    "ntasks_per_node",
-    "mpi",
-    "cpu_bind",
-];
-
-const HANDLER: &[&str] = &["name", "rules"];
-
-const RULE: &[&str] = &["exit_codes", "match_all_exit_codes", "recovery_script", "max_retries"];
 
 /// The runtime of requirements that state none.
 const DEFAULT_RUNTIME: Duration = Duration::from_secs(3600);
@@ -36,7 +21,7 @@ const DEFAULT_RETRIES: u32 = 3;
 
 /// Reads one entry of `resource_requirements`.
 pub(super) fn requirements(node: Node, problems: &Problems<'_>) -> Option<Spanned<Requirements>> {
-    let mut fields = Fields::open(node, "a resource requirement", REQUIREMENTS, problems)?;
+    let mut fields = Fields::open(node, &fields::REQUIREMENTS, problems)?;
     let head = fields.head();
     let name = fields.required_text("name", "small");
     if let Some(name) = name.as_ref().filter(|name| &*name.value == "default") {
@@ -46,16 +31,16 @@ pub(super) fn requirements(node: Node, problems: &Problems<'_>) -> Option<Spanne
                 .help("choose another name; jobs that name no requirements get 1 CPU"),
         );
     }
-    let cpus = fields.whole("num_cpus", 1..=i64::from(u32::MAX));
+    let cpus = fields.whole("num_cpus");
     let cpus_place = cpus.as_ref().map_or(head, |cpus| cpus.span);
     let found = Requirements {
         name: name.as_ref().map_or_else(|| Arc::from(""), |name| Arc::from(&*name.value)),
         cpus: cpus.and_then(|cpus| u32::try_from(cpus.value).ok()).unwrap_or(1),
-        gpus: fields.count("num_gpus", 0).unwrap_or(0),
-        nodes: fields.count("num_nodes", 1).unwrap_or(1),
+        gpus: fields.count("num_gpus").unwrap_or(0),
+        nodes: fields.count("num_nodes").unwrap_or(1),
         memory: memory(&mut fields).map_or(MemoryRequest::ShareOfCpus, MemoryRequest::Bytes),
         runtime: Some(runtime(&mut fields).unwrap_or(DEFAULT_RUNTIME)),
-        ntasks_per_node: fields.count("ntasks_per_node", 1).unwrap_or(1),
+        ntasks_per_node: fields.count("ntasks_per_node").unwrap_or(1),
         mpi: fields.text("mpi", "pmix").map(|text| text.value.into()),
         cpu_bind: fields.text("cpu_bind", "cores").map(|text| text.value.into()),
     };
@@ -90,7 +75,7 @@ fn runtime(fields: &mut Fields<'_, '_>) -> Option<Duration> {
 
 /// Reads one entry of `failure_handlers`.
 pub(super) fn handler(node: Node, problems: &Problems<'_>) -> Option<Spanned<FailureHandler>> {
-    let mut fields = Fields::open(node, "a failure handler", HANDLER, problems)?;
+    let mut fields = Fields::open(node, &fields::HANDLER, problems)?;
     let name = fields.required_text("name", "retry");
     if !fields.has("rules") {
         fields.missing("rules", "[{exit_codes: [1], max_retries: 3}]");
@@ -102,12 +87,9 @@ pub(super) fn handler(node: Node, problems: &Problems<'_>) -> Option<Spanned<Fai
 }
 
 fn rule(node: Node, problems: &Problems<'_>) -> Option<FailureRule> {
-    let mut fields = Fields::open(node, "a rule of a failure handler", RULE, problems)?;
+    let mut fields = Fields::open(node, &fields::RULE, problems)?;
     let lists_codes = fields.has("exit_codes");
-    let codes = each(&mut fields, "exit_codes", |node, problems| {
-        let code = crate::spec::decode::as_whole(problems, &node, "exit_codes", 0..=255)?;
-        i32::try_from(code.value).ok()
-    });
+    let codes = fields.wholes("exit_codes");
     let all = fields.flag("match_all_exit_codes").is_some_and(|flag| flag.value);
     if !lists_codes && !all {
         problems.push(
@@ -121,7 +103,7 @@ fn rule(node: Node, problems: &Problems<'_>) -> Option<FailureRule> {
         let instead = "is not run by this release of torc; the job is retried without it";
         problems.not_run("`recovery_script`", instead, script.span);
     }
-    let max_retries = fields.count("max_retries", 0).unwrap_or(DEFAULT_RETRIES);
+    let max_retries = fields.count("max_retries").unwrap_or(DEFAULT_RETRIES);
     fields.finish();
     Some(FailureRule {
         exit_codes: codes,

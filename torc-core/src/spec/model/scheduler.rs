@@ -8,29 +8,10 @@ use serde_json::{Map, Value as Json};
 use super::{Key, Node, Spanned, Text, Value, malformed, text_or_whole};
 use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::{Fields, wrong_type};
+use crate::spec::fields;
 use crate::spec::problems::{Problems, excerpt};
 use crate::spec::units;
 use crate::workflow::SchedulerSettings;
-
-pub(crate) const SLURM: &[&str] = &[
-    "name",
-    "account",
-    "nodes",
-    "walltime",
-    "partition",
-    "qos",
-    "mem",
-    "gres",
-    "tmp",
-    "ntasks_per_node",
-    "extra",
-    "serialize_allocations",
-    "labels",
-    "exclusive",
-];
-
-/// The fields that torc itself reads of every other scheduler.
-const OTHER: &[&str] = &["name", "type", "nodes", "walltime", "labels", "serialize_allocations"];
 
 /// What only a scheduler itself may say, or what torc derives.
 const FORBIDDEN_DEFAULTS: [&str; 8] =
@@ -95,7 +76,7 @@ pub(super) fn slurm(
     if !defaults.is_empty() {
         settings.insert("defaults".to_owned(), Json::Object(defaults.clone()));
     }
-    let mut fields = Fields::open(node, "a Slurm scheduler", SLURM, problems)?;
+    let mut fields = Fields::open(node, &fields::SLURM_SCHEDULER, problems)?;
     let name = fields.required_text("name", "cpu_nodes");
     if !fields.has("account") && !defaults.contains_key("account") {
         fields.missing("account", "my_project");
@@ -112,7 +93,7 @@ pub(super) fn slurm(
     for (field, example) in [("mem", "100G"), ("tmp", "50G")] {
         text_or_whole(&mut fields, field, example);
     }
-    fields.whole("ntasks_per_node", 1..=i64::from(u32::MAX));
+    fields.whole("ntasks_per_node");
     fields.flag("exclusive");
     common(&mut fields, problems);
     fields.finish();
@@ -121,7 +102,7 @@ pub(super) fn slurm(
 
 /// The fields that mean the same whatever the type.
 fn common(fields: &mut Fields<'_, '_>, problems: &Problems<'_>) {
-    fields.whole("nodes", 1..=i64::from(u32::MAX));
+    fields.whole("nodes");
     fields.flag("serialize_allocations");
     fields.texts("labels");
     if let Some(text) = fields.text("walltime", "04:00:00")
@@ -138,7 +119,7 @@ pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<Sched
         _ => Map::new(),
     };
     settings.retain(|key, value| key != "name" && key != "type" && !value.is_null());
-    let mut fields = Fields::open(node, "a scheduler", OTHER, problems)?;
+    let mut fields = Fields::open(node, &fields::SCHEDULER, problems)?;
     let name = fields.required_text("name", "here");
     let kind = fields.required_text("type", "gridengine");
     common(&mut fields, problems);

@@ -11,46 +11,12 @@ use super::{
 };
 use crate::diagnostics::Problem;
 use crate::spec::decode::{Fields, wrong_type};
+use crate::spec::fields;
 use crate::spec::problems::Problems;
 use crate::workflow::{
     ExecutionConfig, ExecutionMode, FailureHandler, Header, Requirements, SchedulerSettings,
     SortMethod,
 };
-
-/// Fields of the top level; `variables` is gone before it is read.
-const TOP: &[&str] = &[
-    "name",
-    "user",
-    "description",
-    "project",
-    "metadata",
-    "parameters",
-    "parameters_file",
-    "variables",
-    "env",
-    "jobs",
-    "files",
-    "user_data",
-    "resource_requirements",
-    "failure_handlers",
-    "slurm_schedulers",
-    "actions",
-    "slurm_defaults",
-    "execution_config",
-    "resource_monitor",
-    "jobs_sort_method",
-    "use_pending_failed",
-    "enable_ro_crate",
-    "dynamic_jobs",
-    "access_groups",
-    "compute_node_expiration_buffer_seconds",
-    "slurm_config",
-    "compute_node_wait_for_new_jobs_seconds",
-    "compute_node_ignore_workflow_completion",
-    "compute_node_wait_for_healthy_database_minutes",
-    "schedulers",
-    "plugins",
-];
 
 /// A whole spec as written.
 #[derive(Debug)]
@@ -77,7 +43,7 @@ pub(crate) struct Document {
 ///
 /// Problems go to `problems`; `None` when it is not even a map.
 pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> Option<Document> {
-    let mut fields = Fields::open(root, "a workflow spec", TOP, problems)?;
+    let mut fields = Fields::open(root, &fields::SPEC, problems)?;
     let name = name(&mut fields);
     let defaults = scheduler::defaults(&mut fields);
     let mut schedulers = each(&mut fields, "slurm_schedulers", |node, problems| {
@@ -157,13 +123,13 @@ fn header(
         use_pending_failed: use_pending_failed(fields),
         max_dynamic_iterations: dynamic_jobs(fields),
         wait_for_new_jobs_seconds: fields
-            .count::<u64>("compute_node_wait_for_new_jobs_seconds", 0)
+            .count::<u64>("compute_node_wait_for_new_jobs_seconds")
             .unwrap_or(90),
         ignore_workflow_completion: fields
             .flag("compute_node_ignore_workflow_completion")
             .is_some_and(|flag| flag.value),
         wait_for_server_minutes: fields
-            .count::<u64>("compute_node_wait_for_healthy_database_minutes", 0)
+            .count::<u64>("compute_node_wait_for_healthy_database_minutes")
             .unwrap_or(20),
         plugins: plugins(fields),
     }
@@ -189,7 +155,7 @@ fn accepted_only(fields: &mut Fields<'_, '_>) {
         problems.not_run("an RO-Crate", "is not written by this release of torc", flag.span);
     }
     let buffer = "compute_node_expiration_buffer_seconds";
-    if let Some(number) = fields.whole(buffer, 0..=i64::MAX) {
+    if let Some(number) = fields.whole(buffer) {
         let what = "`compute_node_expiration_buffer_seconds`";
         problems.not_run(what, "is ignored; `sigkill_headroom_seconds` does this", number.span);
     }
@@ -226,8 +192,8 @@ fn use_pending_failed(fields: &mut Fields<'_, '_>) -> bool {
 fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
     let problems = fields.problems();
     let (key, node) = fields.take("dynamic_jobs")?;
-    let mut inner = Fields::open(node, "`dynamic_jobs`", &["max_iterations"], problems)?;
-    let bound = inner.count("max_iterations", 1);
+    let mut inner = Fields::open(node, &fields::DYNAMIC_JOBS, problems)?;
+    let bound = inner.count("max_iterations");
     inner.finish();
     let instead = "is not acted upon by this release of torc; no job can add jobs";
     problems.not_run("`dynamic_jobs`", instead, key.span);
@@ -239,7 +205,7 @@ fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
     let names = RefCell::new(HashSet::new());
     each(fields, "plugins", |node, problems| {
         let json = node.to_json();
-        let mut inner = Fields::open(node, "a plugin", &["name"], problems)?;
+        let mut inner = Fields::open(node, &fields::PLUGIN, problems)?;
         let name = inner.required_text("name", "flux")?;
         if let Some(problem) = super::bad_plugin_name(&name) {
             problems.push(problem);
@@ -257,28 +223,18 @@ fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
 
 /// Kept as written; unknown keys are tolerated, known ones have their types.
 fn resource_monitor(fields: &mut Fields<'_, '_>) -> Option<Json> {
-    const MONITOR: &[&str] = &[
-        "sample_interval_seconds",
-        "jobs",
-        "compute_node",
-        "generate_plots",
-        "flush_interval_seconds",
-        "enabled",
-        "granularity",
-    ];
     let problems = fields.problems();
     let (key, node) = fields.take("resource_monitor")?;
     let json = node.to_json();
-    let mut monitor = Fields::open(node, "`resource_monitor`", MONITOR, problems)?;
+    let mut monitor = Fields::open(node, &fields::MONITOR, problems)?;
     for name in ["sample_interval_seconds", "flush_interval_seconds"] {
-        monitor.whole(name, 1..=i64::from(u32::MAX));
+        monitor.whole(name);
     }
     monitor.flag("generate_plots");
     sampling(&mut monitor);
     for name in ["jobs", "compute_node"] {
-        const SAMPLED: &[&str] = &["enabled", "granularity", "cpu", "memory"];
         if let Some(node) = monitor.node(name)
-            && let Some(mut inner) = Fields::open(node, "its part", SAMPLED, problems)
+            && let Some(mut inner) = Fields::open(node, &fields::SAMPLING, problems)
         {
             sampling(&mut inner);
             inner.flag("cpu");

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{Files, good};
 use crate::plan::testing::standard;
 use crate::plan::{PlanOptions, Reach, plan, totals};
-use crate::spec::{Context, Format, complete, model};
+use crate::spec::fields::{self, Object};
+use crate::spec::{Context, Format, complete};
 
 const MULTI_NODE: &str = include_str!("../../../../docs/multi-node-jobs.md");
 const SLURM: &str = include_str!("../../../../docs/slurm.md");
@@ -131,7 +132,7 @@ fn the_plan_is_as_shown() {
 }
 
 /// The names in code at the beginning of the rows of a document's first table from a heading on.
-fn fields(document: &str, heading: &str) -> BTreeSet<String> {
+fn table_fields(document: &str, heading: &str) -> BTreeSet<String> {
     let rows = from_heading(document, heading).lines().skip_while(|line| !line.starts_with("| `"));
     rows.take_while(|line| line.starts_with("| `")).flat_map(|row| names(first_cell(row))).collect()
 }
@@ -146,12 +147,30 @@ fn names(text: &str) -> impl Iterator<Item = String> {
 
 #[test]
 fn every_field_of_schedulers_and_actions_is_in_its_table() {
-    let check = |heading: &str, known: &[&str]| {
-        let known: BTreeSet<String> = known.iter().map(|&name| name.to_owned()).collect();
-        assert_eq!(fields(SPEC, heading), known, "{heading}");
+    let check = |heading: &str, known: &Object| {
+        let known: BTreeSet<String> = known.names().map(str::to_owned).collect();
+        assert_eq!(table_fields(SPEC, heading), known, "{heading}");
     };
-    check("## Slurm scheduler", model::SLURM);
-    check("## Action", model::ACTION);
+    check("## Slurm scheduler", &fields::SLURM_SCHEDULER);
+    check("## Action", &fields::ACTION);
+}
+
+/// `torc spec schema > docs/spec.schema.json` writes it anew.
+#[test]
+fn the_schema_in_the_documents_is_that_of_this_release() {
+    let kept: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../docs/spec.schema.json")).unwrap();
+    assert_eq!(kept, crate::spec::schema());
+}
+
+/// What KDL means is shown by a spec that is valid.
+#[test]
+fn the_kdl_of_the_documents_is_valid() {
+    let found = blocks(SPEC, "kdl");
+    assert_eq!(found.len(), 1);
+    let context = Context { user: None, sources: &Files(Vec::new()) };
+    let loaded = crate::spec::load(found[0].as_bytes(), Some(Format::Kdl), &context).unwrap();
+    assert_eq!(loaded.workflow.jobs.len(), 21);
 }
 
 /// What is marked as not acted upon is told of at the end, with what happens instead.

@@ -3,9 +3,11 @@
 mod documents;
 mod expansion;
 mod formats;
+mod kdl;
 mod properties;
 mod rules;
 mod slurm;
+mod twins;
 mod warnings;
 mod writing;
 

@@ -1,19 +1,23 @@
 //! Writes a tree as text: what every format reads, back again.
 //!
-//! Knows no field. Comments, anchors and styles are not in a tree, so they are not written. The
+//! Knows no field but for KDL's sake. Comments, anchors and styles are not in a tree, so they are not written. The
 //! invariant: what is written reads back as the same tree, and numbers look as they did.
 
 mod json;
+mod kdl;
 mod yaml;
 
 use super::Format;
+use super::json::Dialect;
 use super::tree::{Node, Value};
 
 /// The text of a tree. `source` is what its places are in: numbers are taken from there.
 pub(crate) fn write(root: &Node, source: &str, format: Format) -> String {
     match format {
         Format::Yaml => yaml::write(root, source),
-        Format::Json => json::write(root, source),
+        Format::Json => json::write(root, source, Dialect::Json),
+        Format::Json5 => json::write(root, source, Dialect::Json5),
+        Format::Kdl => kdl::write(root, source),
     }
 }
 
