@@ -9,6 +9,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod forecast;
 pub mod governor;
+pub mod graph;
 pub mod idle;
 pub mod ids;
 pub mod launch_template;

@@ -94,6 +94,9 @@ pub struct Header {
     pub wait_for_server_minutes: u64,
     /// Plugins that this workflow needs, with their settings.
     pub plugins: Vec<serde_json::Value>,
+    /// The jobs that parameters made, by the entry of the spec that they come from, in their order.
+    #[serde(default)]
+    pub families: Vec<Family>,
 }
 
 impl Header {
@@ -161,11 +164,29 @@ impl Header {
         settings
     }
 
+    /// The family of a job, if parameters made it.
+    pub fn family_of(&self, job: JobId) -> Option<&Family> {
+        let after = self.families.partition_point(|family| family.first <= job);
+        let family = &self.families[after.checked_sub(1)?];
+        (job.index() < family.first.index() + family.jobs as usize).then_some(family)
+    }
+
     /// Steps at once in one allocation, at most; `None`: as many as fit.
     pub fn most_steps(&self) -> Option<u32> {
         let usual = self.is_slurm_mode().then_some(USUAL_PARALLEL_STEPS);
         self.execution.max_parallel_steps.or(usual)
     }
+}
+
+/// Jobs that parameters made of one entry of the spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// The entry's name, with the parameters' tokens in it.
+    pub name: Box<str>,
+    /// Its first job.
+    pub first: JobId,
+    /// How many there are; they follow one another.
+    pub jobs: u32,
 }
 
 /// The order among jobs of the same priority.

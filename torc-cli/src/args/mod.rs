@@ -106,6 +106,8 @@ pub(crate) enum Command {
     /// Write a spec in another format, or print the JSON Schema of all
     #[command(subcommand)]
     Spec(SpecCommand),
+    /// Draw the graph of a spec or a workflow, for Graphviz or Mermaid
+    Graph(GraphArgs),
     /// Show where a workflow stands
     Status(StatusArgs),
     /// List the jobs of a workflow
@@ -516,6 +518,28 @@ pub(crate) enum SpecFormat {
     Json,
     Json5,
     Kdl,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct GraphArgs {
+    /// A spec, or the number of a workflow of this state directory; without it, the workflow that runs now, else
+    /// the latest
+    #[arg(value_name = "SPEC|WORKFLOW")]
+    pub(crate) target: Option<PathBuf>,
+    /// The language of the picture
+    #[arg(long, value_enum, value_name = "LANGUAGE", default_value_t = GraphLanguage::Dot)]
+    pub(crate) to: GraphLanguage,
+    /// Give each job a box, also those that parameters made of one entry
+    #[arg(long)]
+    pub(crate) all_jobs: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum GraphLanguage {
+    /// Of Graphviz: `torc graph | dot -Tsvg > graph.svg`
+    Dot,
+    /// A flowchart of Mermaid, as Markdown pages show it
+    Mermaid,
 }
 
 #[derive(Debug, Subcommand)]

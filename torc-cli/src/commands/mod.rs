@@ -5,6 +5,7 @@ mod cancel;
 mod config;
 mod doctor;
 mod explain;
+mod graph;
 mod jobs;
 mod logs;
 mod nodes;
@@ -43,6 +44,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Run(run) => run::execute(run, dir, args.format).await,
         Command::Validate(validate) => validate::execute(validate, args.format),
         Command::Spec(command) => spec::execute(command, args.format),
+        Command::Graph(graph) => graph::execute(graph, &dir, args.format).await,
         Command::Status(status) => status::execute(status, &dir, args.format).await,
         Command::Jobs(jobs) => jobs::execute(jobs, &dir, args.format).await,
         Command::Results(results) => results::execute(results, &dir, args.format).await,

@@ -197,6 +197,7 @@ impl Engine {
         JobReport {
             id: job,
             name: definition.name.to_string(),
+            family: self.workflow.header.family_of(job).map(|family| family.name.to_string()),
             status: self.status(job),
             priority: request.priority,
             cpus: request.cpus,

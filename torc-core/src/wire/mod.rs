@@ -314,6 +314,9 @@ pub struct JobReport {
     pub id: JobId,
     /// Its name.
     pub name: String,
+    /// The name of the spec's entry that it comes from, where parameters made it.
+    #[serde(default)]
+    pub family: Option<String>,
     /// Its status.
     pub status: JobStatus,
     /// Its priority.

@@ -106,6 +106,7 @@ fn header() -> Header {
         ignore_workflow_completion: false,
         wait_for_server_minutes: 20,
         plugins: Vec::new(),
+        families: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::spec::parameters::Combinations;
 use crate::spec::problems::Problems;
 use crate::spec::template::Target;
 use crate::spec::tree::{Key, Text};
-use crate::workflow::{Env, File, Job, JobData, Stdio, UserData};
+use crate::workflow::{Env, Family, File, Job, JobData, Stdio, UserData};
 
 /// Linux passes one argument of at most 128 KiB, its NUL included (MAX_ARG_STRLEN, execve(2)).
 const LONGEST_COMMAND: usize = 131_071;
@@ -46,15 +46,18 @@ impl Scope<'_, '_> {
     }
 }
 
-/// Expands the jobs and resolves all they refer to. Beside them, how many jobs each item stands for.
+/// Expands the jobs and resolves all they refer to. Beside them, how many jobs each item stands for, and those
+/// that parameters made.
 pub(crate) fn lower(
     items: Vec<JobItem>,
     expansion: &Expansion<'_, '_>,
     scope: &Scope<'_, '_>,
-) -> (Expanded<Job>, Vec<u32>) {
+) -> (Expanded<Job>, Vec<u32>, Vec<Family>) {
     let mut names = Names::new("job", "spec::unknown-job");
     let mut expanded = Vec::with_capacity(items.len());
+    let mut families = Vec::new();
     for mut item in items {
+        let has_parameters = item.parameters.is_some();
         let all = expansion.combinations(item.parameters.take());
         if all.count() == 0 {
             names.mark_incomplete();
@@ -63,6 +66,13 @@ pub(crate) fn lower(
             break;
         }
         names.reserve(usize::try_from(all.count()).unwrap_or(0));
+        if has_parameters {
+            families.push(Family {
+                name: item.name.value.clone(),
+                first: JobId::from_index(names.all().len()),
+                jobs: u32::try_from(all.count()).unwrap_or(u32::MAX),
+            });
+        }
         let name = Pattern::new(&item.name, &all, scope.problems);
         for number in 0..all.count() {
             let one = Combination { all: &all, number, problems: scope.problems };
@@ -88,7 +98,7 @@ pub(crate) fn lower(
     }
     let mut jobs = builder.jobs;
     graph::add_implied(&mut jobs, scope, &names);
-    (Expanded { items: jobs, names }, counts)
+    (Expanded { items: jobs, names }, counts, families)
 }
 
 /// What the jobs before this one had: equal things are shared.

@@ -104,7 +104,7 @@ pub(crate) fn lower(
         advice::check_commands(&document.jobs, problems);
     }
     advice::check_ranks(&header.requirements, &requirement_names, problems);
-    let (mut jobs, jobs_of_items) = job::lower(document.jobs, &expansion, &scope);
+    let (mut jobs, jobs_of_items, families) = job::lower(document.jobs, &expansion, &scope);
     if jobs.items.len() < jobs.names.all().len() {
         // It was given up as too large, and that was reported.
         return None;
@@ -122,6 +122,7 @@ pub(crate) fn lower(
     };
     let actions: Vec<Span> = document.actions.iter().map(advice::place_of).collect();
     header.actions = action::lower(document.actions, &targets, problems);
+    header.families = families;
     cycle::check(&jobs, problems);
     if problems.failed() {
         return None;

@@ -132,6 +132,7 @@ fn header(
             .count::<u64>("compute_node_wait_for_healthy_database_minutes")
             .unwrap_or(20),
         plugins: plugins(fields),
+        families: Vec::new(),
     }
 }
 

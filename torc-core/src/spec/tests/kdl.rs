@@ -99,22 +99,20 @@ fn what_does_not_fit_has_its_place() {
     check("name a b", "spec::kdl-shape \"name\" `name` takes one value");
     check("name", "spec::kdl-shape \"name\" `name` takes one value");
     check("job a b", "spec::kdl-shape \"b\" `job` takes no value here");
-    check("job a { priority (u8)5 }", "spec::kdl-shape \"5\" torc knows no types of values");
-    check("user_data d { (json)data 5 }", "spec::kdl-shape \"data\" torc does not know this type");
+    check("job a { priority (u8)5 }", "spec::kdl-shape \"u8\" torc knows no types of values");
+    check("user_data d { (json)data 5 }", "spec::kdl-shape \"json\" this type does not fit here");
     check("user_data d { data }", "spec::kdl-shape \"data\" `data` has no value");
     check(
         "job a { depends_on x=1 }",
-        "spec::kdl-shape \"x=1\" `depends_on` is a list, which has no `x`",
+        "spec::kdl-shape \"x\" `depends_on` is a list, which has no `x`",
     );
     check("job a { depends_on { x } }", "spec::kdl-shape \"x\" an item of a list is called `-`");
     check("env a", "spec::kdl-shape \"a\" `env` takes values by name");
     check("name a\nname b", "spec::duplicate-key \"name\" the key `name` is given twice");
     check("job a name=b", "spec::duplicate-key \"name\" the key `name` is given twice");
-    check(
-        "name \"a\nb\"",
-        "spec::kdl-syntax \"\\\"a\" this is not valid KDL: Unexpected newline in single-line quoted string\n\
-         spec::kdl-syntax \"b\\\"\" this is not valid KDL: Expected identifier string",
-    );
+    check("job (x)a", "spec::kdl-shape \"x\" torc knows no types of values");
+    check("(x)job a", "spec::kdl-shape \"x\" this type does not fit here");
+    check("(list)name a", "spec::kdl-shape \"list\" this type does not fit here");
 }
 
 #[test]
@@ -134,8 +132,6 @@ fn hostile_texts_are_refused() {
         "{".repeat(200)
     );
     assert!(read(&nested).starts_with("{\"description\""), "{}", read(&nested));
-    let long = format!("name w\n{}", "// x\n".repeat(2_000_000));
-    assert!(read(&long).starts_with("spec::too-large"));
     check("", "spec::empty \"?\" the spec is empty");
     check("// nothing\n", "spec::empty \"?\" the spec is empty");
 }

@@ -5,6 +5,7 @@
 use super::super::fields::{self, Field, Object, Takes};
 use super::super::tree::{Key, Node, Value};
 use crate::spec::json::read_number;
+use crate::spec::kdl::syntax::is_forbidden;
 
 /// Items of a list are written on one line up to so many characters.
 const WIDEST_LIST: usize = 80;
@@ -244,11 +245,7 @@ fn plain_number(text: &str) -> Value {
 
 /// What KDL does not allow as it is, or takes for a line break.
 fn must_be_escaped(letter: char) -> bool {
-    letter.is_control()
-        || matches!(
-            letter,
-            '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        )
+    letter.is_control() || is_forbidden(letter) || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
 /// Whether a text has lines that can be written as they are.
