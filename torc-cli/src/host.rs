@@ -35,8 +35,11 @@ impl Host {
             let message = format!("{cpus} CPUs are more than torc pretends to have ({MOST_CPUS})");
             return Err(Failure::new(Exit::Usage, message));
         }
-        let nodes = host::pretend(&inventory, count, per_node)
+        let mut nodes = host::pretend(&inventory, count, per_node)
             .map_err(|error| Failure::new(Exit::Usage, error))?;
+        for node in &mut nodes {
+            node.slots = args.slots;
+        }
         if args.pin {
             check_pinning(&inventory, &nodes)?;
         }

@@ -5,6 +5,7 @@
 //! be here; a shell of salloc is on a login node, most often.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,7 @@ impl Ground {
             labels: host::labels(args),
             scheduler: args.scheduler.as_deref().map(Box::from),
             ends_at: host::end(args),
-            max_parallel_jobs: args.max_parallel_jobs,
+            max_parallel_jobs: args.max_parallel_jobs.or(args.slots.map(NonZeroU32::get)),
             inside: Some(inside),
         };
         let scratch = dir.scratch();

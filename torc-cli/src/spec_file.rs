@@ -36,13 +36,30 @@ pub(crate) struct SpecFile {
 pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let is_stdin = is_stdin(path);
     let (bytes, source) = bytes(path)?;
+    let format = Format::from_extension(&source.name);
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
     let folders = if is_stdin { SpecFolders::here() } else { SpecFolders::of(path) };
+    Ok(of(bytes, source, format, (!is_stdin).then_some(absolute), folders))
+}
+
+/// Reads a spec that torc itself wrote, in JSON; `name` is what its problems call it.
+pub(crate) fn written(name: &str, text: String) -> SpecFile {
+    let source = SourceText { name: name.into(), text: text.as_str().into() };
+    of(text.into_bytes(), source, Some(Format::Json), None, SpecFolders::here())
+}
+
+fn of(
+    bytes: Vec<u8>,
+    source: SourceText,
+    format: Option<Format>,
+    path: Option<PathBuf>,
+    folders: SpecFolders,
+) -> SpecFile {
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
     let (workflow, problems, slurm_defaults, requirement_places) =
-        match load(&bytes, Format::from_extension(&source.name), &context) {
+        match load(&bytes, format, &context) {
             Ok(loaded) => {
                 let unsayable = sbatch::problems(&loaded);
                 let Loaded { workflow, mut warnings, slurm_defaults, requirement_places, .. } =
@@ -56,8 +73,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
             }
             Err(Rejected { problems }) => (None, problems, serde_json::Map::new(), Vec::new()),
         };
-    let path = (!is_stdin).then_some(absolute);
-    Ok(SpecFile {
+    SpecFile {
         source,
         path,
         workflow,
@@ -66,7 +82,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
         requirement_places,
         bytes,
         folders,
-    })
+    }
 }
 
 /// The workflow of a spec, after its problems were shown.

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod exec;
 mod forecast;
 mod plugin;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -11,6 +13,7 @@ use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
+pub(crate) use self::exec::ExecArgs;
 pub(crate) use self::forecast::{ForecastArgs, NodeArgs, Packing, SimulateArgs};
 pub(crate) use self::plugin::{
     Language, PluginArgs, PluginCheckArgs, PluginCommand, PluginInfoArgs, PluginListArgs,
@@ -101,6 +104,8 @@ impl Color {
 pub(crate) enum Command {
     /// Run a workflow to its end on this machine, or on the nodes of the Slurm allocation it is in
     Run(RunArgs),
+    /// Run commands without a spec: those of a file, or one with many parameters
+    Exec(ExecArgs),
     /// Check a spec and report every problem in it
     Validate(ValidateArgs),
     /// Write a spec in another format, or print the JSON Schema of all
@@ -162,6 +167,13 @@ pub(crate) struct RunArgs {
     pub(crate) resources: ResourceArgs,
     #[command(flatten)]
     pub(crate) plugins: PluginArgs,
+    #[command(flatten)]
+    pub(crate) resume: ResumeArgs,
+}
+
+/// What to do about an interrupted run.
+#[derive(Clone, Copy, Debug, ArgGroup)]
+pub(crate) struct ResumeArgs {
     /// Go on with an interrupted run of the same spec
     #[arg(long, conflicts_with = "new")]
     pub(crate) resume: bool,
@@ -171,7 +183,7 @@ pub(crate) struct RunArgs {
 }
 
 /// What of this machine to use; inside a Slurm allocation, what of that.
-#[derive(Debug, ArgGroup)]
+#[derive(Clone, Debug, ArgGroup)]
 #[command(next_help_heading = "Resources")]
 pub(crate) struct ResourceArgs {
     /// CPUs to use, per node [default: all that this process may use]
@@ -190,6 +202,9 @@ pub(crate) struct ResourceArgs {
     /// Jobs to run at once, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_parallel_jobs: Option<u32>,
+    /// Jobs at once on this machine, whatever they need
+    #[arg(skip)]
+    pub(crate) slots: Option<NonZeroU32>,
     /// End after this time: 90s, 10m, 1h30m, 01:30:00 or PT1H30M
     #[arg(long, value_name = "TIME", conflicts_with = "end_time", value_parser = crate::render::parse_duration)]
     pub(crate) time_limit: Option<std::time::Duration>,

@@ -4,6 +4,7 @@ mod allocations;
 mod cancel;
 mod config;
 mod doctor;
+mod exec;
 mod explain;
 mod graph;
 mod jobs;
@@ -42,6 +43,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
     })?;
     match &args.command {
         Command::Run(run) => run::execute(run, dir, args.format).await,
+        Command::Exec(exec) => exec::execute(exec, dir, args.format).await,
         Command::Validate(validate) => validate::execute(validate, args.format),
         Command::Spec(command) => spec::execute(command, args.format),
         Command::Graph(graph) => graph::execute(graph, &dir, args.format).await,

@@ -11,14 +11,14 @@ use torc_server::session::{News, RunOutcome, Running, Session, Start};
 use torc_server::state_dir::StateDir;
 use torc_server::store::Origin;
 
-use crate::args::{Format, RunArgs};
+use crate::args::{Format, PluginArgs, ResourceArgs, ResumeArgs, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::inside::Ground;
 use crate::interrupts::Interrupts;
 use crate::out::errln;
 use crate::plugins;
 use crate::render::progress::Progress;
-use crate::render::{diagnostics, jobs, json, summary};
+use crate::render::{jobs, json, summary};
 use crate::spec_file::{self, SpecFile};
 
 pub(crate) async fn execute(
@@ -26,21 +26,32 @@ pub(crate) async fn execute(
     dir: StateDir,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let spec = spec_file::read(&args.spec)?;
-    diagnostics::print(&spec.source, &spec.problems);
-    let Some(workflow) = &spec.workflow else {
-        if format == Format::Json {
-            json(&diagnostics::listing(&spec.source, &spec.problems));
-        }
-        return Err(Failure::silent(Exit::SpecInvalid));
-    };
-    let ground = Ground::find(&args.resources, &workflow.header, &args.plugins, &dir).await?;
+    let how = How { resources: &args.resources, plugins: &args.plugins, resume: args.resume };
+    run(spec_file::read(&args.spec)?, how, dir, format).await
+}
+
+/// How a spec is to be run.
+pub(crate) struct How<'a> {
+    pub(crate) resources: &'a ResourceArgs,
+    pub(crate) plugins: &'a PluginArgs,
+    pub(crate) resume: ResumeArgs,
+}
+
+/// Runs a spec that was read to its end.
+pub(crate) async fn run(
+    spec: SpecFile,
+    how: How<'_>,
+    dir: StateDir,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let workflow = spec_file::valid(&spec, format)?;
+    let ground = Ground::find(how.resources, &workflow.header, how.plugins, &dir).await?;
     ground.place.announce();
     say_what_is_different_here(workflow, &ground);
     let origin = origin(&spec)?;
-    let placers = plugins::placers(&args.plugins)?;
+    let placers = plugins::placers(how.plugins)?;
     let mut session = Session::open(dir).await?.with_placers(placers);
-    let id = match resumable(args, &mut session, workflow, &origin).await? {
+    let id = match resumable(how.resume, &mut session, workflow, &origin).await? {
         Some(id) => id,
         None => {
             session.check(workflow, &origin, &ground.options)?;
@@ -137,7 +148,7 @@ pub(crate) fn origin(spec: &SpecFile) -> Result<Origin, Failure> {
 
 /// The interrupted run of the same spec to go on with, if there is one and that is wished.
 async fn resumable(
-    args: &RunArgs,
+    args: ResumeArgs,
     session: &mut Session,
     workflow: &Workflow,
     origin: &Origin,

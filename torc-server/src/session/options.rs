@@ -120,11 +120,11 @@ impl RunOptions {
     pub(super) fn allocation(&self, engine: &Engine) -> Result<Allocation, StandInError> {
         let header = &engine.workflow().header;
         let labels = self.labels(header)?;
-        let slots = match self.has_crew() {
-            true => slots(header, self.scheduler.as_deref())?,
-            false => None,
-        };
-        let nodes = self.nodes.iter().map(|node| NodeInventory { slots, ..node.clone() }).collect();
+        let mut nodes = self.nodes.clone();
+        if self.has_crew() {
+            let slots = slots(header, self.scheduler.as_deref())?;
+            nodes.iter_mut().for_each(|node| node.slots = slots);
+        }
         let mut allocation =
             engine.number_allocation(nodes, labels, self.ends_at(&header.execution));
         allocation.inherited = self.inside.as_ref().map(|inside| inside.allocation.clone());
