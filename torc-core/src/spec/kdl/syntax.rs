@@ -419,14 +419,15 @@ impl<'t> Parser<'t> {
 
     fn dedented(&self, mut lines: Vec<Line>, hashes: usize) -> Result<String, Problem> {
         let Some(indent) = lines.pop() else { return Ok(String::new()) };
-        let at = |line: &Line, length: usize| Span {
-            start: line.start + self.offset,
-            end: (line.start + length).min(self.text.len()) + self.offset,
+        let at = |line: &Line| {
+            let rest = &self.text[line.start..];
+            let end = line.start + rest.find(is_newline).unwrap_or(rest.len());
+            Span { start: line.start + self.offset, end: end + self.offset }
         };
         if !indent.text.chars().all(is_space) {
             let help = "put the closing quotes on a line of their own";
             return Err(self.error_at(
-                at(&indent, 1),
+                at(&indent),
                 "text stands before the closing quotes",
                 "this line",
                 help,
@@ -444,7 +445,7 @@ impl<'t> Parser<'t> {
                 let help =
                     "indent each line at least as the closing quotes are, with the same blanks";
                 return Err(self.error_at(
-                    at(line, 1),
+                    at(line),
                     "a line is indented less than the closing quotes",
                     "this line",
                     help,
@@ -460,7 +461,7 @@ impl<'t> Parser<'t> {
                 match letter {
                     '\\' => inner
                         .escape(&mut out)
-                        .map_err(|problem| problem.at(at(line, 1), "in this line"))?,
+                        .map_err(|problem| problem.at(at(line), "in this line"))?,
                     letter => inner.letter(letter, &mut out)?,
                 }
             }
@@ -775,8 +776,9 @@ mod tests {
         bad("a \"b\nc\"", "\"", "not closed on its line");
         bad("a #\"b\"", "#\"", "never closed");
         bad("a \"\"\"b\"\"\"", "\"\"\"", "three quotes begin");
-        bad("a \"\"\"\n b\n  \"\"\"", " ", "indented less");
-        bad("a \"\"\"\n b\"\"\"", " ", "before the closing quotes");
+        bad("a \"\"\"\n b\n  \"\"\"", " b", "indented less");
+        bad("a \"\"\"\né\n \"\"\"", "é", "indented less");
+        bad("a \"\"\"\n b\"\"\"", " b\"\"\"", "before the closing quotes");
         bad(r#"a "\x""#, "\\x", "nothing that it escapes");
         bad(r#"a "\u{d800}""#, "\\u{d800}", "no character");
         bad(r#"a "\u{1234567}""#, "\\u{1234567", "no character");
