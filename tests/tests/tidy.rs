@@ -97,7 +97,7 @@ fn allowed(room: &str) -> Option<&'static str> {
              tokio-tungstenite"
         }
         "torc-cli" => {
-            "torc-core torc-executors torc-plugins torc-server annotate-snippets anstream clap \
+            "torc-core torc-executors torc-plugins torc-server annotate-snippets anstream clap clap_complete \
              comfy-table indicatif jiff nix regex tokio toml tracing-subscriber"
         }
         _ => return None,

@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run commands without a spec: those of a file, or one with many parameters
     Exec(ExecArgs),
+    /// Write a commented spec to begin with
+    New(NewArgs),
     /// Check a spec and report every problem in it
     Validate(ValidateArgs),
     /// Write a spec in another format, or print the JSON Schema of all
@@ -156,6 +158,39 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Show each setting, its value, and where that comes from
     Config,
+    /// Print a script by which a shell completes torc's commands and options
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct NewArgs {
+    /// What the spec shows
+    #[arg(value_enum, value_name = "KIND")]
+    pub(crate) kind: Starter,
+    /// The file to write, or `-` for standard output [default: KIND.yaml]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Starter {
+    /// A few jobs that depend on each other by files, on one machine
+    Local,
+    /// Many independent jobs, with retries
+    Jobs,
+    /// Single-node jobs and a job on four nodes, on this machine or on Slurm
+    MultiNode,
+    /// An MPI program on Slurm
+    Mpi,
+    /// A job for each combination of parameters
+    Sweep,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, ArgGroup)]

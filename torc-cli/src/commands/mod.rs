@@ -2,6 +2,7 @@
 
 mod allocations;
 mod cancel;
+mod completions;
 mod config;
 mod doctor;
 mod exec;
@@ -9,6 +10,7 @@ mod explain;
 mod graph;
 mod jobs;
 mod logs;
+mod new;
 mod nodes;
 mod plan;
 mod plugin;
@@ -44,6 +46,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Run(run) => run::execute(run, dir, args.format).await,
         Command::Exec(exec) => exec::execute(exec, dir, args.format).await,
+        Command::New(new) => new::execute(new),
         Command::Validate(validate) => validate::execute(validate, args.format),
         Command::Spec(command) => spec::execute(command, args.format),
         Command::Graph(graph) => graph::execute(graph, &dir, args.format).await,
@@ -68,6 +71,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Plugin(command) => plugin::execute(command, args.format),
         Command::Doctor(doctor) => doctor::execute(doctor, &dir, args.format).await,
         Command::Config => config::execute(args, &dir),
+        Command::Completions(completions) => completions::execute(completions),
     }
 }
 
