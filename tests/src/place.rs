@@ -135,6 +135,7 @@ impl Place {
             .env_remove("TORC_PLUGIN_PATH")
             .env("TORC_CONFIG", self.join("config.toml"))
             .env("XDG_DATA_HOME", self.join("data"))
+            .env("XDG_STATE_HOME", self.join("state"))
             .envs(self.env.borrow().iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
     }

@@ -86,7 +86,7 @@ fn metadata() -> Metadata {
 /// room.
 fn allowed(room: &str) -> Option<&'static str> {
     Some(match room {
-        "torc-core" => "indexmap jsonc-parser kdl regex saphyr-parser strsim",
+        "torc-core" => "indexmap jsonc-parser regex saphyr-parser strsim",
         "torc-executors" => "torc-core nix shlex tokio",
         "torc-plugin" => "",
         "torc-plugin-kit" => "torc-core tokio",

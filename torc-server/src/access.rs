@@ -17,8 +17,10 @@ use torc_core::wire::{
 use torc_core::workflow::Workflow;
 
 use crate::api::Selection;
+use crate::archive::{Archive, is_busy};
 use crate::clock::now;
 use crate::driver::find_jobs;
+use crate::known_dirs;
 use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError, unless_in_use};
@@ -210,6 +212,72 @@ impl Access {
             was_submitted: stored.origin.submitter.is_some(),
             workflow: Arc::clone(stored.engine.workflow()),
         })
+    }
+
+    /// The numbers of all workflows, ascending.
+    ///
+    /// # Errors
+    /// When they cannot be asked for.
+    pub async fn workflow_ids(&self) -> Result<Vec<WorkflowId>, AccessError> {
+        match self {
+            Self::Live(owner, _) => ask(owner, Method::GET, "/v1/workflows", Vec::new()).await,
+            Self::Stored(store, _) => Ok(store.lock().await.workflow_ids().await?),
+        }
+    }
+
+    /// A workflow with all that happened to it; the latest when none is named.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn export(&self, id: Option<WorkflowId>) -> Result<Archive, AccessError> {
+        match self {
+            Self::Live(owner, _) => {
+                let path =
+                    format!("/v1/export?{}", query(&Selection { id, ..Selection::default() }));
+                ask(owner, Method::GET, &path, Vec::new()).await
+            }
+            Self::Stored(store, _) => Ok(Archive::of(store.lock().await.load(id).await?)),
+        }
+    }
+
+    /// Takes a workflow in, under a number of its own here.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn import(dir: &StateDir, archive: &Archive) -> Result<WorkflowId, AccessError> {
+        if let Some(owner) = Self::live_owner(dir).await? {
+            return ask(&owner, Method::POST, "/v1/import", to_json(archive)).await;
+        }
+        let mut store = Store::own(dir).await?;
+        known_dirs::note(dir);
+        let Archive { workflow, events, .. } = archive;
+        let id = store.add_with_events(workflow, &archive.origin(), events).await?;
+        store.close().await?;
+        Ok(id)
+    }
+
+    /// Deletes a workflow with all that is stored of it. The files of its jobs' output stay.
+    ///
+    /// # Errors
+    /// When it runs, was submitted and has not ended, does not exist, or cannot be deleted.
+    pub async fn delete(dir: &StateDir, id: WorkflowId) -> Result<(), AccessError> {
+        if let Some(owner) = Self::live_owner(dir).await? {
+            let asked = Selection { id: Some(id), ..Selection::default() };
+            let path = format!("/v1/delete?{}", query(&asked));
+            return ask(&owner, Method::POST, &path, Vec::new()).await;
+        }
+        if !dir.database().exists() {
+            return Err(StoreError::Missing(dir.path().to_path_buf()).into());
+        }
+        let mut store = Store::own(dir).await?;
+        let stored = StoredView::load(&mut store, Some(id), "").await?;
+        if let Some(why) = is_busy(&stored) {
+            store.close().await?;
+            return Err(AccessError::Refused(why));
+        }
+        store.delete(id).await?;
+        store.close().await?;
+        Ok(())
     }
 
     /// Gives a workflow to the server of a state directory.

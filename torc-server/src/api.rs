@@ -19,8 +19,11 @@ use tokio::task::JoinHandle;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{CancelRequest, ErrorReport, PROTOCOL, ServerReport};
 
+use crate::archive::{self, Archive};
 use crate::handle::{Handle, RequestError};
 use crate::state_dir::{Owner, StateDir};
+use crate::store::StoreError;
+use crate::store_task::StoreTask;
 use crate::view::View;
 
 /// Nobody could reach this process.
@@ -55,7 +58,7 @@ pub(crate) struct Api {
 /// Who has the answers: the driver of the one workflow that runs here, or a server with many.
 #[derive(Clone)]
 pub(crate) enum Desk {
-    One { handle: Handle, workflow: WorkflowId, instance: Arc<str> },
+    One { handle: Handle, workflow: WorkflowId, instance: Arc<str>, store: StoreTask },
     Many(Arc<crate::serve::Runs>),
 }
 
@@ -115,6 +118,10 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/allocations", get(allocations))
         .route("/v1/cancel", post(cancel))
         .route("/v1/restart", post(restart))
+        .route("/v1/workflows", get(workflows))
+        .route("/v1/export", get(export))
+        .route("/v1/import", post(import))
+        .route("/v1/delete", post(delete))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(desk)
 }
@@ -227,6 +234,34 @@ async fn restart(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Re
     })
 }
 
+async fn workflows(State(desk): State<Desk>) -> Response {
+    answer(in_store(desk.store().all()).await)
+}
+
+async fn export(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(in_store(desk.store().whole(asked.id)).await.map(Archive::of))
+}
+
+async fn import(State(desk): State<Desk>, Json(archive): Json<Archive>) -> Response {
+    answer(match archive.check() {
+        Ok(()) => in_store(desk.store().import(archive)).await,
+        Err(error) => Err(RequestError::Refused(error.to_string())),
+    })
+}
+
+async fn delete(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(match asked.id {
+        Some(id) => desk.delete(id).await,
+        None => Err(RequestError::Refused("which workflow is to be deleted?".to_owned())),
+    })
+}
+
+async fn in_store<T>(
+    reply: impl Future<Output = Option<Result<T, StoreError>>>,
+) -> Result<T, RequestError> {
+    Ok(reply.await.ok_or(RequestError::Over)??)
+}
+
 /// Only the workflow that runs can be changed.
 fn only(running: WorkflowId, asked: Option<WorkflowId>) -> Result<(), RequestError> {
     match asked.filter(|asked| *asked != running) {
@@ -236,6 +271,34 @@ fn only(running: WorkflowId, asked: Option<WorkflowId>) -> Result<(), RequestErr
 }
 
 impl Desk {
+    fn store(&self) -> &StoreTask {
+        match self {
+            Self::One { store, .. } => store,
+            Self::Many(runs) => &runs.store,
+        }
+    }
+
+    /// Deletes a workflow that nobody drives.
+    async fn delete(&self, id: WorkflowId) -> Result<(), RequestError> {
+        // While it is held no run begins.
+        let _beginning = match self {
+            Self::One { .. } => None,
+            Self::Many(runs) => Some(runs.beginning.lock().await),
+        };
+        let is_driven = match self {
+            Self::One { workflow, .. } => *workflow == id,
+            Self::Many(runs) => runs.handle(id).is_some(),
+        };
+        if is_driven {
+            return Err(RequestError::Refused(archive::is_driven(id)));
+        }
+        let stored = in_store(self.store().load(Some(id))).await?;
+        if let Some(why) = archive::is_busy(&stored) {
+            return Err(RequestError::Refused(why));
+        }
+        in_store(self.store().delete(id)).await
+    }
+
     async fn look<T: Send + 'static>(
         &self,
         id: Option<WorkflowId>,

@@ -197,6 +197,7 @@ impl Session {
     /// When another process owns it or it cannot be used.
     pub async fn open(dir: StateDir) -> Result<Self, StoreError> {
         let store = Store::own(&dir).await?;
+        crate::known_dirs::note(&dir);
         Ok(Self { dir, store, placers: Placers::none() })
     }
 
@@ -291,13 +292,16 @@ impl Session {
         let owner = Api::owner()?;
         let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
         let instance = owner.instance.as_str().into();
-        let desk = Desk::One { handle: handle.clone(), workflow: id, instance };
+        let store = StoreTask::spawn(self.store, output_dir);
+        let (handle_of_desk, store_of_desk) = (handle.clone(), store.clone());
+        let desk =
+            Desk::One { handle: handle_of_desk, workflow: id, instance, store: store_of_desk };
         let api = Api::listen(&self.dir, &owner, router(desk))?;
         let driver = Driver::new(DriverParts {
             engine,
             pending: events,
             next_sequence,
-            store: StoreTask::spawn(self.store, output_dir),
+            store,
             executor: executor.clone(),
             context,
             inbox: outbox,

@@ -5,7 +5,8 @@ use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::Workflow;
 
-use crate::store::{Origin, Store, StoreError};
+use crate::archive::Archive;
+use crate::store::{Origin, Store, StoreError, StoredWorkflow};
 use crate::stored::StoredView;
 
 /// The way to the task that owns the store. The store is closed when the last one is gone.
@@ -29,6 +30,10 @@ enum Command {
     Append(Commit, oneshot::Sender<(Commit, Result<(), StoreError>)>),
     Add(Box<(Workflow, Origin)>, oneshot::Sender<Result<WorkflowId, StoreError>>),
     Submitted(oneshot::Sender<Result<Vec<WorkflowId>, StoreError>>),
+    All(oneshot::Sender<Result<Vec<WorkflowId>, StoreError>>),
+    Whole(Option<WorkflowId>, oneshot::Sender<Result<StoredWorkflow, StoreError>>),
+    Import(Box<Archive>, oneshot::Sender<Result<WorkflowId, StoreError>>),
+    Delete(WorkflowId, oneshot::Sender<Result<(), StoreError>>),
     Load(Option<WorkflowId>, oneshot::Sender<Result<StoredView, StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -97,6 +102,37 @@ impl StoreTask {
         done.await.ok()
     }
 
+    /// All workflows; `None`: the task is gone.
+    pub(crate) async fn all(&self) -> Option<Result<Vec<WorkflowId>, StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::All(reply));
+        done.await.ok()
+    }
+
+    /// Reads a workflow with all that happened to it, the latest when none is named; `None`: the task is gone.
+    pub(crate) async fn whole(
+        &self,
+        id: Option<WorkflowId>,
+    ) -> Option<Result<StoredWorkflow, StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Whole(id, reply));
+        done.await.ok()
+    }
+
+    /// Takes a workflow in; `None`: the task is gone.
+    pub(crate) async fn import(&self, archive: Archive) -> Option<Result<WorkflowId, StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Import(Box::new(archive), reply));
+        done.await.ok()
+    }
+
+    /// Deletes a workflow; `None`: the task is gone.
+    pub(crate) async fn delete(&self, id: WorkflowId) -> Option<Result<(), StoreError>> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Delete(id, reply));
+        done.await.ok()
+    }
+
     /// Closes the store; the next process can have it.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let (reply, done) = oneshot::channel();
@@ -126,6 +162,20 @@ async fn serve(
             }
             Command::Submitted(reply) => {
                 let _ = reply.send(store.submitted_ids().await);
+            }
+            Command::All(reply) => {
+                let _ = reply.send(store.workflow_ids().await);
+            }
+            Command::Whole(id, reply) => {
+                let _ = reply.send(store.load(id).await);
+            }
+            Command::Import(archive, reply) => {
+                let Archive { workflow, events, .. } = &*archive;
+                let _ =
+                    reply.send(store.add_with_events(workflow, &archive.origin(), events).await);
+            }
+            Command::Delete(id, reply) => {
+                let _ = reply.send(store.delete(id).await);
             }
             Command::Close(reply) => {
                 let _ = reply.send(store.close().await);

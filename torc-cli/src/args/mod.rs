@@ -115,6 +115,14 @@ pub(crate) enum Command {
     Spec(SpecCommand),
     /// Draw the graph of a spec or a workflow, for Graphviz or Mermaid
     Graph(GraphArgs),
+    /// List the workflows of this state directory, or of all that you have
+    List(ListArgs),
+    /// Delete workflows with all that is known of them
+    Delete(DeleteArgs),
+    /// Print a workflow with its results, for `torc import` elsewhere
+    Export(ExportArgs),
+    /// Take in a workflow that `torc export` printed
+    Import(ImportArgs),
     /// Show where a workflow stands
     Status(StatusArgs),
     /// List the jobs of a workflow
@@ -277,6 +285,39 @@ pub(crate) struct ValidateArgs {
     /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ListArgs {
+    /// Those of all state directories in which you have run anything
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct DeleteArgs {
+    /// The workflows' numbers
+    #[arg(value_name = "WORKFLOW", required = true, value_parser = workflow_id)]
+    pub(crate) workflows: Vec<WorkflowId>,
+    /// Leave the files of their jobs' output where they are
+    #[arg(long)]
+    pub(crate) keep_output: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct ImportArgs {
+    /// The archive, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, ArgGroup)]

@@ -4,11 +4,15 @@ mod allocations;
 mod cancel;
 mod completions;
 mod config;
+mod delete;
 mod doctor;
 mod exec;
 mod explain;
+mod export;
 mod graph;
+mod import;
 mod jobs;
+mod list;
 mod logs;
 mod new;
 mod nodes;
@@ -50,6 +54,10 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Validate(validate) => validate::execute(validate, args.format),
         Command::Spec(command) => spec::execute(command, args.format),
         Command::Graph(graph) => graph::execute(graph, &dir, args.format).await,
+        Command::List(list) => list::execute(list, &dir, args.format).await,
+        Command::Delete(delete) => delete::execute(delete, &dir, args.format).await,
+        Command::Export(export) => export::execute(export, &dir).await,
+        Command::Import(import) => import::execute(import, &dir, args.format).await,
         Command::Status(status) => status::execute(status, &dir, args.format).await,
         Command::Jobs(jobs) => jobs::execute(jobs, &dir, args.format).await,
         Command::Results(results) => results::execute(results, &dir, args.format).await,

@@ -119,6 +119,7 @@ impl Server {
         let listening = Limits::default();
         descriptors::make_room_for(listening.connections);
         let store = Store::own(&dir).await?;
+        crate::known_dirs::note(&dir);
         dir.make_folders()?;
         let identity = Identity::load_or_create(dir.path())?;
         let socket = listener::bind(port).map_err(|source| ServeError::Port { port, source })?;

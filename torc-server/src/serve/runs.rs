@@ -32,7 +32,7 @@ const QUESTIONS_AT_ONCE: usize = 4;
 
 /// The workflows of a server.
 pub(crate) struct Runs {
-    pub(super) store: StoreTask,
+    pub(crate) store: StoreTask,
     pub(super) allocator: Allocator,
     pub(super) accountant: OnceLock<Accountant>,
     pub(super) schedulers: Arc<Schedulers>,
@@ -42,7 +42,7 @@ pub(crate) struct Runs {
     instance: String,
     driven: Mutex<BTreeMap<WorkflowId, Driven>>,
     /// Beginning a run is one thing at a time.
-    pub(super) beginning: tokio::sync::Mutex<()>,
+    pub(crate) beginning: tokio::sync::Mutex<()>,
     /// Schedulers that are asked at once what nodes they have, where nobody waits for it.
     pub(super) asking: Semaphore,
     /// Submissions that are being taken in.

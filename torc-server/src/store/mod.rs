@@ -23,11 +23,13 @@ use sqlx::sqlite::SqliteConnection;
 use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
 use torc_core::time::Timestamp;
-use torc_core::workflow::{Header, Job, Workflow};
+use torc_core::workflow::{ActionKind, Header, Job, Trigger, Workflow};
 
 /// Jobs in one row. Large enough that a row costs little beside them, small enough that one fits a
 /// buffer.
 const JOBS_IN_CHUNK: usize = 1_000;
+/// Events in one row of a log that is taken over as a whole.
+const EVENTS_IN_ROW: usize = 1_000;
 /// The permissions of its files: the database holds users' environments and commands.
 const OWNER_ONLY: u32 = 0o600;
 
@@ -89,6 +91,19 @@ impl Store {
         workflow: &Workflow,
         origin: &Origin,
     ) -> Result<WorkflowId, StoreError> {
+        self.add_with_events(workflow, origin, &[]).await
+    }
+
+    /// The same for one to which something has happened already.
+    ///
+    /// # Errors
+    /// As [`Self::add_workflow`].
+    pub async fn add_with_events(
+        &mut self,
+        workflow: &Workflow,
+        origin: &Origin,
+        events: &[Event],
+    ) -> Result<WorkflowId, StoreError> {
         let path = self.path.clone();
         let error = |source| classify(&path, source);
         let generation = self.generation;
@@ -117,6 +132,15 @@ impl Store {
                 .bind(id)
                 .bind(chunk)
                 .bind(to_json(&jobs))
+                .execute(&mut *transaction)
+                .await
+                .map_err(error)?;
+        }
+        for (sequence, events) in (0i64..).zip(events.chunks(EVENTS_IN_ROW)) {
+            sqlx::query("INSERT INTO log (workflow, sequence, events) VALUES (?, ?, ?)")
+                .bind(id)
+                .bind(sequence)
+                .bind(to_json(&events))
                 .execute(&mut *transaction)
                 .await
                 .map_err(error)?;
@@ -150,6 +174,34 @@ impl Store {
             0 => Err(StoreError::TakenOver(self.path.clone())),
             _ => Ok(()),
         }
+    }
+
+    /// Deletes a workflow with its log. Its number is not given again.
+    ///
+    /// # Errors
+    /// When there is no such workflow, it cannot be written, or another process has taken the database over.
+    pub async fn delete(&mut self, id: WorkflowId) -> Result<(), StoreError> {
+        self.check_known(id).await?;
+        let path = self.path.clone();
+        let error = |source| classify(&path, source);
+        let generation = self.generation;
+        let mut transaction = sqlx::Connection::begin(&mut self.connection).await.map_err(error)?;
+        let of_it =
+            ["DELETE FROM log WHERE workflow = ?", "DELETE FROM job_chunk WHERE workflow = ?"];
+        for query in of_it {
+            sqlx::query(query).bind(id.0).execute(&mut *transaction).await.map_err(error)?;
+        }
+        let deleted =
+            sqlx::query("DELETE FROM workflow WHERE id = ? AND (SELECT generation FROM owner) = ?")
+                .bind(id.0)
+                .bind(generation)
+                .execute(&mut *transaction)
+                .await
+                .map_err(error)?;
+        if deleted.rows_affected() == 0 {
+            return Err(StoreError::TakenOver(path));
+        }
+        transaction.commit().await.map_err(error)
     }
 
     /// How often the database was taken over, this time included; 0 when it is only read.
@@ -198,25 +250,30 @@ impl Store {
     /// # Errors
     /// When there is none, or what is stored makes no sense.
     pub async fn load(&mut self, id: Option<WorkflowId>) -> Result<StoredWorkflow, StoreError> {
-        let known = self.workflow_ids().await?;
-        let id = match id.or(known.last().copied()) {
-            Some(id) if known.contains(&id) => id,
-            Some(id) => {
-                let path = self.path.clone();
-                return Err(StoreError::UnknownWorkflow { path, id, known: range_words(&known) });
-            }
+        let id = match id.or(self.workflow_ids().await?.last().copied()) {
+            Some(id) => id,
             None => {
                 return Err(StoreError::Missing(
                     self.path.parent().unwrap_or(&self.path).to_path_buf(),
                 ));
             }
         };
+        self.check_known(id).await?;
         let (origin, header) = self.load_header(id).await?;
         let jobs = self.load_jobs(id).await?;
         let (events, next_sequence) = self.load_log(id).await?;
         let workflow = Arc::new(Workflow { header, jobs });
         check_references(&workflow).map_err(|reason| damaged(&self.path, reason))?;
         Ok(StoredWorkflow { id, origin, workflow, events, next_sequence })
+    }
+
+    async fn check_known(&mut self, id: WorkflowId) -> Result<(), StoreError> {
+        let known = self.workflow_ids().await?;
+        if known.contains(&id) {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(StoreError::UnknownWorkflow { path, id, known: range_words(&known) })
     }
 
     /// The error for content that parses but cannot be.
@@ -321,9 +378,25 @@ fn share_with(job: &mut Job, previous: &Job) {
 
 /// Every index and job number of a stored workflow leads somewhere, so that the engine need not
 /// doubt them.
-fn check_references(workflow: &Workflow) -> Result<(), String> {
+pub(crate) fn check_references(workflow: &Workflow) -> Result<(), String> {
     let header = &workflow.header;
     let within = |index: u32, length: usize| (index as usize) < length;
+    for action in &header.actions {
+        let jobs = match &action.trigger {
+            Trigger::OnJobsReady(jobs) | Trigger::OnJobsComplete(jobs) => &jobs[..],
+            _ => &[],
+        };
+        let has_scheduler = match &action.kind {
+            ActionKind::ScheduleNodes { scheduler, .. } => {
+                within(*scheduler, header.schedulers.len())
+            }
+            ActionKind::RunCommands(_) => true,
+        };
+        let has_jobs = jobs.iter().all(|job| (1..=workflow.jobs.len()).contains(&(job.0 as usize)));
+        if !has_scheduler || !has_jobs {
+            return Err("an action refers to something that is not there".to_owned());
+        }
+    }
     for job in &workflow.jobs {
         let data = job.data.as_deref();
         let known = within(job.requirements, header.requirements.len())
