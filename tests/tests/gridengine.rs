@@ -359,5 +359,5 @@ fn what_a_plugin_does_not_take_is_told_at_submission() {
     let Some(cluster) = GridEngine::acquire() else { return };
     let site = Site::new(&cluster, "qeue: main", HELD);
     let refused = site.place.torc(&["submit", "w.yaml"]).expect(2);
-    refused.says("scheduler `ge`: ").says("there is no setting `qeue`");
+    refused.says("plugin `gridengine`: there is no setting `qeue`").says("did you mean `queue`?");
 }

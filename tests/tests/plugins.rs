@@ -303,6 +303,19 @@ fn what_a_program_says_of_itself_is_checked_too() {
     assert_eq!(found(&checks, "interfaces").0, "ok");
     assert!(found(&checks, "settings schema").1.starts_with("`/properties/size/type` is \"int\""));
     assert_eq!(
+        found(&checks, "placer opens"),
+        (
+            "failed",
+            &*format!(
+                "the plugin `yes` is not opened: the schema of its settings is none: {}",
+                found(&checks, "settings schema").1
+            )
+        )
+    );
+    about["info"]["schema"] = json!({"properties": {"size": {"type": "integer"}}});
+    plugins.add_program("yes", &yes_man(&about));
+    let checks = plugins.json(&["check", "yes"], 1);
+    assert_eq!(
         found(&checks, "placer is strict"),
         ("failed", "it has an answer to an unknown method: null")
     );
@@ -339,8 +352,9 @@ fn works(plugins: &Plugins, name: &str, built: &Path, project: &Path) {
     assert_eq!(plan, first_plan("mpiexec"));
     let plan = run(r#"{"program": "mpirun"}"#).expect(0).json();
     assert_eq!(plan["argv"], first_plan("mpirun")["argv"]);
-    let refused = run(r#"{"program": 7}"#).expect(1);
-    refused.says(&format!("plugin `{name}`: open: ")).says("has to be text");
+    let refused = run(r#"{"program": 7}"#).expect(2);
+    refused.says(&format!("the plugin `{name}` does not take these settings: "));
+    refused.says("`program` must be a string (the program; mpiexec unless it is said)");
 }
 
 #[test]

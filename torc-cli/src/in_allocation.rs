@@ -19,6 +19,7 @@ use crate::commands::serve;
 use crate::exit::{Exit, Failure};
 use crate::launchers;
 use crate::out::outln;
+use crate::plugin_settings;
 use crate::plugins;
 use crate::render::{self, json};
 use crate::scripts;
@@ -56,6 +57,7 @@ pub(crate) async fn execute(
     // No action has to ask for the nodes that a run is given.
     spec.problems.retain(|problem| problem.code != NOTHING_SCHEDULED);
     let workflow = spec_file::valid(&spec, format)?;
+    plugin_settings::refuse_wrong(&spec, plugin_settings::HERE, &args.plugins, format)?;
     let scheduler = choose(workflow, args.scheduler.as_deref())?;
     let program = std::env::current_exe().map_err(|error| Failure::internal(&error))?;
     let options = plugins::passed_on(&args.plugins)?;

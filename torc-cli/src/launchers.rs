@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use torc_core::traits::Launcher;
 use torc_core::workflow::{Header, LauncherSetting};
-use torc_plugins::PluginLauncher;
+use torc_plugins::{PluginError, PluginLauncher};
 
 use crate::args::PluginArgs;
 use crate::exit::{Exit, Failure};
@@ -34,9 +34,10 @@ pub(crate) fn open(
         LauncherSetting::Plugin(name) => {
             let plugin = shelf(args)?.plugin(name);
             let opened = plugin.and_then(|plugin| PluginLauncher::open(&plugin, settings));
-            opened
-                .map(|launcher| Arc::new(launcher) as _)
-                .map_err(|error| Failure::new(Exit::Environment, error))
+            opened.map(|launcher| Arc::new(launcher) as _).map_err(|error| match error {
+                PluginError::WrongSettings { .. } => Failure::new(Exit::Usage, error),
+                error => Failure::new(Exit::Environment, error),
+            })
         }
     }
 }

@@ -13,6 +13,7 @@ mod interrupts;
 mod launchers;
 mod led_crew;
 mod out;
+mod plugin_settings;
 mod plugins;
 mod probe;
 mod queue;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use torc_core::diagnostics::{Problem, SourceText, Span};
 use torc_core::plan::Plan;
-use torc_core::spec::{Completed, Context, Format, Loaded, Rejected, load};
+use torc_core::spec::{Completed, Context, Format, Loaded, PluginUse, Rejected, load};
 use torc_core::workflow::Workflow;
 use torc_server::spec_folders::SpecFolders;
 
@@ -27,6 +27,8 @@ pub(crate) struct SpecFile {
     pub(crate) slurm_defaults: serde_json::Map<String, serde_json::Value>,
     /// Where the workflow's resource requirements were written, in their order.
     pub(crate) requirement_places: Vec<Span>,
+    /// The plugins that it names.
+    pub(crate) plugin_uses: Vec<PluginUse>,
     bytes: Vec<u8>,
     /// Where the files that it names are looked for.
     folders: SpecFolders,
@@ -58,20 +60,28 @@ fn of(
 ) -> SpecFile {
     let user = std::env::var("USER").ok();
     let context = Context { user: user.as_deref(), sources: &folders };
-    let (workflow, problems, slurm_defaults, requirement_places) =
+    let (workflow, problems, slurm_defaults, requirement_places, plugin_uses) =
         match load(&bytes, format, &context) {
             Ok(loaded) => {
                 let unsayable = sbatch::problems(&loaded);
-                let Loaded { workflow, mut warnings, slurm_defaults, requirement_places, .. } =
-                    loaded;
+                let Loaded {
+                    workflow,
+                    mut warnings,
+                    slurm_defaults,
+                    requirement_places,
+                    plugin_uses,
+                    ..
+                } = loaded;
                 let workflow = unsayable.is_empty().then(|| Arc::new(workflow));
                 if workflow.is_none() {
                     warnings.extend(unsayable);
                     warnings.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
                 }
-                (workflow, warnings, slurm_defaults, requirement_places)
+                (workflow, warnings, slurm_defaults, requirement_places, plugin_uses)
             }
-            Err(Rejected { problems }) => (None, problems, serde_json::Map::new(), Vec::new()),
+            Err(Rejected { problems }) => {
+                (None, problems, serde_json::Map::new(), Vec::new(), Vec::new())
+            }
         };
     SpecFile {
         source,
@@ -80,6 +90,7 @@ fn of(
         problems,
         slurm_defaults,
         requirement_places,
+        plugin_uses,
         bytes,
         folders,
     }

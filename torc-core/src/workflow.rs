@@ -326,6 +326,9 @@ pub struct FailureRule {
     pub max_retries: u32,
 }
 
+/// What torc itself reads of the settings of every scheduler that is not Slurm's; all others are its plugin's.
+pub const SCHEDULER_FIELDS: [&str; 4] = ["nodes", "walltime", "labels", "serialize_allocations"];
+
 /// A source of allocations, as the spec describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SchedulerSettings {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::settings::Wrong;
+
 /// A plugin cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
@@ -65,6 +67,22 @@ pub enum PluginError {
         /// Those that it has.
         has: Vec<String>,
     },
+    /// The schema that it has for its settings is none.
+    #[error("the plugin `{plugin}` is not opened: the schema of its settings is none: {reason}")]
+    BadSchema {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It does not take these settings.
+    #[error("the plugin `{plugin}` does not take these settings: {}", list(.wrong))]
+    WrongSettings {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// All that is wrong with them.
+        wrong: Vec<Wrong>,
+    },
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -72,6 +90,10 @@ pub enum PluginError {
 
 fn files(name: &str) -> String {
     format!("libtorc_{name}.so and torc-plugin-{name}")
+}
+
+fn list(wrong: &[Wrong]) -> String {
+    wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn folders(folders: &[PathBuf]) -> String {

@@ -20,6 +20,7 @@ mod placer;
 pub mod probe;
 mod process;
 mod scheduler;
+pub mod settings;
 mod shelf;
 pub mod starter;
 mod trust;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use torc_core::traits::{
     AllocationHandle, AllocationRequest, AllocationState, Scheduler, SchedulerError, Shapes,
 };
+use torc_core::workflow::SCHEDULER_FIELDS;
 use torc_plugin::abi::interface;
 
 use crate::error::{CallError, Fault, PluginError};
@@ -21,6 +22,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(180);
 /// A source of allocations that a plugin is.
 pub struct PluginScheduler {
     instance: Instance,
+    plugin: Plugin,
 }
 
 impl PluginScheduler {
@@ -29,7 +31,21 @@ impl PluginScheduler {
     /// # Errors
     /// When the plugin has no scheduler, or does not open.
     pub fn open(plugin: &Plugin, settings: &Map<String, Value>) -> Result<Self, PluginError> {
-        Ok(Self { instance: plugin.open(interface::SCHEDULER, settings, None)? })
+        let instance = plugin.open(interface::SCHEDULER, settings, None)?;
+        Ok(Self { instance, plugin: plugin.clone() })
+    }
+
+    /// Refuses what the spec sets for allocations and the plugin does not take.
+    async fn check(&self, request: &AllocationRequest) -> Result<(), SchedulerError> {
+        let mut settings = request.settings.as_object().cloned().unwrap_or_default();
+        settings.retain(|field, _| !SCHEDULER_FIELDS.contains(&&**field));
+        let plugin = self.plugin.clone();
+        let checked = tokio::task::spawn_blocking(move || plugin.check_settings(&settings)).await;
+        match checked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(SchedulerError::Refused(error.to_string())),
+            Err(error) => Err(SchedulerError::Unavailable(error.to_string())),
+        }
     }
 
     async fn ask<A: DeserializeOwned>(
@@ -64,6 +80,7 @@ struct Submission<'a> {
 #[async_trait]
 impl Scheduler for PluginScheduler {
     async fn shapes(&self, request: &AllocationRequest) -> Result<Shapes, SchedulerError> {
+        self.check(request).await?;
         self.ask("shapes", request).await
     }
 
@@ -72,6 +89,7 @@ impl Scheduler for PluginScheduler {
         request: &AllocationRequest,
         key: &str,
     ) -> Result<AllocationHandle, SchedulerError> {
+        self.check(request).await?;
         self.ask("submit", &Submission { request, key }).await
     }
 

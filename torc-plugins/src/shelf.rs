@@ -15,6 +15,7 @@ use crate::instance::{Backend, Instance};
 use crate::kind::Kind;
 use crate::library::Loaded;
 use crate::process::{self, ProcessBackend};
+use crate::settings as judged;
 use crate::trust::{Trust, digest, is_library};
 
 /// Where plugins of the whole machine lie.
@@ -217,6 +218,23 @@ impl Plugin {
         &self.path
     }
 
+    /// Refuses settings that it does not take.
+    ///
+    /// # Errors
+    /// When there is something wrong with them, or with the schema that says so.
+    pub fn check_settings(
+        &self,
+        settings: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), PluginError> {
+        let about = self.about();
+        let plugin = || about.name.as_str().into();
+        match judged::judge(about.schema.as_ref(), settings) {
+            Ok(wrong) if wrong.is_empty() => Ok(()),
+            Ok(wrong) => Err(PluginError::WrongSettings { plugin: plugin(), wrong }),
+            Err(reason) => Err(PluginError::BadSchema { plugin: plugin(), reason }),
+        }
+    }
+
     /// Opens an interface with these settings for one call of a method, and closes it.
     ///
     /// # Errors
@@ -260,6 +278,15 @@ impl Plugin {
             wanted: interface,
             has: about.interfaces.clone(),
         })?;
+        if interface == Kind::Scheduler.id() {
+            // Its settings come with each request.
+            let fault = about.schema.as_ref().and_then(judged::fault);
+            if let Some(reason) = fault {
+                return Err(PluginError::BadSchema { plugin: about.name.as_str().into(), reason });
+            }
+        } else {
+            self.check_settings(settings)?;
+        }
         let config = serde_json::Value::Object(settings.clone()).to_string().into_bytes();
         Ok(Instance::open(about.name.as_str().into(), backend, config, events)?)
     }

@@ -285,6 +285,8 @@ pub(crate) struct ValidateArgs {
     /// The spec: a YAML, JSON, JSON5 or KDL file, or `-` for standard input
     #[arg(value_name = "SPEC")]
     pub(crate) spec: PathBuf,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 #[derive(Debug, ArgGroup)]

@@ -17,7 +17,7 @@ mod logs;
 mod new;
 mod nodes;
 mod plan;
-mod plugin;
+pub(crate) mod plugin;
 mod restart;
 mod results;
 pub(crate) mod run;

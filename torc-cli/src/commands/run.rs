@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::inside::Ground;
 use crate::interrupts::Interrupts;
 use crate::out::errln;
+use crate::plugin_settings;
 use crate::plugins;
 use crate::render::progress::Progress;
 use crate::render::{jobs, json, summary};
@@ -45,6 +46,7 @@ pub(crate) async fn run(
     format: Format,
 ) -> Result<Exit, Failure> {
     let workflow = spec_file::valid(&spec, format)?;
+    plugin_settings::refuse_wrong(&spec, plugin_settings::HERE, how.plugins, format)?;
     let ground = Ground::find(how.resources, &workflow.header, how.plugins, &dir).await?;
     ground.place.announce();
     say_what_is_different_here(workflow, &ground);

@@ -22,6 +22,7 @@ use crate::in_allocation;
 use crate::interrupts::Interrupts;
 use crate::launchers;
 use crate::out::{errln, outln};
+use crate::plugin_settings;
 use crate::plugins;
 use crate::render::{diagnostics, jobs, json};
 use crate::scripts;
@@ -47,6 +48,7 @@ pub(crate) async fn execute(
         }
         return Err(Failure::silent(Exit::SpecInvalid));
     };
+    plugin_settings::refuse_wrong(&spec, plugin_settings::EVERYWHERE, &args.plugins, format)?;
     let planned = slurm::plan_if_needed(workflow, &spec, &args.plan).await?;
     let workflow = planned.as_ref().unwrap_or(workflow);
     if args.dry_run {

@@ -6,6 +6,7 @@ use torc_core::workflow::Workflow;
 use crate::args::{Format, ValidateArgs};
 use crate::exit::{Exit, Failure};
 use crate::out::outln;
+use crate::plugin_settings;
 use crate::render::counted;
 use crate::render::diagnostics::{self, ProblemReport};
 use crate::spec_file;
@@ -28,9 +29,17 @@ struct Size {
 }
 
 pub(crate) fn execute(args: &ValidateArgs, format: Format) -> Result<Exit, Failure> {
-    let spec = spec_file::read(&args.spec)?;
+    let mut spec = spec_file::read(&args.spec)?;
     let size = spec.workflow.as_deref().map(Size::of);
-    let exit = if size.is_some() { Exit::Success } else { Exit::SpecInvalid };
+    let mut exit = if size.is_some() { Exit::Success } else { Exit::SpecInvalid };
+    if exit == Exit::Success {
+        let roles = plugin_settings::EVERYWHERE;
+        let looked = plugin_settings::look(&spec.plugin_uses, roles, &args.plugins)?;
+        exit = looked.exit();
+        spec.problems.extend(looked.wrong.into_iter().chain(looked.unknown));
+        spec.problems.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
+    }
+    let size = size.filter(|_| exit == Exit::Success);
     match format {
         Format::Json => crate::render::json(&Validation {
             problems: diagnostics::reports(&spec.source, &spec.problems),

@@ -65,6 +65,11 @@ impl<'p, 'a> Fields<'p, 'a> {
         self.entries.iter().find(|(key, _)| &*key.value == name).map(|(key, _)| key.span)
     }
 
+    /// Where the value of a field stands.
+    pub(crate) fn value_span(&self, name: &str) -> Option<Span> {
+        self.entries.iter().find(|(key, _)| &*key.value == name).map(|(_, node)| node.span)
+    }
+
     /// A string.
     pub(crate) fn text(&mut self, name: &'static str, example: &str) -> Option<Text> {
         let node = self.node(name)?;

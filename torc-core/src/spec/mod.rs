@@ -14,6 +14,7 @@ mod launchers;
 mod lower;
 mod model;
 mod parameters;
+mod plugin_uses;
 mod problems;
 mod schema;
 mod slurm_cpus;
@@ -32,6 +33,7 @@ mod yaml;
 pub use completion::{Completed, CompletionError, complete};
 use json::Dialect;
 use lower::Lowered;
+pub use plugin_uses::{PathStep, PluginRole, PluginUse};
 use problems::Problems;
 pub use schema::schema;
 use serde_json::{Map, Value as Json};
@@ -105,6 +107,8 @@ pub struct Loaded {
     pub requirement_places: Vec<Span>,
     /// Where the names of the schedulers were written, in the workflow's order.
     pub scheduler_places: Vec<Span>,
+    /// The plugins that it names, and what it sets for them.
+    pub plugin_uses: Vec<PluginUse>,
     /// What is legal, but probably not meant or not done, in the order of the source.
     pub warnings: Vec<Problem>,
 }
@@ -134,12 +138,14 @@ pub fn load(
     let problems = problems.finish();
     match loaded {
         Some((lowered, slurm_defaults)) => {
-            let Lowered { workflow, requirement_places, scheduler_places, .. } = lowered;
+            let Lowered { workflow, requirement_places, scheduler_places, plugin_uses, .. } =
+                lowered;
             Ok(Loaded {
                 workflow,
                 slurm_defaults,
                 requirement_places,
                 scheduler_places,
+                plugin_uses,
                 warnings: problems,
             })
         }

@@ -5,7 +5,7 @@
 //! runs nothing of the plugin; a check that does not apply is left out.
 
 mod library;
-mod schema;
+pub(crate) mod schema;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,8 +1,11 @@
 //! Whether a value is a JSON Schema by which the settings of a plugin, an object, can be checked.
 //!
-//! Looks at the keywords that say what a value must be; others are the author's affair.
+//! Looks at the keywords that say what a value must be, in words of its own, and then asks whoever judges settings by
+//! it. Whoever does that has these words, too.
 
 use serde_json::{Map, Value};
+
+use crate::settings;
 
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
@@ -14,6 +17,11 @@ pub(super) fn fault(schema: &Value) -> Option<String> {
     if object.get("type").is_some_and(|kind| !allows(kind, "object")) {
         return Some("`type` does not allow an object, and settings are one".to_owned());
     }
+    settings::fault(schema)
+}
+
+/// What is wrong with a schema, in torc's words, if it has some for that.
+pub(crate) fn own_words(schema: &Value) -> Option<String> {
     wrong(schema, "").err()
 }
 

@@ -7,6 +7,7 @@ mod new;
 mod probe;
 mod run;
 
+pub(crate) use probe::about;
 use torc_plugins::{Kind, PluginError};
 
 use crate::args::{Format, PluginCommand};
@@ -28,10 +29,13 @@ fn kinds(interfaces: &[String]) -> Vec<&str> {
     interfaces.iter().map(|id| Kind::named(id).map_or(id.as_str(), |kind| kind.word())).collect()
 }
 
-/// A plugin that is not there is a slip of who typed its name; any other has failed.
+/// A plugin that is not there is a slip of who typed its name, and so are settings that it does not take; any other has
+/// failed.
 fn failure(error: &PluginError) -> Failure {
     let exit = match error {
-        PluginError::NotFound { .. } | PluginError::BadName(_) => Exit::Usage,
+        PluginError::NotFound { .. }
+        | PluginError::BadName(_)
+        | PluginError::WrongSettings { .. } => Exit::Usage,
         _ => Exit::JobsFailed,
     };
     Failure::new(exit, error)

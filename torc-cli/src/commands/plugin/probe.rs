@@ -32,7 +32,7 @@ enum Said {
 }
 
 /// What a plugin says of itself, or why it is not loaded.
-pub(super) fn about(found: &Found) -> Result<About, String> {
+pub(crate) fn about(found: &Found) -> Result<About, String> {
     match ask(&[found.path.clone().into_os_string()], LOADS_WITHIN)? {
         Said::About(about) => Ok(about),
         Said::NotLoaded(reason) => Err(reason),

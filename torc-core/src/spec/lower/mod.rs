@@ -17,6 +17,7 @@ mod substitute;
 use super::Sources;
 use super::model::Document;
 use super::parameters::{self, Combinations};
+use super::plugin_uses::{self, PluginUse};
 use super::problems::{Problems, excerpt};
 use super::table;
 use super::tree::Spanned;
@@ -34,6 +35,8 @@ pub(crate) struct Lowered {
     pub(crate) requirement_places: Vec<Span>,
     /// Where the names of the schedulers were written, in their order.
     pub(crate) scheduler_places: Vec<Span>,
+    /// The plugins that the spec names.
+    pub(crate) plugin_uses: Vec<PluginUse>,
 }
 
 /// What jobs refer to by name.
@@ -77,6 +80,7 @@ pub(crate) fn lower(
     sources: &dyn Sources,
     problems: &Problems<'_>,
 ) -> Option<Lowered> {
+    let plugin_uses = plugin_uses::uses(&document);
     let Document { mut header, requirements, failure_handlers, schedulers, .. } = document;
     let named = Named { requirements, failure_handlers, schedulers };
     let (requirement_names, handler_names, scheduler_names) = named.put_into(&mut header, problems);
@@ -133,7 +137,7 @@ pub(crate) fn lower(
     let workflow = Workflow { header, jobs: jobs.items };
     let requirement_places = requirement_names.places().to_vec();
     let scheduler_places = scheduler_names.places().to_vec();
-    Some(Lowered { workflow, jobs_of_items, requirement_places, scheduler_places })
+    Some(Lowered { workflow, jobs_of_items, requirement_places, scheduler_places, plugin_uses })
 }
 
 /// Expanded items with their names.

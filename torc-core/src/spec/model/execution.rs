@@ -13,6 +13,13 @@ use crate::workflow::{ExecutionConfig, ExecutionMode, LauncherSetting, Stdio, St
 /// A job whose output goes elsewhere than the workflow's.
 pub(crate) type StdioOverride = (Key, Stdio);
 
+/// The plugins that are named here, with their places.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PluginsNamed {
+    pub(crate) launcher: Option<Text>,
+    pub(crate) placer: Option<Text>,
+}
+
 /// The mode, once it is known whether the spec has Slurm schedulers.
 fn effective_mode(mode: ExecutionMode, has_slurm_schedulers: bool) -> ExecutionMode {
     match mode {
@@ -26,7 +33,7 @@ pub(super) fn read(
     node: Node,
     has_slurm_schedulers: bool,
     problems: &Problems<'_>,
-) -> Option<(ExecutionConfig, Vec<StdioOverride>)> {
+) -> Option<(ExecutionConfig, Vec<StdioOverride>, PluginsNamed)> {
     let mut fields = Fields::open(node, &fields::EXECUTION, problems)?;
     let defaults = ExecutionConfig::default();
     let modes = [
@@ -41,6 +48,8 @@ pub(super) fn read(
         .into_iter()
         .filter_map(|(job, node)| Some((job, stdio(node, problems)?)))
         .collect();
+    let (launcher_place, placer_place) =
+        (fields.value_span("launcher"), fields.value_span("placer"));
     let mut config = ExecutionConfig {
         mode,
         sigkill_headroom_seconds: seconds(&mut fields, "sigkill_headroom_seconds")
@@ -58,7 +67,16 @@ pub(super) fn read(
     direct_only(&mut fields, &mut config, &fields_of_mode);
     slurm_only(&mut fields, &mut config, &fields_of_mode);
     fields.finish();
-    Some((config, overrides))
+    let launcher = match &config.launcher {
+        Some(LauncherSetting::Plugin(name)) => Some(&**name),
+        _ => None,
+    };
+    let named = |name: Option<&str>, span| Some(Text::new(name?.into(), span?));
+    let plugins = PluginsNamed {
+        launcher: named(launcher, launcher_place),
+        placer: named(config.placer_plugin(), placer_place),
+    };
+    Some((config, overrides, plugins))
 }
 
 /// Reports fields of the mode that the spec does not have.

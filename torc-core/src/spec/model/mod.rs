@@ -11,7 +11,7 @@ mod scheduler;
 mod top;
 
 pub(crate) use action::{ActionItem, ActionWork, Moment};
-pub(crate) use execution::StdioOverride;
+pub(crate) use execution::{PluginsNamed, StdioOverride};
 pub(crate) use item::{DataItem, FileItem, JobItem, Links, ParameterUse, Relation};
 pub(crate) use top::{Document, read};
 

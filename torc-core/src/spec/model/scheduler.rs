@@ -1,5 +1,6 @@
 //! `slurm_schedulers`, `slurm_defaults` and `schedulers`: where allocations come from.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::{Key, Node, Spanned, Text, Value, malformed, text_or_whole};
 use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::{Fields, wrong_type};
 use crate::spec::fields;
+use crate::spec::plugin_uses::PluginUse;
 use crate::spec::problems::{Problems, excerpt};
 use crate::spec::units;
 use crate::workflow::SchedulerSettings;
@@ -113,7 +115,13 @@ fn common(fields: &mut Fields<'_, '_>, problems: &Problems<'_>) {
 }
 
 /// Reads one entry of `schedulers`: what is not torc's own is for the plugin of its type.
-pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<SchedulerSettings>> {
+/// `plugins` gets that one.
+pub(super) fn other(
+    node: Node,
+    plugins: &RefCell<Vec<PluginUse>>,
+    problems: &Problems<'_>,
+) -> Option<Spanned<SchedulerSettings>> {
+    let written = node.clone();
     let mut settings = match node.to_json() {
         Json::Object(map) => map,
         _ => Map::new(),
@@ -131,6 +139,9 @@ pub(super) fn other(node: Node, problems: &Problems<'_>) -> Option<Spanned<Sched
                 .at(kind.span, "slurm")
                 .help("move it to `slurm_schedulers`"),
         );
+    }
+    if !matches!(&*kind.value, "slurm" | "local") {
+        plugins.borrow_mut().push(PluginUse::of_scheduler(&kind, written, OTHER));
     }
     named(name, &kind.value, settings)
 }

@@ -6,12 +6,13 @@ use std::collections::HashSet;
 use serde_json::{Map, Value as Json};
 
 use super::{
-    ActionItem, DataItem, FileItem, JobItem, Key, Node, Spanned, StdioOverride, Text, Value,
-    action, each, env, execution, item, resources, scheduler,
+    ActionItem, DataItem, FileItem, JobItem, Key, Node, PluginsNamed, Spanned, StdioOverride, Text,
+    Value, action, each, env, execution, item, resources, scheduler,
 };
 use crate::diagnostics::Problem;
 use crate::spec::decode::{Fields, wrong_type};
 use crate::spec::fields;
+use crate::spec::plugin_uses::{PluginItem, PluginUse};
 use crate::spec::problems::Problems;
 use crate::workflow::{
     ExecutionConfig, ExecutionMode, FailureHandler, Header, Requirements, SchedulerSettings,
@@ -37,6 +38,12 @@ pub(crate) struct Document {
     pub(crate) slurm_defaults: Map<String, Json>,
     /// Whether steps are executed in Slurm mode, as far as the spec tells.
     pub(crate) is_slurm_mode: bool,
+    /// The settings of plugins, by their names.
+    pub(crate) plugin_items: Vec<PluginItem>,
+    /// The plugins that `execution_config` names.
+    pub(crate) plugins_named: PluginsNamed,
+    /// Those that `schedulers` names.
+    pub(crate) scheduler_plugins: Vec<PluginUse>,
 }
 
 /// Reads a spec. `user` is who owns it when it does not say.
@@ -50,8 +57,11 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         scheduler::slurm(node, &defaults, problems)
     });
     let has_slurm = !schedulers.is_empty();
-    let mut others = each(&mut fields, "schedulers", scheduler::other);
-    let (execution, stdio_overrides) = fields
+    let scheduler_plugins = RefCell::default();
+    let mut others = each(&mut fields, "schedulers", |node, problems| {
+        scheduler::other(node, &scheduler_plugins, problems)
+    });
+    let (execution, stdio_overrides, plugins_named) = fields
         .node("execution_config")
         .and_then(|node| execution::read(node, has_slurm, problems))
         .unwrap_or_default();
@@ -68,6 +78,7 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         fields.missing("jobs", "[{name: hello, command: echo hello}]");
     }
     accepted_only(&mut fields);
+    let plugin_items = plugins(&mut fields);
     let document = Document {
         parameters: fields.map("parameters"),
         parameters_file: fields.text("parameters_file", "runs.csv"),
@@ -81,7 +92,13 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         stdio_overrides,
         slurm_defaults: defaults,
         is_slurm_mode,
-        header: header(&mut fields, name, user, execution),
+        header: Header {
+            plugins: plugin_items.iter().map(|item| item.written.to_json()).collect(),
+            ..header(&mut fields, name, user, execution)
+        },
+        plugin_items,
+        plugins_named,
+        scheduler_plugins: scheduler_plugins.into_inner(),
     };
     fields.finish();
     Some(document)
@@ -131,7 +148,7 @@ fn header(
         wait_for_server_minutes: fields
             .count::<u64>("compute_node_wait_for_healthy_database_minutes")
             .unwrap_or(20),
-        plugins: plugins(fields),
+        plugins: Vec::new(),
         families: Vec::new(),
     }
 }
@@ -202,10 +219,10 @@ fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
 }
 
 /// The plugins' settings; at most one item of each plugin.
-fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
+fn plugins(fields: &mut Fields<'_, '_>) -> Vec<PluginItem> {
     let names = RefCell::new(HashSet::new());
     each(fields, "plugins", |node, problems| {
-        let json = node.to_json();
+        let written = node.clone();
         let mut inner = Fields::open(node, &fields::PLUGIN, problems)?;
         let name = inner.required_text("name", "flux")?;
         if let Some(problem) = super::bad_plugin_name(&name) {
@@ -218,7 +235,7 @@ fn plugins(fields: &mut Fields<'_, '_>) -> Vec<Json> {
                     .help("write all settings of a plugin in one item"),
             );
         }
-        Some(json)
+        Some(PluginItem { name, written })
     })
 }
 

@@ -4,6 +4,7 @@ mod documents;
 mod expansion;
 mod formats;
 mod kdl;
+mod plugins;
 mod properties;
 mod rules;
 mod slurm;

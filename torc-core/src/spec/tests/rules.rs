@@ -99,7 +99,11 @@ fn plugins_are_named_so_that_files_can_be() {
         check_rest(&format!("execution_config: {{placer: {name}}}"), &format!("bad-name {name}"));
         check_rest(&format!("plugins: [{{name: {name}}}]"), &format!("bad-name {name}"));
     }
-    check_rest("plugins: [{name: flux, queue: x}, {name: other, queue: y}]", "");
+    check_rest(
+        "execution_config: {placer: flux, launcher: other}\n\
+         plugins: [{name: flux, queue: x}, {name: other, queue: y}]",
+        "",
+    );
     check_rest("plugins: [{name: flux, queue: x}, {name: flux}]", "duplicate-name flux");
     let settings = "name: w\njobs: [{name: a, command: b}]\nexecution_config: {placer: flux}\n\
                     plugins: [{name: flux, queue: x, more: [1]}]";
