@@ -194,4 +194,8 @@ fn validate_says_which_settings_it_could_not_look_at() {
     ended.says("there is no plugin `nobody`").says("w.yaml is valid").says("w.yaml:5:9");
     site.place.write("w.yaml", YAML.replace("launcher: site", "mode: direct"));
     let _ = site.place.torc(&["validate", "w.yaml"]).expect(3);
+    site.place.write("w.yaml", YAML.replace(", launcher: site", ""));
+    let ended = site.place.torc(&["validate", "w.yaml"]).expect(0);
+    ended.says("warning[spec::unused-plugin]: the settings of the plugin `site` are not used");
+    ended.says("w.yaml:5:9").says("nothing in this spec names it");
 }

@@ -6,8 +6,9 @@
 use serde_json::{Map, Value as Json};
 
 use super::model::Document;
+use super::problems::Problems;
 use super::tree::{Node, Text, Value};
-use crate::diagnostics::Span;
+use crate::diagnostics::{Problem, Span};
 use crate::workflow::Header;
 
 /// A step on the way to a value within another.
@@ -136,4 +137,28 @@ pub(crate) fn uses(document: &Document) -> Vec<PluginUse> {
     let (items, header) = (&document.plugin_items, &document.header);
     let of_items = named.map(|(role, name)| PluginUse::of_item(role, name, items, header));
     of_items.chain(document.scheduler_plugins.iter().cloned()).collect()
+}
+
+/// Warns of settings that no plugin is given.
+pub(crate) fn check_unused(items: &[PluginItem], uses: &[PluginUse], problems: &Problems<'_>) {
+    for PluginItem { name, .. } in items {
+        let of_it = |used: &&PluginUse| *used.plugin == *name.value;
+        if uses.iter().filter(of_it).any(|used| used.role != PluginRole::Scheduler) {
+            continue;
+        }
+        let (label, help) = if uses.iter().any(|used| of_it(&used)) {
+            let help = "write them in the entry of `schedulers` that has it as its type";
+            ("a scheduler is not given these", help.to_owned())
+        } else {
+            let known = uses.iter().map(|used| &*used.plugin);
+            let help = problems.did_you_mean(&name.value, known).unwrap_or_else(|| {
+                "name it as `launcher` or `placer` of `execution_config`, or remove the item"
+                    .to_owned()
+            });
+            ("nothing in this spec names it", help)
+        };
+        let message = format!("the settings of the plugin `{}` are not used", name.value);
+        problems
+            .push(Problem::warning("spec::unused-plugin", message).at(name.span, label).help(help));
+    }
 }

@@ -134,6 +134,7 @@ pub(crate) fn lower(
     let places =
         advice::Places { jobs: &jobs.names, schedulers: &scheduler_names, actions: &actions };
     advice::check(&header, &jobs.items, &places, problems);
+    plugin_uses::check_unused(&document.plugin_items, &plugin_uses, problems);
     let workflow = Workflow { header, jobs: jobs.items };
     let requirement_places = requirement_names.places().to_vec();
     let scheduler_places = scheduler_names.places().to_vec();

@@ -90,3 +90,16 @@ fn warnings_do_not_reject() {
     assert!(loaded.workflow.header.use_pending_failed);
     check("name: w\njobs: []\nenable_ro_crate: maybe", "wrong-type maybe");
 }
+
+#[test]
+fn settings_that_no_plugin_is_given_are_told() {
+    check_rest("plugins: [{name: flux, queue: x}]", "unused-plugin flux");
+    check_rest("execution_config: {placer: pack}\nplugins: [{name: pack}]", "unused-plugin pack");
+    check_rest("execution_config: {placer: flux}\nplugins: [{name: flux}]", "");
+    let with = |rest: &str| first(&format!("name: w\njobs: [{{name: a, command: x}}]\n{rest}"));
+    let said = with("execution_config: {launcher: flux}\nplugins: [{name: fluxx, queue: x}]");
+    assert_eq!(said, "the settings of the plugin `fluxx` are not used; did you mean `flux`?");
+    let said = with("plugins: [{name: ge, queue: x}]\nschedulers: [{name: s, type: ge}]");
+    let help = "write them in the entry of `schedulers` that has it as its type";
+    assert_eq!(said, format!("the settings of the plugin `ge` are not used; {help}"));
+}
