@@ -137,3 +137,20 @@ for line in sys.stdin:
     place.torc(&["restart"]).expect(0).says("1 completed");
     assert_eq!(place.read("ran"), "planned\n");
 }
+
+#[test]
+fn a_folder_that_workers_cannot_be_told_of_is_refused_where_there_will_be_some() {
+    let jobs = "- {name: a, command: 'true', resource_requirements: one}";
+    let place = Place::with(&spec("launcher: faulty", jobs));
+    let folder = PluginFolder::beside(&place);
+    let library = folder.take_example("faulty");
+    let odd = folder.path().join("of:site");
+    std::fs::create_dir(&odd).expect("it is made");
+    std::fs::rename(&library, odd.join("libtorc_faulty.so")).expect("it is moved");
+    let odd = odd.to_str().expect("it is text");
+    place.torc(&["run", "w.yaml", "--plugin-path", odd]).expect(0).says("1 completed");
+    let ended = place.torc(&["submit", "w.yaml", "--plugin-path", odd]).expect(2);
+    ended.says("cannot be told of the folder of plugins").says("of:site");
+    ended.says("TORC_PLUGIN_PATH has colons between folders");
+    assert!(place.json(&["status"])["id"] == 1, "it was not submitted");
+}

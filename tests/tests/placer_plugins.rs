@@ -259,3 +259,22 @@ fn what_is_stored_is_read_without_the_plugin_and_restarted_only_with_it() {
     place.torc(&["restart", "--plugin-path", place.folder()]).expect(0);
     place.torc(&["status"]).expect(0).says("6 completed");
 }
+
+#[test]
+fn a_batch_job_is_not_submitted_whose_placer_cannot_be_had() {
+    let place = place("packing", "");
+    let scheduler = "\nslurm_schedulers: [{name: s, account: p}]\n";
+    let spec = place.read("w.yaml") + scheduler;
+    place.write("w.yaml", &spec);
+    // There is no Slurm here: whoever asked it would be told so.
+    place.set_env([("PATH".to_owned(), String::new())]);
+    let submit = |options: &[&str]| {
+        let args = [&["submit", "--in-allocation", "w.yaml"], options].concat();
+        place.torc(&args).expect(5)
+    };
+    submit(&[]).says("`execution_config.placer` is `packing`").says("there is no plugin `packing`");
+    place.write("w.yaml", spec.replace("packing", "wrapped"));
+    let other = submit(&["--plugin-path", place.folder()]);
+    other.does_not_say("wrapped").says("cannot find `sbatch`");
+    assert!(!place.join("ran").exists(), "nothing has run");
+}

@@ -63,12 +63,15 @@ pub(crate) async fn execute(
     let options = plugins::passed_on(&args.plugins)?;
     let path = spec.path.as_deref().unwrap_or(&args.spec);
     let submitter = Submitter {
-        env: if args.dry_run { Vec::new() } else { submitter::environment(&args.plugins) },
+        env: if args.dry_run { Vec::new() } else { submitter::environment(&args.plugins)? },
         umask: submitter::umask(),
     };
     let slurm = SlurmScheduler::new(serve::programs(&Settings::load()?));
     if !args.dry_run {
         launchers::try_out(&workflow.header, &args.plugins)?;
+        let placers = plugins::placers(&args.plugins)?;
+        let tried = placers.try_out(&workflow.header);
+        tried.map_err(|error| Failure::new(Exit::Environment, error))?;
         batch_run::refuse_second(dir, &slurm).await?;
     }
     let origin = run::origin(&spec)?;

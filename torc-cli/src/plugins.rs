@@ -1,5 +1,6 @@
 //! Where this torc looks for plugins, and which it trusts: from options, settings and the environment.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use torc_core::traits::Placer;
@@ -40,14 +41,39 @@ pub(crate) fn shelf(args: &PluginArgs) -> Result<Shelf, Failure> {
 }
 
 /// What the variable is to be for others to look where `--plugin-path` says; `None`: that says nothing.
-pub(crate) fn path_variable(args: &PluginArgs) -> Option<String> {
+///
+/// # Errors
+/// When they could not be told of a folder.
+pub(crate) fn path_variable(args: &PluginArgs) -> Result<Option<String>, Failure> {
     if args.plugin_path.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let variable = std::env::var_os(PATH_VARIABLE);
+    joined(&args.plugin_path, std::env::var_os(PATH_VARIABLE))
+        .map(Some)
+        .map_err(|words| Failure::new(Exit::Usage, words))
+}
+
+/// These folders, and then those that the variable has.
+fn joined(given: &[PathBuf], variable: Option<OsString>) -> Result<String, String> {
     let before = variable.iter().flat_map(std::env::split_paths);
-    let joined = std::env::join_paths(args.plugin_path.iter().cloned().chain(before)).ok()?;
-    joined.into_string().ok()
+    let folders: Vec<PathBuf> = given.iter().cloned().chain(before).collect();
+    let untold = |folder: &PathBuf, why: &str| {
+        format!(
+            "the workers of a workflow cannot be told of the folder of plugins {}: {why}; give it another \
+             name, or a link without that",
+            folder.display()
+        )
+    };
+    if let Some(folder) = folders.iter().find(|folder| folder.to_str().is_none()) {
+        return Err(untold(folder, "its name is not UTF-8"));
+    }
+    let joined = std::env::join_paths(&folders).ok().and_then(|text| text.into_string().ok());
+    joined.ok_or_else(|| {
+        let has_colon = |folder: &&PathBuf| folder.to_string_lossy().contains(':');
+        let folder = folders.iter().find(has_colon).cloned().unwrap_or_default();
+        let why = format!("{PATH_VARIABLE} has colons between folders, and its name has one");
+        untold(&folder, &why)
+    })
 }
 
 /// The placers that plugins are.
@@ -96,5 +122,31 @@ fn number_of(group: &str) -> Result<u32, Failure> {
             let message = format!("plugins.trusted_groups: there is no group `{group}` here");
             Err(Failure::new(Exit::Environment, message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn workers_are_told_of_all_folders_or_it_is_said_of_which_they_cannot() {
+        #[track_caller]
+        fn check(given: &[&[u8]], variable: Option<&[u8]>, expected: Result<&str, &str>) {
+            let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            let given: Vec<PathBuf> = given.iter().map(|bytes| text(bytes).into()).collect();
+            match (joined(&given, variable.map(text)), expected) {
+                (Ok(found), expected) => assert_eq!(Ok(&*found), expected),
+                (Err(words), Err(expected)) => assert!(words.contains(expected), "{words}"),
+                (found, expected) => panic!("{found:?}, and not {expected:?}"),
+            }
+        }
+        check(&[b"/a", b"/b c"], Some(b"/c:/d"), Ok("/a:/b c:/c:/d"));
+        check(&[b"/a"], None, Ok("/a"));
+        check(&[b"/a", b"/b:c"], None, Err("/b:c: TORC_PLUGIN_PATH has colons between"));
+        check(&[b"/caf\xe9"], None, Err("/caf\u{fffd}: its name is not UTF-8"));
+        check(&[b"/a"], Some(b"/caf\xe9"), Err("/caf\u{fffd}: its name is not UTF-8"));
     }
 }

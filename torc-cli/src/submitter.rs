@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::args::PluginArgs;
+use crate::exit::Failure;
 use crate::out::errln;
 use crate::plugins::{PATH_VARIABLE, path_variable};
 
@@ -13,16 +14,19 @@ fn is_of_allocation(name: &str) -> bool {
 
 /// The environment, less the variables of an allocation that this may be. What is not UTF-8 is left out,
 /// and that is said. Workers look for plugins where this command does.
-pub(crate) fn environment(plugins: &PluginArgs) -> Vec<(String, String)> {
+///
+/// # Errors
+/// When they cannot be told where that is.
+pub(crate) fn environment(plugins: &PluginArgs) -> Result<Vec<(String, String)>, Failure> {
     let (mut kept, dropped) = split(std::env::vars_os());
-    if let Some(path) = path_variable(plugins) {
+    if let Some(path) = path_variable(plugins)? {
         kept.retain(|(name, _)| name != PATH_VARIABLE);
         kept.push((PATH_VARIABLE.to_owned(), path));
     }
     if !dropped.is_empty() {
         errln!("note: jobs will not have these variables, which are not UTF-8: {}", list(&dropped));
     }
-    kept
+    Ok(kept)
 }
 
 type Variables = Vec<(String, String)>;

@@ -74,6 +74,14 @@ impl Placers {
         }
     }
 
+    /// Whether the placer of a workflow can be opened here: most likely it can be where it is run, then.
+    ///
+    /// # Errors
+    /// When it is not there, or does not open.
+    pub fn try_out(&self, header: &Header) -> Result<(), PlacerError> {
+        self.open(header).map(drop)
+    }
+
     /// Has the placer that a workflow names decide from now on.
     ///
     /// # Errors

@@ -49,6 +49,10 @@ pub(crate) async fn execute(
         return Err(Failure::silent(Exit::SpecInvalid));
     };
     plugin_settings::refuse_wrong(&spec, plugin_settings::EVERYWHERE, &args.plugins, format)?;
+    if !args.dry_run {
+        // What cannot be is said before Slurm is asked for what there is.
+        plugins::path_variable(&args.plugins)?;
+    }
     let planned = slurm::plan_if_needed(workflow, &spec, &args.plan).await?;
     let workflow = planned.as_ref().unwrap_or(workflow);
     if args.dry_run {
@@ -93,7 +97,7 @@ fn request(
         workflow,
         submission_dir: run::submission_dir()?,
         spec_path: spec_path.map(|path| path.to_string_lossy().into_owned()),
-        env: submitter::environment(plugins),
+        env: submitter::environment(plugins)?,
         umask: submitter::umask(),
     })
 }
