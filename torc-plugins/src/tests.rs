@@ -1,5 +1,6 @@
 //! What plugins do that they should not, with real libraries and real programs.
 
+mod kept;
 mod messages;
 
 use std::collections::BTreeMap;
