@@ -88,7 +88,7 @@ fn allowed(room: &str) -> Option<&'static str> {
     Some(match room {
         "torc-core" => "indexmap jsonc-parser regex saphyr-parser strsim",
         "torc-executors" => "torc-core nix shlex tokio",
-        "torc-plugin" => "",
+        "torc-plugin" => "schemars",
         "torc-plugin-kit" => "torc-core tokio",
         "torc-plugins" => "torc-core torc-plugin jsonschema libloading nix object sha2 tokio",
         "torc-server" => {

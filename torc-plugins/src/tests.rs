@@ -2,6 +2,7 @@
 
 mod kept;
 mod messages;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use super::{Node, Step, StepId};
 
 /// Of `launch`: takes a step over. What comes of it is an [`Event`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaunchRequest {
     /// The step.
     pub step: Step,
@@ -13,6 +14,7 @@ pub struct LaunchRequest {
 
 /// Of `signal`: to all processes of a step, unless it is unknown or has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignalRequest {
     /// The step.
     pub step: StepId,
@@ -22,6 +24,7 @@ pub struct SignalRequest {
 
 /// What to do to a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// Its termination signal, then SIGKILL after the lead; it ends as [`Outcome::Cancelled`] unless it exits by itself
@@ -35,6 +38,7 @@ pub enum Signal {
 
 /// Of `reconcile`: what became of steps, asked after a restart of torc.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reconcile {
     /// The steps; the answer has a [`StepState`] for each, in the same order.
     pub steps: Vec<StepId>,
@@ -42,6 +46,7 @@ pub struct Reconcile {
 
 /// Of `inventory`: the nodes that steps can be launched on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InventoryAnswer {
     /// The nodes.
     pub nodes: Vec<Node>,
@@ -49,6 +54,7 @@ pub struct InventoryAnswer {
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum StepState {
     /// It runs; its end will be told.
@@ -68,6 +74,7 @@ pub enum StepState {
 
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// It exited by itself.
@@ -114,6 +121,7 @@ pub enum Outcome {
 
 /// What a step used, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// Processor time of all its processes, in milliseconds.
     pub cpu_ms: u64,
@@ -124,6 +132,7 @@ pub struct Usage {
 
 /// What an executor tells: of each step at most once that it started, then exactly once that it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Its first process runs.
@@ -161,6 +170,7 @@ pub enum Event {
 
 /// Whether a node may be given new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// It may.

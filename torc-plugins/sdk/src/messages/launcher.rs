@@ -8,6 +8,7 @@ use super::Step;
 
 /// Of `plan`. The answer is a [`LaunchPlan`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaunchPlanRequest {
     /// The step.
     pub step: Step,
@@ -17,6 +18,7 @@ pub struct LaunchPlanRequest {
 
 /// What to execute for a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaunchPlan {
     /// The program and its arguments; the program absolute, or a name to be found in `PATH`.
     pub argv: Vec<String>,

@@ -7,6 +7,7 @@ use super::NodeState;
 
 /// Of `plan`: what happened since the last call, in order, and what is to be decided. The answer is a [`Plan`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanRequest {
     /// What happened.
     pub deltas: Vec<Delta>,
@@ -18,6 +19,7 @@ pub struct PlanRequest {
 
 /// Of `explain`: why a job has not started. The answer is a [`Waiting`], or null for a job that does not wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explain {
     /// What happened since the last call.
     pub deltas: Vec<Delta>,
@@ -29,6 +31,7 @@ pub struct Explain {
 
 /// Of `rebuild`: everything is forgotten, and this is taken over. The answer is null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rebuild {
     /// The state.
     pub snapshot: Snapshot,
@@ -36,6 +39,7 @@ pub struct Rebuild {
 
 /// Something that a placer must know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Delta {
     /// A class of jobs exists. Classes are numbered from 0 without a gap, and never change.
@@ -73,6 +77,7 @@ pub enum Delta {
 
 /// A job that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitingJob {
     /// Its number.
     pub job: u32,
@@ -82,6 +87,7 @@ pub struct WaitingJob {
 
 /// What jobs of a class ask for, on each of their nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
     /// Higher starts first.
     pub priority: i32,
@@ -105,6 +111,7 @@ pub struct Request {
 
 /// Memory that a job asks for on each of its nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryRequest {
     /// Not stated: counts as the CPUs' share of the node's memory, rounded down.
@@ -115,6 +122,7 @@ pub enum MemoryRequest {
 
 /// Nodes that are there for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Allocation {
     /// Its number.
     pub id: u32,
@@ -130,6 +138,7 @@ pub struct Allocation {
 
 /// What a node has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// The host's name.
     pub name: String,
@@ -153,6 +162,7 @@ fn one() -> u32 {
 
 /// What a job holds on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeShare {
     /// The node's number.
     #[serde(rename = "n")]
@@ -170,6 +180,7 @@ pub struct NodeShare {
 
 /// What a job holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Placement {
     /// The number of the allocation.
     #[serde(rename = "a")]
@@ -181,6 +192,7 @@ pub struct Placement {
 
 /// What was decided. Nodes that are started on are booked by the placer itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The jobs that start now.
     #[serde(default)]
@@ -195,6 +207,7 @@ pub struct Plan {
 
 /// A job that starts now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Start {
     /// Its number.
     pub job: u32,
@@ -204,6 +217,7 @@ pub struct Start {
 
 /// A promised start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlannedStart {
     /// The job's number.
     pub job: u32,
@@ -216,11 +230,13 @@ pub struct PlannedStart {
 /// Why a job waits: an object whose `waiting` is `not_now` or `never`, and whose `cause` says more. docs/plugins.md has
 /// the causes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Waiting(pub Value);
 
 /// A job that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunningStep {
     /// Its number.
     pub job: u32,
@@ -234,6 +250,7 @@ pub struct RunningStep {
 
 /// All that a placer has to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// The classes, each at the place of its number.
     pub classes: Vec<Request>,

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 /// What is asked for. It is the request of `shapes`, whose answer is [`Shapes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllocationRequest {
     /// What people see in the queue.
     pub name: String,
@@ -33,6 +34,7 @@ pub struct AllocationRequest {
 
 /// Of `submit`. The answer is the scheduler's own name for the allocation, a string.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Submit {
     /// What is asked for.
     pub request: AllocationRequest,
@@ -42,6 +44,7 @@ pub struct Submit {
 
 /// Of `find`: whether such a request was made. The answer is the allocation's name, or null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Find {
     /// The key.
     pub key: String,
@@ -49,6 +52,7 @@ pub struct Find {
 
 /// Of `observe`: where allocations stand, all in one question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observe {
     /// Their names; the answer has an [`AllocationState`] for each, in the same order.
     pub allocations: Vec<String>,
@@ -56,6 +60,7 @@ pub struct Observe {
 
 /// Of `cancel`. One that has ended, or is unknown, is no failure. The answer is null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {
     /// Its name.
     pub allocation: String,
@@ -63,6 +68,7 @@ pub struct Cancel {
 
 /// A kind of node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeShape {
     /// CPUs.
     pub cpus: u32,
@@ -78,6 +84,7 @@ pub struct NodeShape {
 
 /// What is known of the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Shapes {
     /// These are all.
@@ -88,6 +95,7 @@ pub enum Shapes {
 
 /// Where an allocation stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AllocationState {
     /// It waits in the queue.
@@ -128,6 +136,7 @@ pub enum AllocationState {
 
 /// How an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AllocationEnd {
     /// Its command exited with 0.

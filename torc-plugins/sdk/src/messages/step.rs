@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of a step, unique for ever in a state directory. Written `wf1_j2_r1_a1` in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepId {
     /// The workflow, from 1.
     pub workflow: u32,
@@ -19,6 +20,7 @@ pub struct StepId {
 
 /// All that is needed to launch one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// Its name.
     pub id: StepId,
@@ -46,6 +48,7 @@ pub struct Step {
 
 /// One node of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepNode {
     /// The host's name, as the scheduler knows it.
     pub name: String,
@@ -59,6 +62,7 @@ pub struct StepNode {
 
 /// Files that output goes to, absolute; `None` discards it. Equal paths share one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stdio {
     /// Standard output.
     pub stdout: Option<String>,
@@ -70,6 +74,7 @@ pub struct Stdio {
 
 /// How the ranks of a step lie on its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Layout {
     /// Ranks on each node, at least 1.
     pub ntasks_per_node: u32,
@@ -83,6 +88,7 @@ pub struct Layout {
 
 /// What a step is held to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limits {
     /// Bytes that its processes on one node may use.
     pub memory: Option<u64>,
