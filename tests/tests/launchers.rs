@@ -86,14 +86,19 @@ fn a_faulty_launcher_fails_the_job_in_words_that_name_it() {
         ("garbage", "its answer cannot be understood"),
         ("1 GB", "its answer cannot be understood: it has 1073741824 bytes"),
         ("gives up", "the licence has ended; it is not called any more"),
+        ("hangs", "it did not return within 10000 ms; it is not called any more"),
     ] {
         let (place, _folder) = faulty(fault);
         place.torc(&["run", "w.yaml"]).expect(1).says("1 failed").says("1 canceled");
         let attempt = &place.attempts("a")[0];
-        let reason = text(&attempt["outcome"], "reason");
+        let reason = text(&attempt["outcome"], "reason").to_owned();
         let expected = format!("launcher `faulty` cannot start this step: {words}");
         assert!(reason.starts_with(&expected), "{fault}: {reason}");
         place.torc(&["status"]).expect(0).says("1 failed");
+        place.torc(&["restart"]).expect(1).says("1 failed");
+        let attempts = place.attempts("a");
+        assert_eq!(attempts.len(), 2, "{fault}: it is tried again, and each time is known");
+        assert_eq!(text(&attempts[1]["outcome"], "reason"), reason, "{fault}");
     }
     let (place, _folder) = faulty("open refuses");
     place.torc(&["run", "w.yaml"]).expect(5).says("plugin `faulty`: open: no such partition");
@@ -153,4 +158,31 @@ fn a_folder_that_workers_cannot_be_told_of_is_refused_where_there_will_be_some()
     ended.says("cannot be told of the folder of plugins").says("of:site");
     ended.says("TORC_PLUGIN_PATH has colons between folders");
     assert!(place.json(&["status"])["id"] == 1, "it was not submitted");
+}
+
+#[test]
+fn a_program_that_answers_twice_is_heard_once() {
+    let place = Place::with(&spec(
+        "launcher: twice",
+        "- {name: a, command: 'echo a >> ran'}\n- {name: b, command: 'echo b >> ran', depends_on: [a]}",
+    ));
+    let folder = PluginFolder::of(&place);
+    let program = r#"#!/usr/bin/env python3
+import json, sys
+for line in sys.stdin:
+    said = json.loads(line)
+    answer = {"op": said["op"], "status": "ok"}
+    if said["method"] == "describe":
+        answer["result"] = {"name": "twice", "version": "1", "abi": [1, 0], "interfaces": ["torc.launcher/1"]}
+    elif said["method"] == "plan":
+        answer["result"] = {"argv": said["request"]["step"]["argv"]}
+    print(json.dumps(answer), flush=True)
+    answer["result"] = {"argv": ["touch", "FOLDER/again"]}
+    print(json.dumps(answer), flush=True)
+"#;
+    let program = program.replace("FOLDER", place.path().to_str().expect("a path"));
+    folder.write_program("twice", &program);
+    place.torc(&["run", "w.yaml"]).expect(0).says("2 completed");
+    assert_eq!(place.lines("ran"), ["a", "b"]);
+    assert!(!place.join("again").exists(), "the second answer is nothing");
 }

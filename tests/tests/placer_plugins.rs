@@ -90,6 +90,7 @@ fn a_plugin_that_fails_is_replaced_and_no_job_is_lost() {
     let faults = [
         ("panics", "plan: it panicked: a bug in a plan"),
         ("garbage", "plan: its answer cannot be understood: "),
+        ("1 GB", "plan: its answer cannot be understood: it has 1073741824 bytes"),
         ("unsupported", "plan: it does not know this method"),
         ("gives up", "plan: the licence has ended"),
         ("cannot rebuild", "rebuild: it panicked: a bug in a rebuild"),
@@ -101,7 +102,28 @@ fn a_plugin_that_fails_is_replaced_and_no_job_is_lost() {
         ended.says(&format!("plugin `faulty_placer` {REPLACED}{words}"));
         assert_eq!(ended.stderr.matches(REPLACED).count(), 1, "it is said once: {}", ended.stderr);
         expect_all_once(&place);
+        place.torc(&["status"]).expect(0).says("6 completed");
     }
+}
+
+#[test]
+fn a_plugin_that_takes_torc_along_costs_no_job() {
+    let place = place("faulty_placer", ", fault: crashes, after: 2");
+    let ended = run(&place, &[]);
+    assert_eq!(ended.signal, Some(6), "{ended:?}");
+    place.torc(&["status"]).expect(0).says("interrupted");
+    // A restart has the settings that are stored, and so the same fault.
+    let restarted = place.torc(&["restart", "--plugin-path", place.folder()]);
+    assert_eq!(restarted.signal, Some(6), "{restarted:?}");
+    place.torc(&["status"]).expect(0).says("interrupted");
+    place.torc(&["jobs"]).expect(0);
+    let lost = |attempt: &&serde_json::Value| attempt["outcome"]["outcome"] == "lost";
+    assert!(place.results().iter().any(|attempt| lost(&attempt)), "what ran with it is known");
+    let repaired = place.read("w.yaml").replace(", fault: crashes, after: 2", "");
+    place.write("w.yaml", repaired);
+    run(&place, &[]).expect(0);
+    place.torc(&["status"]).expect(0).says("6 completed");
+    place.torc(&["status", "1"]).expect(0).says("interrupted");
 }
 
 #[test]

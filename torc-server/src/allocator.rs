@@ -235,8 +235,18 @@ impl Task {
 
     fn take_answer(&mut self, answer: Answer) -> Vec<News> {
         match answer {
-            Answer::Found(who, answer) => self.governor.found(who, answer, now()),
-            Answer::Submitted(who, answer) => self.governor.submitted(who, answer, now()),
+            Answer::Found(who, answer) => {
+                if let Err(error) = &answer {
+                    tracing::warn!(%error, "whether an allocation was asked for is not known; asked again");
+                }
+                self.governor.found(who, answer, now())
+            }
+            Answer::Submitted(who, answer) => {
+                if let Err(error) = &answer {
+                    tracing::warn!(%error, "an allocation could not be had");
+                }
+                self.governor.submitted(who, answer, now())
+            }
             Answer::Observed(asked, answer) => {
                 if let Err(error) = &answer {
                     tracing::warn!(%error, "where allocations stand is not known at the moment");
