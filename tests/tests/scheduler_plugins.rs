@@ -1,6 +1,8 @@
 //! Schedulers that are plugins, and what they do that they should not: allocations are granted, asked about and ended
 //! all the same, each job runs once, and who is to blame is told.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,7 +11,7 @@ use torc_tests::{PATIENCE, Place, PluginFolder, RUN_PATIENCE, Started};
 /// A batch system of one file, which starts the commands of allocations as processes of its own here. What a file `fault` says
 /// it does once: at which method, and what.
 const BATCH: &str = r#"#!/usr/bin/env python3
-import json, os, signal, subprocess, sys, time
+import base64, json, os, signal, subprocess, sys
 
 FOLDER = os.environ["TORC_TEST_BATCH"]
 
@@ -32,8 +34,13 @@ def runs(pid):
     except FileNotFoundError:
         return False
 
+def text(written):
+    return written if isinstance(written, str) else os.fsdecode(base64.b64decode(written["b64"]))
+
 def submit(request, key):
-    env = {**dict(request["env"]), "TORC_ALLOCATION_HANDLE": key}
+    json.dump(request["env"], open(path("env"), "w"))
+    env = {text(name): text(value) for name, value in request["env"]}
+    env["TORC_ALLOCATION_HANDLE"] = key
     output = open(request["output"], "ab")
     child = subprocess.Popen(request["command"], env=env, cwd=request["working_dir"], stdin=subprocess.DEVNULL,
         stdout=output, stderr=output, start_new_session=True)
@@ -369,4 +376,49 @@ fn a_library_that_hangs_keeps_no_job_and_no_command_waiting() {
     site.expect_all_once();
     site.place.torc(&["serve", "--stop"]).expect(0).says("the server has ended");
     site.place.torc(&["status"]).expect(0).says("2 completed");
+}
+
+#[test]
+fn what_is_not_utf8_in_the_environment_reaches_the_plugin_and_the_jobs_as_it_is() {
+    for site in [Site::new(), Site::with_library()] {
+        let spec = site.place.read("w.yaml").replace("echo b >> ran", "printenv LATIN > seen");
+        site.place.write("w.yaml", spec).write("go", "");
+        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let mut command = site.place.command(&["submit", "w.yaml", "--wait"]);
+        command.env("LATIN", bytes(b"caf\xe9")).env(bytes(b"n\xe9"), "odd");
+        Started::start_for(command, RUN_PATIENCE).wait().expect(0).does_not_say("UTF-8");
+        let seen = std::fs::read(site.place.join("seen")).expect("it was written");
+        assert_eq!(seen, b"caf\xe9\n");
+        if site.plugin == "told" {
+            let env: serde_json::Value =
+                serde_json::from_str(&site.place.read("batch/env")).expect("JSON");
+            let has = |pair| env.as_array().expect("a list").contains(&pair);
+            assert!(has(serde_json::json!(["LATIN", {"b64": "Y2Fm6Q=="}])), "{env}");
+            assert!(
+                has(serde_json::json!([{"b64": "bsM="}, "odd"]))
+                    || has(serde_json::json!([{"b64": "buk="}, "odd"])),
+                "{env}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_folder_whose_name_is_not_utf8_is_refused_before_a_plugin_could_be_told_of_it() {
+    let site = Site::new();
+    let folder = site.place.path().join(OsString::from_vec(b"caf\xe9".to_vec()));
+    std::fs::create_dir(&folder).expect("it is made");
+    std::fs::copy(site.place.join("w.yaml"), folder.join("w.yaml")).expect("it is copied");
+    let elsewhere = site.place.join("state").to_str().expect("it is text").to_owned();
+    for (command, options, words) in [
+        ("run", &[][..], "cannot use torc_output: its name is not valid UTF-8"),
+        ("submit", &[], "cannot use torc_output: its name is not valid UTF-8"),
+        ("run", &["--output-dir", &elsewhere], "the name of the current folder is not UTF-8"),
+        ("submit", &["--output-dir", &elsewhere], "the name of the current folder is not UTF-8"),
+    ] {
+        let mut torc = site.place.command(&[&[command, "w.yaml"], options].concat());
+        torc.current_dir(&folder);
+        Started::start(torc).wait().expect(5).says(words);
+    }
+    assert!(!site.place.join("batch/env").exists(), "nothing was asked for");
 }

@@ -1,52 +1,35 @@
 //! What jobs start from: the environment and the file mode creation mask of whoever submits.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use torc_core::os_text::OsText;
 
 use crate::args::PluginArgs;
 use crate::exit::Failure;
-use crate::out::errln;
 use crate::plugins::{PATH_VARIABLE, path_variable};
 
 /// A variable of an allocation from which somebody submits is nothing to those of the workflow.
-fn is_of_allocation(name: &str) -> bool {
-    name.starts_with("SLURM_") || name.starts_with("SBATCH_")
+fn is_of_allocation(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(b"SLURM_") || name.starts_with(b"SBATCH_")
 }
 
-/// The environment, less the variables of an allocation that this may be. What is not UTF-8 is left out,
-/// and that is said. Workers look for plugins where this command does.
+/// The environment, less the variables of an allocation that this may be. Workers look for plugins where this command
+/// does.
 ///
 /// # Errors
 /// When they cannot be told where that is.
-pub(crate) fn environment(plugins: &PluginArgs) -> Result<Vec<(String, String)>, Failure> {
-    let (mut kept, dropped) = split(std::env::vars_os());
-    if let Some(path) = path_variable(plugins)? {
-        kept.retain(|(name, _)| name != PATH_VARIABLE);
-        kept.push((PATH_VARIABLE.to_owned(), path));
-    }
-    if !dropped.is_empty() {
-        errln!("note: jobs will not have these variables, which are not UTF-8: {}", list(&dropped));
-    }
+pub(crate) fn environment(plugins: &PluginArgs) -> Result<Vec<(OsText, OsText)>, Failure> {
+    let is_own = |(name, _): &(OsString, OsString)| !is_of_allocation(name);
+    let of_plugins = path_variable(plugins)?;
+    let mut kept: Vec<(OsText, OsText)> = std::env::vars_os()
+        .filter(is_own)
+        .filter(|(name, _)| of_plugins.is_none() || name != PATH_VARIABLE)
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    kept.extend(of_plugins.map(|path| (PATH_VARIABLE.into(), path.into())));
     Ok(kept)
-}
-
-type Variables = Vec<(String, String)>;
-
-/// The variables that are kept, and the names of those that cannot be, as far as they can be read.
-fn split(variables: impl Iterator<Item = (OsString, OsString)>) -> (Variables, Vec<String>) {
-    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-    for (name, value) in variables {
-        match (name.to_str(), value.to_str()) {
-            (Some(name), _) if is_of_allocation(name) => {}
-            (Some(name), Some(value)) => kept.push((name.to_owned(), value.to_owned())),
-            _ => dropped.push(OsStr::to_string_lossy(&name).into_owned()),
-        }
-    }
-    (kept, dropped)
-}
-
-fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
 }
 
 /// This process's file mode creation mask, from proc_pid_status(5).
@@ -64,18 +47,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_kept_is_named() {
-        let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
-        let variables: [(&[u8], &[u8]); 5] = [
-            (b"A", b"1"),
-            (b"LATIN", b"caf\xe9"),
-            (b"n\xe9", b"2"),
-            (b"SLURM_JOB_ID", b"3"),
-            (b"SBATCH_X", b"\xe9"),
-        ];
-        let (kept, dropped) =
-            split(variables.into_iter().map(|(name, value)| (bytes(name), bytes(value))));
-        assert_eq!(kept, [("A".to_owned(), "1".to_owned())]);
-        assert_eq!(list(&dropped), "`LATIN`, `n\u{fffd}`");
+    fn what_an_allocation_sets_is_known_by_its_name_whatever_that_has_in_it() {
+        let is_own = |name: &[u8]| !is_of_allocation(&OsString::from_vec(name.to_vec()));
+        assert!(is_own(b"A") && is_own(b"n\xe9") && is_own(b"SLURM"));
+        assert!(!is_own(b"SLURM_JOB_ID") && !is_own(b"SBATCH_X") && !is_own(b"SLURM_\xe9"));
     }
 }

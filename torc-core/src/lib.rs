@@ -14,6 +14,7 @@ pub mod idle;
 pub mod ids;
 pub mod launch_template;
 pub mod offer;
+pub mod os_text;
 pub mod placer;
 pub mod plan;
 pub mod resources;

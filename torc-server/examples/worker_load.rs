@@ -260,7 +260,7 @@ jobs:
         workflow: workflow.workflow,
         submission_dir: "/".to_owned(),
         spec_path: None,
-        env: std::env::vars().collect(),
+        env: std::env::vars().map(|(name, value)| (name.into(), value.into())).collect(),
         umask: 0o022,
     })
 }

@@ -14,7 +14,7 @@ use std::process::Stdio;
 pub struct ActionProcess {
     /// For `bash -c`.
     pub text: String,
-    /// Its environment: the whole of it, or what is set on top of this process's.
+    /// What is set on top of the environment that it starts from.
     pub env: Vec<(String, String)>,
     /// The working folder.
     pub working_dir: String,
@@ -27,22 +27,15 @@ const NOT_EXECUTED: i32 = 126;
 const SIGNAL_CODE_BASE: i32 = 128;
 
 impl ActionProcess {
-    /// Runs it to its end, in its own environment alone. Returns its exit code, 128 + n after signal n,
-    /// 126 when it could not be started; the reason is in the log then.
-    pub(crate) async fn run(self) -> i32 {
-        let mut bash = tokio::process::Command::new("bash");
-        bash.env_clear();
-        self.end_of(bash).await
-    }
-
-    /// As [`Self::run`], with its environment on top of this one alone. Of a name that comes twice the later counts.
+    /// Runs it to its end, with its environment on top of this one alone. Of a name that comes twice the later counts.
+    /// Returns its exit code, 128 + n after signal n, 126 when it could not be started; the reason is in the log then.
     pub(crate) async fn run_in(self, surroundings: Vec<(OsString, OsString)>) -> i32 {
         let mut bash = tokio::process::Command::new("bash");
         bash.env_clear().envs(surroundings);
         self.end_of(bash).await
     }
 
-    /// As [`Self::run`], with its environment on top of this process's, whatever that holds.
+    /// As [`Self::run_in`], with its environment on top of this process's, whatever that holds.
     pub(crate) async fn run_on_top(self) -> i32 {
         self.end_of(tokio::process::Command::new("bash")).await
     }
@@ -98,9 +91,9 @@ mod tests {
                 working_dir: "/".to_owned(),
                 output: output.clone(),
             };
-            assert_eq!(process.clone().run().await, code, "{text}");
+            assert_eq!(process.clone().run_in(Vec::new()).await, code, "{text}");
             let elsewhere = ActionProcess { working_dir: "/nowhere".to_owned(), ..process };
-            assert_eq!(elsewhere.run().await, NOT_EXECUTED);
+            assert_eq!(elsewhere.run_in(Vec::new()).await, NOT_EXECUTED);
         }
         assert_eq!(std::fs::read_to_string(output).unwrap(), "seen\n/\n");
     }

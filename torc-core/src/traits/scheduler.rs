@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::os_text::OsText;
 use crate::resources::NodeInventory;
 use crate::time::Timestamp;
 
@@ -86,7 +87,7 @@ pub struct AllocationRequest {
     /// The file that its output goes to, absolute.
     pub output: String,
     /// The environment that it starts from: the submitter's.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsText, OsText)>,
     /// The file mode creation mask that it starts with; `None`: the asking process's.
     pub umask: Option<u32>,
     /// It begins only after this allocation has ended, however that ended.

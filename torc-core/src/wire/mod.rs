@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{JobStatus, WaitCause};
 use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
+use crate::os_text::OsText;
 use crate::resources::{Slots, may_run_under};
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome};
@@ -268,7 +269,7 @@ pub struct SubmitRequest {
     /// The spec's file, absolute; `None`: standard input.
     pub spec_path: Option<String>,
     /// The environment that its allocations, jobs and commands start from.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsText, OsText)>,
     /// The file mode creation mask of its files.
     pub umask: u32,
 }

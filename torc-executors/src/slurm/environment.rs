@@ -6,6 +6,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use torc_core::os_text::OsText;
+
 /// A process's environment.
 pub type Environment = Vec<(OsString, OsString)>;
 
@@ -45,8 +47,9 @@ pub fn for_queries(base: &[(OsString, OsString)]) -> Environment {
 
 /// For a request, whose environment the allocation inherits: the submitter's own, with the way to the
 /// cluster from `base` where the submitter names none.
-pub fn for_request(env: &[(String, String)], base: &[(OsString, OsString)]) -> Environment {
-    let own = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+pub fn for_request(env: &[(OsText, OsText)], base: &[(OsString, OsString)]) -> Environment {
+    let own =
+        env.iter().cloned().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let mut found: Environment =
         own.filter(|(name, _)| is_of_cluster(name) || !has_prefix(name, &REQUESTS)).collect();
     let missing = base.iter().filter(|(name, _)| is_of_cluster(name));
@@ -70,8 +73,8 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
-    fn own(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    fn own(pairs: &[(&str, &str)]) -> Vec<(OsText, OsText)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     }
 
     #[test]

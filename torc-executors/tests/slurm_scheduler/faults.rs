@@ -56,7 +56,8 @@ impl Played {
 
     fn submit(&self, scheduler: &SlurmScheduler) -> Result<String, SchedulerError> {
         let mut request = request(self.folder.path(), "true");
-        request.env = self.env.clone();
+        request.env =
+            self.env.iter().map(|(name, value)| ((&**name).into(), (&**value).into())).collect();
         wait(scheduler.submit(&request, "key-1")).map(|handle| handle.0)
     }
 

@@ -33,9 +33,9 @@ fn an_allocation_is_what_was_asked_for_from_submission_to_end() {
     request.output = folder.join("out %j.log").to_str().unwrap().to_owned();
     request.umask = Some(0o27);
     request.env.extend([
-        ("OWN".to_owned(), "the submitter's".to_owned()),
-        ("SLURM_JOB_ID".to_owned(), "1".to_owned()),
-        ("SBATCH_PARTITION".to_owned(), "nowhere".to_owned()),
+        ("OWN".into(), "the submitter's".into()),
+        ("SLURM_JOB_ID".into(), "1".into()),
+        ("SBATCH_PARTITION".into(), "nowhere".into()),
     ]);
     let comment = "--comment=\"it's \\\"mine\\\" \\\\ #1\" --hold";
     request.settings = json!({"account": "science", "partition": "main", "qos": "fast",

@@ -28,7 +28,7 @@ pub(crate) fn request(folder: &Path, command: &str) -> AllocationRequest {
         command: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
         working_dir: folder.to_owned(),
         output: format!("{folder}/output"),
-        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         umask: None,
         after: None,
     }

@@ -293,7 +293,7 @@ async fn surroundings<'a>(site: &'a SchedulerSite<'a>) -> Verdict {
         let script = "printf '%s\\n' \"$TORC_KIT\" \"$(umask)\" > seen; pwd -P >> seen; echo told";
         let mut request = desk.request("seen", script);
         let value = "it's \"odd\" $value";
-        request.env.push(("TORC_KIT".to_owned(), value.to_owned()));
+        request.env.push(("TORC_KIT".into(), value.into()));
         request.umask = Some(0o27);
         let handle = desk.submit("seen", &request).await?;
         desk.until_over(&handle).await?;

@@ -238,7 +238,10 @@ fn look(fault: Fault, judge: impl FnOnce(Candidate<'_>)) {
         command: Vec::new(),
         working_dir: String::new(),
         output: String::new(),
-        env: std::env::vars().filter(|(name, _)| name == "PATH").collect(),
+        env: std::env::vars()
+            .filter(|(name, _)| name == "PATH")
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         umask: None,
         after: None,
     };

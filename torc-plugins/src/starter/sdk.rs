@@ -13,6 +13,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("src/messages/placer.rs", include_str!("../../sdk/src/messages/placer.rs")),
     ("src/messages/scheduler.rs", include_str!("../../sdk/src/messages/scheduler.rs")),
     ("src/messages/step.rs", include_str!("../../sdk/src/messages/step.rs")),
+    ("src/messages/text.rs", include_str!("../../sdk/src/messages/text.rs")),
     ("src/shim.rs", include_str!("../../sdk/src/shim.rs")),
 ];
 

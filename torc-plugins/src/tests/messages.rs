@@ -1,6 +1,7 @@
 //! What torc says and what the authors of plugins read, and the reverse, are the same JSON.
 
 use std::fmt::Debug;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -325,7 +326,10 @@ fn of_schedulers() {
         command: vec!["/bin/torc".to_owned()],
         working_dir: "/here".to_owned(),
         output: "/log".to_owned(),
-        env: vec![("A".to_owned(), "b".to_owned())],
+        env: vec![
+            ("A".into(), "b".into()),
+            ("LATIN".into(), std::ffi::OsString::from_vec(b"caf\xe9".to_vec()).into()),
+        ],
         umask: Some(0o022),
         after: Some(AllocationHandle("41".to_owned())),
     };

@@ -49,10 +49,10 @@ impl Driver {
             }
             None => {
                 let driver = served.around.handle.clone();
-                let env = served.around.submitter.env.iter().cloned().chain(process.env).collect();
-                let process = ActionProcess { env, ..process };
+                let submitted = served.around.submitter.env.iter().cloned();
+                let env = submitted.map(|(name, value)| (name.into(), value.into())).collect();
                 tokio::spawn(async move {
-                    let code = process.run().await;
+                    let code = process.run_in(env).await;
                     driver.tell(Input::CommandEnded(command, code));
                 });
             }

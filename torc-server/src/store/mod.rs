@@ -22,6 +22,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
+use torc_core::os_text::OsText;
 use torc_core::time::Timestamp;
 use torc_core::workflow::{ActionKind, Header, Job, Trigger, Workflow};
 
@@ -61,7 +62,7 @@ pub struct Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitter {
     /// The environment, less the variables of an allocation it may have been submitted from.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsText, OsText)>,
     /// The file mode creation mask.
     pub umask: u32,
 }

@@ -21,7 +21,7 @@ async fn a_workflow_runs_from_submission_to_its_end() {
     place.requested(1).await;
     let (_, request) = place.cluster.asked.lock().unwrap()[0].clone();
     assert_eq!(request.command[..2], ["/bin/torc", "worker"]);
-    assert!(request.env.contains(&("MINE".to_owned(), "yes".to_owned())));
+    assert!(request.env.contains(&("MINE".into(), "yes".into())));
     let worker = place.worker(1);
     let report = place.ended().await;
     assert_eq!(count(&report, JobStatus::Completed), 10);

@@ -417,8 +417,8 @@ impl Place {
             submission_dir: "/".to_owned(),
             spec_path: None,
             env: vec![
-                ("PATH".to_owned(), std::env::var("PATH").unwrap()),
-                ("MINE".to_owned(), "yes".to_owned()),
+                ("PATH".into(), std::env::var("PATH").unwrap().into()),
+                ("MINE".into(), "yes".into()),
             ],
             umask: 0o022,
         };

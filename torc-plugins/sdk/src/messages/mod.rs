@@ -8,6 +8,7 @@ mod launcher;
 mod placer;
 mod scheduler;
 mod step;
+mod text;
 
 pub use executor::{
     Event, InventoryAnswer, LaunchRequest, NodeState, Outcome, Reconcile, Signal, SignalRequest,
@@ -25,3 +26,4 @@ pub use scheduler::{
     Submit,
 };
 pub use step::{Layout, Limits, Stdio, Step, StepId, StepNode};
+pub use text::OsText;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::OsText;
+
 /// What is asked for. It is the request of `shapes`, whose answer is [`Shapes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -25,7 +27,7 @@ pub struct AllocationRequest {
     /// The file that its output goes to, absolute.
     pub output: String,
     /// The whole environment that it starts from.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsText, OsText)>,
     /// The file mode creation mask that it starts with.
     pub umask: Option<u32>,
     /// It begins only after this allocation has ended.
