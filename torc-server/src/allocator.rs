@@ -1,4 +1,4 @@
-//! Asking schedulers for allocations and about them: does what the governor decides, and tells each
+//! Asking schedulers for allocations and about them: does what their governors decide, and tells each
 //! workflow's driver what comes of it.
 //!
 //! One task for all workflows of a server. Decides nothing itself, and waits for no answer: questions
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use torc_core::governor::{Governor, Limits, News, Order, Who};
+use torc_core::governor::{Governor, Governors, Limits, News, Order, Who};
 use torc_core::ids::WorkflowId;
 use torc_core::traits::{AllocationHandle, AllocationRequest, AllocationState, SchedulerError};
 
@@ -71,7 +71,8 @@ enum Message {
 enum Answer {
     Found(Who, Result<Option<AllocationHandle>, SchedulerError>),
     Submitted(Who, Result<AllocationHandle, SchedulerError>),
-    Observed(Vec<(Who, AllocationHandle)>, Result<Vec<AllocationState>, SchedulerError>),
+    /// Of a type.
+    Observed(Arc<str>, Vec<(Who, AllocationHandle)>, Result<Vec<AllocationState>, SchedulerError>),
     Cancelled(Who, Result<(), SchedulerError>),
 }
 
@@ -81,10 +82,9 @@ impl Allocator {
         let (sender, inbox) = mpsc::unbounded_channel();
         let task = Task {
             schedulers,
-            governor: Governor::new(limits),
+            governors: Governors::new(limits),
             wishes: HashMap::new(),
             drivers: BTreeMap::new(),
-            kinds: HashMap::new(),
             answers: sender.downgrade(),
             output_dir,
         };
@@ -144,11 +144,9 @@ impl Allocator {
 
 struct Task {
     schedulers: Arc<Schedulers>,
-    governor: Governor,
+    governors: Governors,
     wishes: HashMap<Who, Wish>,
     drivers: BTreeMap<Who, Handle>,
-    /// The types of schedulers.
-    kinds: HashMap<Who, Arc<str>>,
     answers: mpsc::WeakUnboundedSender<Message>,
     output_dir: PathBuf,
 }
@@ -156,12 +154,12 @@ struct Task {
 impl Task {
     async fn serve(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         loop {
-            let (orders, news) = self.governor.next(now());
+            let (orders, news) = self.governors.next(now());
             self.tell(news);
-            for order in orders {
-                self.perform(order);
+            for (kind, order) in orders {
+                self.perform(kind, order);
             }
-            let wake_at = self.governor.wake_at().map(|at| Instant::now() + at.since(now()));
+            let wake_at = self.governors.wake_at().map(|at| Instant::now() + at.since(now()));
             let time = async {
                 match wake_at {
                     Some(at) => sleep_until(at).await,
@@ -183,49 +181,41 @@ impl Task {
             Message::Want(wish) => {
                 let Wish { who, in_doubt, .. } = *wish;
                 self.drivers.insert(who, wish.driver.clone());
-                self.kinds.insert(who, wish.kind.clone());
-                let news = self.governor.want(who, wish.scheduler.clone(), in_doubt);
+                let governor = self.governors.enter(who, wish.kind.clone());
+                let news = governor.want(who, wish.scheduler.clone(), in_doubt);
                 self.wishes.insert(who, *wish);
                 news
             }
             Message::Track(tracked, driver) => {
                 let Tracked { who, scheduler, kind, handle, has_worked } = *tracked;
                 self.drivers.insert(who, driver);
-                self.kinds.insert(who, kind);
                 self.wishes.remove(&who);
-                self.governor.track(who, scheduler, handle, has_worked);
+                self.governors.enter(who, kind).track(who, scheduler, handle, has_worked);
                 Vec::new()
             }
             Message::Withdraw(who) => {
-                if self.governor.withdraw(who) {
+                if self.governors.of(who).is_none_or(|governor| governor.withdraw(who)) {
                     self.forget(who, AllocationInput::Withdrawn);
                 }
                 Vec::new()
             }
             Message::Cancel(who) => {
-                if self.governor.cancel(who) {
+                if self.governors.of(who).is_none_or(|governor| governor.cancel(who)) {
                     self.forget(who, AllocationInput::Refused("not wanted any more".to_owned()));
                 }
                 Vec::new()
             }
-            Message::Worked(who) => {
-                self.governor.worked(who);
-                Vec::new()
-            }
-            Message::Left(who) => {
-                self.governor.left(who, now());
-                Vec::new()
-            }
+            Message::Worked(who) => self.note(who, |governor| governor.worked(who)),
+            Message::Left(who) => self.note(who, |governor| governor.left(who, now())),
             Message::BePatient(who, patience) => {
-                self.governor.be_patient(who, patience);
-                Vec::new()
+                self.note(who, |governor| governor.be_patient(who, patience))
             }
             Message::Nudge => {
-                self.governor.nudge(now());
+                self.governors.nudge(now());
                 Vec::new()
             }
             Message::Forgive(workflow) => {
-                self.governor.forgive(workflow);
+                self.governors.forgive(workflow);
                 Vec::new()
             }
             Message::Answer(answer) => self.take_answer(answer),
@@ -233,38 +223,48 @@ impl Task {
         self.tell(news);
     }
 
+    /// Has the governor of an allocation take note of something, if there is one.
+    fn note(&mut self, who: Who, take: impl FnOnce(&mut Governor)) -> Vec<News> {
+        if let Some(governor) = self.governors.of(who) {
+            take(governor);
+        }
+        Vec::new()
+    }
+
     fn take_answer(&mut self, answer: Answer) -> Vec<News> {
-        match answer {
+        // A governor that has orders out is there, and its allocations are its own until it says otherwise.
+        let news = match answer {
             Answer::Found(who, answer) => {
                 if let Err(error) = &answer {
                     tracing::warn!(%error, "whether an allocation was asked for is not known; asked again");
                 }
-                self.governor.found(who, answer, now())
+                self.governors.of(who).map(|governor| governor.found(who, answer, now()))
             }
             Answer::Submitted(who, answer) => {
                 if let Err(error) = &answer {
                     tracing::warn!(%error, "an allocation could not be had");
                 }
-                self.governor.submitted(who, answer, now())
+                self.governors.of(who).map(|governor| governor.submitted(who, answer, now()))
             }
-            Answer::Observed(asked, answer) => {
+            Answer::Observed(kind, asked, answer) => {
                 if let Err(error) = &answer {
-                    tracing::warn!(%error, "where allocations stand is not known at the moment");
+                    tracing::warn!(%error, %kind, "where allocations stand is not known at the moment");
                 }
-                self.governor.observed(&asked, answer, now())
+                let governor = self.governors.of_kind(&kind);
+                governor.map(|governor| governor.observed(&asked, answer, now()))
             }
             Answer::Cancelled(who, answer) => {
                 if let Err(error) = &answer {
                     tracing::warn!(%error, "an allocation could not be cancelled; tried again");
                 }
-                self.governor.cancelled(who, answer, now());
-                Vec::new()
+                Some(self.note(who, |governor| governor.cancelled(who, answer, now())))
             }
-        }
+        };
+        news.unwrap_or_default()
     }
 
-    /// Asks, beside this task.
-    fn perform(&self, order: Order) {
+    /// Asks the scheduler of a type, beside this task.
+    fn perform(&self, kind: Arc<str>, order: Order) {
         let schedulers = self.schedulers.clone();
         let wish =
             |who: &Who| self.wishes.get(who).map(|wish| (wish.request.clone(), wish.key.clone()));
@@ -277,7 +277,6 @@ impl Task {
         match order {
             Order::Find(who) => {
                 let key = wish(&who).map(|(_, key)| key).unwrap_or_default();
-                let kind = self.kind(who);
                 tokio::spawn(async move {
                     let found = async { schedulers.ask(&kind).await?.find(&key).await };
                     reply(Answer::Found(who, found.await));
@@ -285,33 +284,26 @@ impl Task {
             }
             Order::Submit(who) => {
                 let Some((request, key)) = wish(&who) else { return };
-                let kind = self.kind(who);
                 tokio::spawn(async move {
                     let taken = async { schedulers.ask(&kind).await?.submit(&request, &key).await };
                     reply(Answer::Submitted(who, taken.await));
                 });
             }
             Order::Observe(asked) => {
-                let handles = asked.iter().map(|(who, handle)| (self.kind(*who), handle.clone()));
-                let handles: Vec<_> = handles.collect();
+                let handles: Vec<_> = asked.iter().map(|(_, handle)| handle.clone()).collect();
                 tokio::spawn(async move {
-                    reply(Answer::Observed(asked, schedulers.observe(&handles).await));
+                    let told = async { schedulers.ask(&kind).await?.observe(&handles).await };
+                    let told = told.await;
+                    reply(Answer::Observed(kind, asked, told));
                 });
             }
             Order::Cancel(who, handle) => {
-                let kind = self.kind(who);
                 tokio::spawn(async move {
                     let heard = async { schedulers.ask(&kind).await?.cancel(&handle).await };
                     reply(Answer::Cancelled(who, heard.await));
                 });
             }
         }
-    }
-
-    /// The type of the scheduler that an allocation is wished or had from.
-    fn kind(&self, who: Who) -> Arc<str> {
-        // It is known as long as the governor has orders. A wrong scheduler is never asked: no type is empty.
-        self.kinds.get(&who).cloned().unwrap_or_else(|| "".into())
     }
 
     fn tell(&mut self, news: Vec<News>) {
@@ -344,7 +336,7 @@ impl Task {
     fn forget(&mut self, who: Who, last_words: AllocationInput) {
         self.pass_on(who, last_words);
         self.wishes.remove(&who);
-        self.kinds.remove(&who);
+        self.governors.forget(who);
         self.drivers.remove(&who);
     }
 
@@ -352,7 +344,7 @@ impl Task {
     /// lost.
     fn end(&mut self, who: Who, handle: AllocationHandle, state: AllocationState) {
         self.wishes.remove(&who);
-        self.kinds.remove(&who);
+        self.governors.forget(who);
         let Some(driver) = self.drivers.remove(&who) else { return };
         let path = journal::path(&self.output_dir, who.0, who.1);
         tokio::task::spawn_blocking(move || {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use torc_core::traits::{AllocationHandle, AllocationState, Scheduler, SchedulerError};
+use torc_core::traits::{Scheduler, SchedulerError};
 
 /// Opens the scheduler of a type. Called where it may block. Its error says what is wrong, and names the
 /// type.
@@ -50,48 +50,12 @@ impl Schedulers {
     pub(crate) async fn ask(&self, kind: &str) -> Result<Arc<dyn Scheduler>, SchedulerError> {
         self.of(kind).await.map_err(SchedulerError::Unavailable)
     }
-
-    /// Where allocations of several types stand, in their order. Each type is asked in one batch. Of a type
-    /// that does not answer, while another does, each allocation is [`AllocationState::Unclear`].
-    ///
-    /// # Errors
-    /// When none answered.
-    pub(crate) async fn observe(
-        &self,
-        asked: &[(Arc<str>, AllocationHandle)],
-    ) -> Result<Vec<AllocationState>, SchedulerError> {
-        let mut batches: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (place, (kind, _)) in asked.iter().enumerate() {
-            batches.entry(kind).or_default().push(place);
-        }
-        let questions = batches.iter().map(async |(kind, places)| {
-            let handles: Vec<_> = places.iter().map(|place| asked[*place].1.clone()).collect();
-            self.ask(kind).await?.observe(&handles).await
-        });
-        let answers = futures_util::future::join_all(questions).await;
-        let has_answer = answers.iter().any(Result::is_ok);
-        let mut states: Vec<Option<AllocationState>> = vec![None; asked.len()];
-        for (places, answer) in batches.values().zip(answers) {
-            let told = match answer {
-                Ok(told) => told,
-                Err(error) if !has_answer => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "where some allocations stand is not known at the moment");
-                    vec![AllocationState::Unclear { words: error.to_string() }; places.len()]
-                }
-            };
-            for (place, state) in places.iter().zip(told) {
-                states[*place] = Some(state);
-            }
-        }
-        Ok(states.into_iter().map(|state| state.unwrap_or(AllocationState::Unknown)).collect())
-    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use async_trait::async_trait;
-    use torc_core::traits::{AllocationRequest, Shapes};
+    use torc_core::traits::{AllocationHandle, AllocationRequest, AllocationState, Shapes};
 
     use super::*;
 
@@ -101,11 +65,11 @@ pub(crate) mod tests {
         Arc::new(Schedulers::new(built_in, Arc::new(|kind| Err(format!("no plugin `{kind}`")))))
     }
 
-    /// Says that everything runs, or nothing at all.
-    struct Tells(bool);
+    /// Has nothing.
+    struct Idle;
 
     #[async_trait]
-    impl Scheduler for Tells {
+    impl Scheduler for Idle {
         async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
             Ok(Shapes::Unknown)
         }
@@ -126,10 +90,7 @@ pub(crate) mod tests {
             &self,
             allocations: &[AllocationHandle],
         ) -> Result<Vec<AllocationState>, SchedulerError> {
-            match self.0 {
-                true => Ok(vec![AllocationState::Configuring; allocations.len()]),
-                false => Err(SchedulerError::Unavailable("asleep".to_owned())),
-            }
+            Ok(vec![AllocationState::Unknown; allocations.len()])
         }
 
         async fn cancel(&self, _: &AllocationHandle) -> Result<(), SchedulerError> {
@@ -139,8 +100,7 @@ pub(crate) mod tests {
 
     fn opens(kind: &str) -> Result<Arc<dyn Scheduler>, String> {
         match kind {
-            "good" => Ok(Arc::new(Tells(true))),
-            "bad" => Ok(Arc::new(Tells(false))),
+            "good" => Ok(Arc::new(Idle)),
             other => Err(format!("there is no plugin `{other}`")),
         }
     }
@@ -152,18 +112,5 @@ pub(crate) mod tests {
         assert!(Arc::ptr_eq(&first.expect("opens"), &second.expect("is there")));
         let error = schedulers.of("pbs").await.err();
         assert_eq!(error.as_deref(), Some("there is no plugin `pbs`"));
-    }
-
-    #[tokio::test]
-    async fn a_type_that_is_silent_takes_nothing_from_the_others() {
-        let schedulers = Schedulers::new(BTreeMap::new(), Arc::new(opens));
-        let of = |kind: &str, id: &str| (Arc::from(kind), AllocationHandle(id.to_owned()));
-        let asked = [of("bad", "1"), of("good", "1"), of("pbs", "2"), of("good", "3")];
-        let states = schedulers.observe(&asked).await.expect("one answers");
-        let are_unclear = states.iter().map(|one| matches!(one, AllocationState::Unclear { .. }));
-        assert_eq!(are_unclear.collect::<Vec<_>>(), [true, false, true, false]);
-        assert_eq!(states[3], AllocationState::Configuring);
-        assert!(schedulers.observe(&asked[..1]).await.is_err());
-        assert_eq!(schedulers.observe(&[]).await.expect("nobody is asked"), []);
     }
 }

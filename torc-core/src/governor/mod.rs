@@ -16,10 +16,12 @@ use crate::time::Timestamp;
 use crate::traits::{AllocationHandle, AllocationState};
 
 mod answers;
+mod kinds;
 #[cfg(test)]
 mod tests;
 mod turns;
 
+pub use kinds::Governors;
 use turns::Turn;
 
 /// An allocation of a workflow.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::traits::{AllocationEnd, SchedulerError};
 
+mod kinds;
 mod turns;
 
 const W: WorkflowId = WorkflowId(1);
