@@ -1,4 +1,4 @@
-//! The real Grid Engine that `tests/gridengine/up` brings up, for one test at a time.
+//! The real Grid Engine that `tests/gridengine/up` brings up, for one test at a time, and workflows on it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
 
 use crate::cluster::{LOOK_EVERY, RUN_PATIENCE};
-use crate::{Ended, Started, checkout, not_run_here};
+use crate::{Ended, Place, PluginFolder, Started, checkout, not_run_here};
 
 /// The cluster, as long as nobody else may use it.
 pub struct GridEngine {
@@ -126,5 +127,99 @@ impl GridEngine {
 impl Drop for GridEngine {
     fn drop(&mut self) {
         self.run("qdel", &["-u", "root"]);
+    }
+}
+
+/// A folder whose torc gets nodes from Grid Engine, by the plugin of the checkout. Its server ends with it.
+pub struct GridEngineSite<'c> {
+    /// The folder.
+    pub place: Place,
+    /// Where its nodes come from.
+    pub cluster: &'c GridEngine,
+    _plugins: PluginFolder,
+}
+
+impl<'c> GridEngineSite<'c> {
+    /// A workflow of these jobs, with one allocation of a scheduler with these fields.
+    ///
+    /// # Panics
+    /// When the folder cannot be made.
+    #[track_caller]
+    pub fn new(cluster: &'c GridEngine, fields: &str, jobs: &str) -> Self {
+        let place = Place::with(&format!(
+            "name: w
+schedulers: [{{name: ge, type: gridengine, {fields}}}]
+actions:
+- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: ge, scheduler_type: gridengine}}
+execution_config: {{sigterm_lead_seconds: 3, sigkill_headroom_seconds: 3}}
+compute_node_wait_for_new_jobs_seconds: 2
+jobs:
+{jobs}"
+        ));
+        let polls = [("TORC_SLURM_SHORTEST_POLL", "1s"), ("TORC_SLURM_LONGEST_POLL", "2s")];
+        let polls = polls.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        place.set_env(cluster.env().iter().cloned().chain(polls));
+        let plugins = PluginFolder::of(&place);
+        let program = std::fs::read_to_string(GridEngine::plugin()).expect("it is in the checkout");
+        plugins.write_program("gridengine", &program);
+        Self { place, cluster, _plugins: plugins }
+    }
+
+    /// Submits it, and waits for its end.
+    ///
+    /// # Panics
+    /// When torc cannot be started.
+    #[track_caller]
+    pub fn start(&self) -> Started {
+        Started::start_for(self.place.command(&["submit", "w.yaml", "--wait"]), RUN_PATIENCE)
+    }
+
+    /// Its allocation.
+    ///
+    /// # Panics
+    /// When torc does not tell.
+    #[track_caller]
+    pub fn allocation(&self) -> Value {
+        self.place.json(&["allocations", "--all"])[0].clone()
+    }
+
+    /// Waits until there is a file.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn until_there(&self, file: &str) {
+        self.cluster.until(file, || self.place.join(file).exists().then_some(()));
+    }
+
+    /// How the allocation ended, once its scheduler has said so.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn cause(&self) -> String {
+        self.cluster.until("the end of the allocation", || {
+            self.allocation()["cause"].as_str().map(str::to_owned)
+        })
+    }
+
+    /// Waits until so many jobs run.
+    ///
+    /// # Panics
+    /// When they do not.
+    #[track_caller]
+    pub fn until_running(&self, count: u64) {
+        self.cluster.until(&format!("{count} jobs that run"), || {
+            let status = self.place.torc(&["status", "--format", "json"]);
+            // At first nobody knows the workflow.
+            let report: Value = serde_json::from_str(&status.stdout).ok()?;
+            (report["counts"]["running"].as_u64() == Some(count)).then_some(())
+        });
+    }
+}
+
+impl Drop for GridEngineSite<'_> {
+    fn drop(&mut self) {
+        let _ = self.place.command(&["serve", "--stop"]).output();
     }
 }

@@ -19,7 +19,7 @@ mod random;
 pub use cluster::{Cluster, ClusterPlace, RUN_PATIENCE};
 pub use direct::direct_spec;
 pub use fifo::Fifo;
-pub use grid_engine::GridEngine;
+pub use grid_engine::{GridEngine, GridEngineSite};
 pub use mpi::{check_ranks, compile_allreduce, compile_allreduce_with};
 pub use place::Place;
 pub use plugins::{PluginFolder, trusted_folder};

@@ -4,9 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
-use torc_tests::{
-    GridEngine, Place, PluginFolder, RUN_PATIENCE, Started, outcome, processes, text,
-};
+use torc_tests::{GridEngine, GridEngineSite as Site, Place, outcome, processes, text};
 
 /// The plugin's process, spoken to as torc does.
 struct Plugin {
@@ -164,6 +162,25 @@ fn the_plugin_cancels_what_waits_and_what_runs_and_knows_its_own_cancels() {
 }
 
 #[test]
+fn the_plugin_tells_the_end_that_grid_engine_keeps_to() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let place = Place::new();
+    let mut plugin = Plugin::open(&cluster);
+    let held = json!({"options": ["-h"]});
+    let moved = plugin.submit("moved", &request(&place, "sleep 600", &held));
+    cluster.run("qalter", &["-l", "h_rt=1000", &moved]).expect(0);
+    cluster.run("qrls", &[&moved]).expect(0);
+    let seen = plugin.until_state(&cluster, &moved, "running");
+    let ends_at = seen["ends_at"].as_u64().expect("it is known");
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = u64::try_from(since_1970.expect("later").as_millis()).expect("fits");
+    assert!((now + 900_000..now + 1_001_000).contains(&ends_at), "{ends_at} at {now}");
+    // What is altered now is shown by qstat, and nothing else.
+    cluster.run("qalter", &["-l", "h_rt=5000", &moved]).expect(0);
+    assert_eq!(plugin.state(&moved)["ends_at"].as_u64(), Some(ends_at));
+}
+
+#[test]
 fn the_plugin_knows_the_hosts_and_what_cannot_be_asked_for() {
     let Some(cluster) = GridEngine::acquire() else { return };
     let place = Place::new();
@@ -216,61 +233,6 @@ fn a_question_without_answer_says_nothing_of_allocations() {
     assert_eq!(plugin.find("not now"), Value::Null);
 }
 
-/// A folder whose torc gets nodes from Grid Engine, by the plugin of the checkout. Its server ends with it.
-struct Site<'c> {
-    place: Place,
-    cluster: &'c GridEngine,
-    _plugins: PluginFolder,
-}
-
-impl<'c> Site<'c> {
-    /// A workflow of these jobs, with one allocation of a scheduler with these fields.
-    fn new(cluster: &'c GridEngine, fields: &str, jobs: &str) -> Self {
-        let place = Place::with(&format!(
-            "name: w
-schedulers: [{{name: ge, type: gridengine, {fields}}}]
-actions:
-- {{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: ge, scheduler_type: gridengine}}
-execution_config: {{sigterm_lead_seconds: 3, sigkill_headroom_seconds: 3}}
-compute_node_wait_for_new_jobs_seconds: 2
-jobs:
-{jobs}"
-        ));
-        let polls = [("TORC_SLURM_SHORTEST_POLL", "1s"), ("TORC_SLURM_LONGEST_POLL", "2s")];
-        let polls = polls.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        place.set_env(cluster.env().iter().cloned().chain(polls));
-        let plugins = PluginFolder::of(&place);
-        let program = std::fs::read_to_string(GridEngine::plugin()).expect("it is in the checkout");
-        plugins.write_program("gridengine", &program);
-        Self { place, cluster, _plugins: plugins }
-    }
-
-    fn start(&self) -> Started {
-        Started::start_for(self.place.command(&["submit", "w.yaml", "--wait"]), RUN_PATIENCE)
-    }
-
-    fn allocation(&self) -> Value {
-        self.place.json(&["allocations", "--all"])[0].clone()
-    }
-
-    fn until_there(&self, file: &str) {
-        self.cluster.until(file, || self.place.join(file).exists().then_some(()));
-    }
-
-    /// How the allocation ended, once its scheduler has said so.
-    fn cause(&self) -> String {
-        self.cluster.until("the end of the allocation", || {
-            self.allocation()["cause"].as_str().map(str::to_owned)
-        })
-    }
-}
-
-impl Drop for Site<'_> {
-    fn drop(&mut self) {
-        let _ = self.place.command(&["serve", "--stop"]).output();
-    }
-}
-
 /// Runs until there is a file `go`.
 const HELD: &str = "- {name: held, command: 'touch begun; until test -e go; do sleep 0.1; done'}";
 
@@ -297,6 +259,24 @@ fn what_grid_engine_would_kill_is_ended_before() {
     let site = Site::new(&cluster, "walltime: '00:00:20'", HELD);
     site.start().wait().expect(1).says("1 terminated");
     site.place.expect_jobs("held terminated");
+    assert_eq!(site.cause(), "completed", "its worker left in time");
+}
+
+#[test]
+fn an_end_that_was_moved_while_the_allocation_waited_is_kept_to() {
+    let Some(cluster) = GridEngine::acquire() else { return };
+    let site = Site::new(&cluster, "walltime: '00:10:00', options: ['-h']", HELD);
+    let waiting = site.start();
+    let handle = cluster.until("an allocation", || {
+        let allocations = site.place.torc(&["allocations", "--all", "--format", "json"]).stdout;
+        let allocations: Value = serde_json::from_str(&allocations).ok()?;
+        allocations[0]["handle"].as_str().map(str::to_owned)
+    });
+    cluster.run("qalter", &["-l", "h_rt=25", &handle]).expect(0);
+    cluster.run("qrls", &[&handle]).expect(0);
+    site.until_there("begun");
+    // Its worker knows by itself only what was asked for.
+    waiting.wait().expect(1).says("1 terminated");
     assert_eq!(site.cause(), "completed", "its worker left in time");
 }
 

@@ -79,8 +79,13 @@ pub(crate) async fn lead_crew(
         headroom: leading.headroom,
     };
     let overseer = Slurm { allocation: allocation.clone(), muster, folder: Mutex::new(folder) };
-    let parts =
-        CrewParts { allocation: leading.allocation, nodes, post, overseer: Arc::new(overseer) };
+    let parts = CrewParts {
+        allocation: leading.allocation,
+        nodes,
+        are_unseen: false,
+        post,
+        overseer: Arc::new(overseer),
+    };
     let crew = Arc::new(Crew::start(parts, events));
     let (ends_at, headroom) = (survey.ends_at(), leading.headroom);
     let (see, sights) = unbounded_channel();
@@ -221,7 +226,8 @@ impl Listener {
     }
 }
 
-fn before(end: Option<Timestamp>, headroom: Duration) -> Option<Timestamp> {
+/// So long before that.
+pub(crate) fn before(end: Option<Timestamp>, headroom: Duration) -> Option<Timestamp> {
     let millis = u64::try_from(headroom.as_millis()).unwrap_or(u64::MAX);
     end.map(|end| Timestamp(end.0.saturating_sub(millis)))
 }

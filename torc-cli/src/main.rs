@@ -12,6 +12,7 @@ mod inside;
 mod interrupts;
 mod launchers;
 mod led_crew;
+mod led_hosts;
 mod out;
 mod plugin_settings;
 mod plugins;

@@ -103,6 +103,7 @@ impl Asking<'_> {
             steps.map(|steps| ("--max-parallel-steps", steps.to_string())),
             is_direct.then(|| ("--mode", if is_slurm { "direct" } else { "host" }.to_owned())),
             (!is_slurm).then(|| ("--walltime", scheduler.walltime().as_secs().to_string())),
+            (!is_slurm).then(|| ("--hosts", scheduler.nodes().to_string())),
             execution.srun_mpi.clone().filter(|_| is_slurm).map(|kind| ("--srun-mpi", kind)),
             self.launcher().map(|launcher| ("--launcher", launcher)),
         ];

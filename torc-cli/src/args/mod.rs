@@ -149,9 +149,12 @@ pub(crate) enum Command {
     /// Run the steps of one allocation for a server; batch scripts start it
     #[command(hide = true)]
     Worker(WorkerArgs),
-    /// Run the steps of one node for the worker of its allocation; srun starts it
+    /// Run the steps of one node for the worker of its allocation, which has it started
     #[command(hide = true)]
     NodeWorker(NodeWorkerArgs),
+    /// Start a command on another host of a job; what starts ranks calls it like rsh
+    #[command(hide = true)]
+    NodeStart(NodeStartArgs),
     /// Show what would be given to Slurm
     #[command(subcommand)]
     Slurm(SlurmCommand),
@@ -549,6 +552,9 @@ pub(crate) struct WorkerArgs {
     /// Seconds that the allocation lasts, in mode host
     #[arg(long, required_if_eq("mode", "host"))]
     pub(crate) walltime: Option<u64>,
+    /// Hosts that the allocation is to have, in mode host
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) hosts: u32,
     /// `--mpi` of the srun that starts the workers of the nodes in mode direct
     #[arg(long, value_name = "TYPE")]
     pub(crate) srun_mpi: Option<String>,
@@ -567,7 +573,7 @@ pub(crate) enum WorkerMode {
     Slurm,
     /// As child processes of a worker on each node
     Direct,
-    /// As child processes of this worker: the allocation is one host, and not Slurm's
+    /// As child processes of this worker, or of one on each host: the allocation is not Slurm's
     Host,
 }
 
@@ -580,11 +586,27 @@ pub(crate) struct NodeWorkerArgs {
     #[arg(long)]
     pub(crate) scratch: PathBuf,
     /// Slurm's srun
-    #[arg(long)]
-    pub(crate) srun: PathBuf,
+    #[arg(long, required_unless_present = "host")]
+    pub(crate) srun: Option<PathBuf>,
     /// Come after the workers of the nodes before this one
     #[arg(long)]
     pub(crate) staggered: bool,
+    /// This host, where the allocation is not Slurm's, as its scheduler calls it
+    #[arg(long, conflicts_with = "srun")]
+    pub(crate) host: Option<String>,
+    /// CPUs that were granted on it
+    #[arg(long, requires = "host", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cpus: Option<u32>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct NodeStartArgs {
+    /// The file that tells how the worker of the allocation is reached
+    #[arg(long)]
+    pub(crate) access: PathBuf,
+    /// Options of rsh or ssh, a host, and a command
+    #[arg(last = true)]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -73,6 +73,7 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Serve(serve) => serve::execute(serve, dir).await,
         Command::Worker(worker) => worker::execute(worker, dir).await,
         Command::NodeWorker(worker) => worker::execute_on_node(worker).await,
+        Command::NodeStart(start) => worker::start_on_host(start).await,
         Command::Slurm(command) => slurm::execute(command, &dir, args.format).await,
         Command::Plan(plan) => plan::execute(plan, args.format),
         Command::Simulate(simulate) => simulate::execute(simulate, &dir, args.format).await,

@@ -114,6 +114,8 @@ pub enum ToWorker {
         /// What becomes of the node.
         parting: Parting,
     },
+    /// The allocation ends then, by its scheduler's word. Only told to those who cannot ask it.
+    EndsAt(Timestamp),
     /// End: there is nothing more to do here.
     Leave {
         /// Why.

@@ -92,6 +92,7 @@ fn parts(
         reports,
         on_node: None,
         release: None,
+        tell_end: None,
         wind_up: Box::new(|| Box::pin(std::future::ready(()))),
         ask_end: Box::new(move || Box::pin(async move { Ok(ends_at) })),
         stop,

@@ -101,6 +101,8 @@ pub(super) struct Refusal {
 struct Entry {
     /// Its nodes; the first starts it.
     places: Vec<Place>,
+    /// What its helpers on other nodes are made after, if it has several.
+    gang: Option<Box<Step>>,
     /// It waits for the worker of its first node.
     waiting: Option<Box<Step>>,
     /// Its end is not the job's own doing.
@@ -174,6 +176,11 @@ impl Books {
     /// Whether a node's worker may still come, for the first time or again.
     pub(super) fn may_come(&self, place: Place) -> bool {
         matches!(self.nodes[place].stand, Stand::Awaited(_) | Stand::Cut(..))
+    }
+
+    /// Whether a node's worker has not come yet that still may.
+    pub(super) fn awaits_any(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.stand, Stand::Awaited(_)))
     }
 
     /// Nothing is launched any more, and what runs is asked to end. When the scheduler takes the allocation away

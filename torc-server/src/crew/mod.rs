@@ -7,12 +7,16 @@
 //! A worker that loses the leader ends what it runs: nothing outlives who watches over it, and a job that is
 //! given to another node does not run twice.
 
+mod asker;
 mod books;
 mod doubts;
+mod help;
+mod helpers;
 mod node;
 mod paced;
 mod post;
 mod service;
+mod survey;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,11 +33,16 @@ use torc_executors::slurm::Standing;
 
 use crate::action_command::ActionProcess;
 use crate::clock::now;
+pub use asker::{AskError, Stream, start_on_node};
 use books::{Books, Now};
 pub use node::{NodeEnd, NodeError, NodeLease, NodeParts, NodeWindUp, Surround, work_on_node};
 pub use post::{Access, AccessError, Post, PostError};
 pub use service::News;
 use service::{Input, Service};
+use survey::Survey;
+
+/// The folder, beside the crew's file, for output of what jobs start on their other nodes.
+pub const HELPERS: &str = "helpers";
 
 /// What the scheduler does for a crew.
 #[async_trait]
@@ -54,6 +63,8 @@ pub struct CrewParts {
     pub allocation: AllocationId,
     /// Its nodes.
     pub nodes: Vec<NodeInventory>,
+    /// What each has is not known before its worker has told it.
+    pub are_unseen: bool,
     /// Where their workers come in.
     pub post: Post,
     /// What the scheduler does.
@@ -62,7 +73,6 @@ pub struct CrewParts {
 
 /// Runs steps on the nodes of an allocation, by a worker on each. Dropping it ends whatever still runs.
 pub struct Crew {
-    nodes: Vec<NodeInventory>,
     inputs: UnboundedSender<Input>,
     overseer: Arc<dyn Overseer>,
     ended: watch::Receiver<()>,
@@ -71,11 +81,13 @@ pub struct Crew {
 impl Crew {
     /// Starts a task on the current runtime that reports to `events`.
     pub fn start(parts: CrewParts, events: Arc<dyn StepEvents>) -> Self {
-        let CrewParts { allocation, nodes, post, overseer } = parts;
+        let CrewParts { allocation, nodes, are_unseen, post, overseer } = parts;
         let time = Now { instant: Instant::now(), at: now() };
         let books = Books::new(allocation, nodes.iter().map(|node| node.name.clone()), time);
-        let service = Service::new(books, events, Arc::clone(&overseer));
+        let survey = Survey::new(nodes, are_unseen);
         let Post { listener, file, tell, inputs } = post;
+        let outputs = file.with_file_name(HELPERS);
+        let service = Service::new(books, survey, events, Arc::clone(&overseer), outputs);
         let (ending, ended) = watch::channel(());
         tokio::spawn(async move {
             service.run(inputs).await;
@@ -86,7 +98,7 @@ impl Crew {
             // Its end is what tells.
             drop(ending);
         });
-        Self { nodes, inputs: tell, overseer, ended }
+        Self { inputs: tell, overseer, ended }
     }
 
     /// Tells what the scheduler says.
@@ -154,7 +166,9 @@ impl Drop for Crew {
 #[async_trait]
 impl Executor for Crew {
     async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
-        Ok(self.nodes.clone())
+        let (answer, known) = oneshot::channel();
+        self.send(Input::Survey(answer))?;
+        known.await.map_err(|_| ExecutorError::Gone("its task has ended".to_owned()))
     }
 
     async fn launch(&self, step: Step) -> Result<(), ExecutorError> {

@@ -13,6 +13,7 @@ use hyper::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use torc_core::resources::NodeInventory;
 use torc_core::traits::{Executor, ExecutorError, StepEvent};
 use torc_core::wire::crew::{FromNode, ToNode};
 
@@ -52,6 +53,8 @@ pub struct NodeParts {
     pub access: Access,
     /// The node, as the scheduler calls it.
     pub node: Box<str>,
+    /// What it has, where the leader was not told by the scheduler.
+    pub has: Option<NodeInventory>,
     /// How long to wait before the first attempt: all nodes begin at once.
     pub delay: Duration,
     /// What launches steps, and where its reports come from.
@@ -107,6 +110,7 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
     let NodeParts {
         access,
         node,
+        has,
         delay,
         executor,
         mut reports,
@@ -116,7 +120,8 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
         mut stop,
     } = parts;
     tokio::time::sleep(delay).await;
-    let mut link = reach(&access, &node).await?;
+    let hello = FromNode::Hello { node, has: has.map(Box::new) };
+    let mut link = reach(&access, &hello).await?;
     let mut renewing = JoinSet::new();
     renewing.spawn(renew(lease, link.sender.clone()));
     let mut commands = JoinSet::new();
@@ -134,7 +139,10 @@ pub async fn work_on_node(parts: NodeParts) -> Result<NodeEnd, NodeError> {
                 }
                 ToNode::Probe(step) => tell(&link, &FromNode::Present(step)),
                 ToNode::WindUp => break false,
-                ToNode::Welcome | ToNode::Refused { .. } => {}
+                ToNode::Welcome
+                | ToNode::Refused { .. }
+                | ToNode::HelperStarted { .. }
+                | ToNode::HelperEnded(_) => {}
             },
             Some(report) = reports.recv() => tell(&link, &FromNode::Report(report)),
             Some(Ok((number, code))) = commands.join_next() => {
@@ -182,10 +190,10 @@ fn tell(link: &Link, what: &FromNode) {
 }
 
 /// Connects to the leader, and is taken in.
-async fn reach(access: &Access, node: &str) -> Result<Link, NodeError> {
+async fn reach(access: &Access, hello: &FromNode) -> Result<Link, NodeError> {
     let since = Instant::now();
     loop {
-        let last = match enter(access, node).await {
+        let last = match enter(access, hello).await {
             Ok(link) => return Ok(link),
             Err(Outside::ForGood(reason)) => return Err(NodeError::Refused(reason)),
             Err(Outside::Still(reason)) => reason,
@@ -212,12 +220,12 @@ impl<E: std::error::Error> From<E> for Outside {
     }
 }
 
-async fn enter(access: &Access, node: &str) -> Result<Link, Outside> {
+async fn enter(access: &Access, hello: &FromNode) -> Result<Link, Outside> {
     let client = Client::connect(&access.remote).await?;
     let settings = Settings::default();
     let socket = client.websocket(ROUTE, HeaderMap::new(), &settings).await?;
     let mut link = Link::over(socket, settings);
-    link.sender.send(&FromNode::Hello(node.into()))?;
+    link.sender.send(hello)?;
     match link.receiver.next().await? {
         ToNode::Welcome => Ok(link),
         ToNode::Refused { reason, may_ask_again: true } => Err(Outside::Still(reason)),

@@ -179,11 +179,16 @@ fn write(path: &Path, access: &Access) -> Result<(), PostError> {
 
 /// Takes what a node's worker says until its connection ends.
 async fn attend(mut channel: Channel<FromNode, ToNode>, link: u64, hear: UnboundedSender<Input>) {
-    let Ok(FromNode::Hello(node)) = channel.receiver.next().await else {
-        return channel.sender.close("a worker begins by saying which node it is on");
-    };
     // Once nobody listens any more, all has been said.
-    let _ = hear.send(Input::Joined { node, link, sender: channel.sender });
+    match channel.receiver.next().await {
+        Ok(FromNode::Hello { node, has }) => {
+            let _ = hear.send(Input::Joined { node, has, link, sender: channel.sender });
+        }
+        Ok(FromNode::Start(start)) => {
+            let _ = hear.send(Input::Help { start, link, sender: channel.sender });
+        }
+        _ => return channel.sender.close("a worker begins by saying which node it is on"),
+    }
     let words = loop {
         match channel.receiver.next().await {
             Ok(FromNode::Report(event)) => drop(hear.send(Input::Reported(link, event))),
@@ -191,7 +196,7 @@ async fn attend(mut channel: Channel<FromNode, ToNode>, link: u64, hear: Unbound
                 let _ = hear.send(Input::CommandEnded(number, code));
             }
             Ok(FromNode::Present(step)) => drop(hear.send(Input::Present(link, step))),
-            Ok(FromNode::Hello(_)) => {}
+            Ok(FromNode::Hello { .. } | FromNode::Start(_)) => {}
             Err(ended) => break ended.to_string(),
         }
     };

@@ -3,6 +3,7 @@
 //! Decides nothing. Everything that the crew reports comes from here, in order.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use torc_core::ids::StepId;
+use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{NodeState, Step, StepEvent, StepEvents, StepSignal};
-use torc_core::wire::crew::ToNode;
+use torc_core::wire::crew::{HelperStart, ToNode};
 use torc_core::wire::link::Parting;
 use torc_executors::direct::Traces;
 use torc_executors::slurm::Standing;
 
 use super::Overseer;
 use super::books::{Books, Effect, Now, Place, Refusal};
+use super::helpers::{Held, Helpers};
 use super::post::Link;
+use super::survey::Survey;
 use crate::action_command::ActionProcess;
 use crate::clock::{STOOD_STILL, now};
 
@@ -36,6 +40,13 @@ pub(super) enum Input {
     /// A node's worker has come.
     Joined {
         node: Box<str>,
+        has: Option<Box<NodeInventory>>,
+        link: u64,
+        sender: Link,
+    },
+    /// A job has a command started on another of its nodes.
+    Help {
+        start: Box<HelperStart>,
         link: u64,
         sender: Link,
     },
@@ -50,6 +61,8 @@ pub(super) enum Input {
     /// A connection has ended, in these words.
     Left(u64, String),
     News(News),
+    /// What do the nodes have?
+    Survey(oneshot::Sender<Vec<NodeInventory>>),
     /// Which steps have not ended?
     Asked(oneshot::Sender<Vec<StepId>>),
     Stands(Standing, Instant),
@@ -101,13 +114,19 @@ pub enum News {
 
 /// The state of the task.
 pub(super) struct Service {
-    books: Books,
+    pub(super) books: Books,
+    survey: Survey,
     events: Arc<dyn StepEvents>,
     overseer: Arc<dyn Overseer>,
     links: HashMap<u64, Place>,
-    senders: HashMap<Place, Link>,
+    pub(super) senders: HashMap<Place, Link>,
     tasks: JoinSet<Input>,
     commands: Commands,
+    pub(super) helpers: Helpers,
+    /// The connections of those who asked for them.
+    pub(super) askers: HashMap<u64, Link>,
+    /// Where their output goes.
+    pub(super) outputs: PathBuf,
     /// Jobs of lost workers that are still to be cleared up after.
     to_clear: Vec<Traces>,
     /// Clearings that are under way.
@@ -118,17 +137,23 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(
         books: Books,
+        survey: Survey,
         events: Arc<dyn StepEvents>,
         overseer: Arc<dyn Overseer>,
+        outputs: PathBuf,
     ) -> Self {
         Self {
             books,
+            survey,
             events,
             overseer,
             links: HashMap::new(),
             senders: HashMap::new(),
             tasks: JoinSet::new(),
             commands: Commands::default(),
+            helpers: Helpers::default(),
+            askers: HashMap::new(),
+            outputs,
             to_clear: Vec::new(),
             clearings: 0,
             time_is_up_at: None,
@@ -138,6 +163,7 @@ impl Service {
     /// Runs until all is done.
     pub(super) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
         while !self.books.is_done() {
+            self.survey.tell(self.books.awaits_any());
             let due = self.due();
             tokio::select! {
                 Some(input) = inputs.recv() => self.take(input),
@@ -188,9 +214,16 @@ impl Service {
         let effects = match input {
             Input::Launch(step) => self.books.launch(step, time),
             Input::Signal(step, signal) => self.books.signal(step, signal, time),
-            Input::Joined { node, link, sender } => return self.join(&node, link, sender),
+            Input::Joined { node, has, link, sender } => {
+                return self.join((&node, has), link, sender);
+            }
+            Input::Help { start, link, sender } => return self.help(*start, link, sender),
+            Input::Survey(answer) => {
+                self.survey.ask(answer);
+                Vec::new()
+            }
             Input::Reported(link, event) => match self.links.get(&link) {
-                Some(&place) => self.books.report(place, event, time),
+                Some(&place) => self.report(place, event),
                 None => Vec::new(),
             },
             Input::Run(node, process, answer) => {
@@ -211,9 +244,13 @@ impl Service {
                 Some(place) => {
                     self.senders.remove(&place);
                     self.commands.wait_again(place);
+                    self.lose_helpers_at(place);
                     self.books.leave(place, &words, time)
                 }
-                None => Vec::new(),
+                None => {
+                    self.end_asked_over(link);
+                    Vec::new()
+                }
             },
             Input::News(news) => self.hear(news),
             Input::Asked(answer) => {
@@ -224,6 +261,8 @@ impl Service {
             Input::Stands(standing, asked) => self.books.stands(standing, asked),
             Input::Cleared(steps) => {
                 self.clearings -= 1;
+                let is_clear = |step: &StepId| !self.awaits_helpers(*step, || Held::Cleared);
+                let steps: Vec<StepId> = steps.into_iter().filter(is_clear).collect();
                 self.books.cleared(&steps, time)
             }
             Input::WindUp { is_taken } => self.books.wind_up(is_taken, time),
@@ -235,10 +274,13 @@ impl Service {
         self.perform(effects);
     }
 
-    fn join(&mut self, node: &str, link: u64, sender: Link) {
+    fn join(&mut self, (node, has): (&str, Option<Box<NodeInventory>>), link: u64, sender: Link) {
         match self.books.join(node) {
             Ok((place, effects)) => {
                 tracing::info!(node, "the worker of a node has come");
+                if let Some(has) = has {
+                    self.survey.see(place, *has);
+                }
                 self.links.insert(link, place);
                 self.senders.insert(place, sender);
                 self.perform(effects);
@@ -306,7 +348,7 @@ impl Service {
         });
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) {
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Say(place, message) => {
@@ -381,12 +423,12 @@ async fn wait_until(due: Option<Instant>) {
 }
 
 /// Says something, unless the connection has ended: that is noticed where it is read.
-fn say(sender: &Link, message: &ToNode) {
+pub(super) fn say(sender: &Link, message: &ToNode) {
     if let Err(error) = sender.send(message) {
         tracing::debug!(%error, "the worker of a node is not told");
     }
 }
 
-fn moment() -> Now {
+pub(super) fn moment() -> Now {
     Now { instant: Instant::now(), at: now() }
 }

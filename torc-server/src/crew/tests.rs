@@ -11,6 +11,7 @@ use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
 use torc_core::traits::{
     NodeState, Outcome, RankLayout, StdioPaths, StepEvent, StepLimits, StepNode, Usage,
 };
+use torc_core::wire::crew::HelperStart;
 
 use super::*;
 
@@ -19,6 +20,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Runs jobs in name only: `true` ends at once, `false` fails, all others wait for a signal.
 struct Pretended {
     tell: UnboundedSender<StepEvent>,
+    help: UnboundedSender<StepId>,
     running: Mutex<Vec<StepId>>,
 }
 
@@ -47,6 +49,9 @@ impl Executor for Pretended {
             "true" => self.end(step.id, Outcome::Exited { code: 0 }),
             "false" => self.end(step.id, Outcome::Exited { code: 1 }),
             _ => self.running.lock().unwrap().push(step.id),
+        }
+        if step.id.attempt != AttemptId::FIRST {
+            let _ = self.help.send(step.id);
         }
         Ok(())
     }
@@ -86,6 +91,9 @@ impl Overseer for Told {
 
 /// A worker, how it is asked to end, and how long its keeper was told to go on.
 struct Worker {
+    running: Arc<Pretended>,
+    /// Steps that are not attempts of jobs.
+    helped: UnboundedReceiver<StepId>,
     task: JoinHandle<Result<NodeEnd, NodeError>>,
     stop: watch::Sender<bool>,
     leased: UnboundedReceiver<Duration>,
@@ -113,15 +121,25 @@ fn inventory(name: &str) -> NodeInventory {
 
 impl Site {
     async fn new() -> Self {
+        Self::with(&["n1", "n2", "n3"], false).await
+    }
+
+    /// A crew of three nodes, of which only these have workers. Whether only they know what there is.
+    async fn with(come: &[&str], are_unseen: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let nodes: Vec<_> = ["n1", "n2", "n3"].map(inventory).into();
         let post = Post::open(folder.path(), &nodes).unwrap();
         let access = post.file().to_path_buf();
         let scheduler = Arc::new(Told(Mutex::new(Standing::Lives), Mutex::default()));
-        let workers = nodes.iter().map(|node| worker(&access, &node.name)).collect();
+        let workers = come.iter().map(|node| worker(&access, node)).collect();
         let (tell, heard) = unbounded_channel();
-        let parts =
-            CrewParts { allocation: AllocationId(1), nodes, post, overseer: scheduler.clone() };
+        let parts = CrewParts {
+            allocation: AllocationId(1),
+            nodes,
+            are_unseen,
+            post,
+            overseer: scheduler.clone(),
+        };
         let crew = Crew::start(parts, Arc::new(move |event| drop(tell.send(event))));
         Self { crew: Some(crew), scheduler, heard, workers, _folder: folder }
     }
@@ -158,13 +176,16 @@ impl Site {
 
 fn worker(access: &std::path::Path, node: &str) -> Worker {
     let (tell, reports) = unbounded_channel();
-    let executor = Arc::new(Pretended { tell, running: Mutex::default() });
+    let (help, helped) = unbounded_channel();
+    let executor = Arc::new(Pretended { tell, help, running: Mutex::default() });
+    let running = Arc::clone(&executor);
     let (stop, stopped) = watch::channel(false);
     let (told, leased) = unbounded_channel();
     let winding = Arc::clone(&executor);
     let parts = NodeParts {
         access: Access::read(access).unwrap(),
         node: node.into(),
+        has: Some(NodeInventory { cores: [7].into(), ..inventory(node) }),
         delay: Duration::ZERO,
         executor,
         reports,
@@ -181,7 +202,7 @@ fn worker(access: &std::path::Path, node: &str) -> Worker {
         }),
         stop: stopped,
     };
-    Worker { task: tokio::spawn(work_on_node(parts)), stop, leased }
+    Worker { task: tokio::spawn(work_on_node(parts)), stop, leased, running, helped }
 }
 
 pub(super) fn id(job: u32) -> StepId {
@@ -315,6 +336,94 @@ async fn jobs_are_asked_to_end_when_the_time_is_up() {
     while !matches!(site.next().await, StepEvent::Started { .. }) {}
     site.crew().hear(News::TimeIsUpAt(Some(now())));
     assert_eq!(site.end_of(1).await, Outcome::Cancelled, "as the pretended executor calls it");
+}
+
+#[tokio::test]
+async fn where_only_the_workers_know_what_there_is_they_are_waited_for() {
+    let cores = async |site: &Site| {
+        let nodes = timeout(LONG, site.crew().inventory()).await.expect("it is told").unwrap();
+        nodes.iter().map(|node| node.cores.len()).collect::<Vec<_>>()
+    };
+    let told = Site::with(&[], false).await;
+    assert_eq!(cores(&told).await, [4, 4, 4], "the scheduler has told it");
+    let site = Site::with(&["n1", "n3"], true).await;
+    let words = "it exited with code 1".to_owned();
+    site.crew().hear(News::WorkersEnded { nodes: vec!["n2".to_owned()], words });
+    assert_eq!(cores(&site).await, [1, 4, 1], "what is lost is shown as it was granted");
+}
+
+/// A job's command on another of its nodes.
+fn helper(job: u32, node: &str, text: &str) -> HelperStart {
+    let env = BTreeMap::new();
+    HelperStart {
+        step: id(job),
+        node: node.into(),
+        text: text.into(),
+        env,
+        working_dir: "/".into(),
+    }
+}
+
+/// The number of the helper that has been started.
+async fn started(site: &mut Site, launches: usize) {
+    let place = &mut site.workers[launches].helped;
+    timeout(LONG, place.recv()).await.expect("it is launched").expect("is open");
+}
+
+#[tokio::test]
+async fn a_job_starts_commands_on_its_other_nodes_and_ends_after_them() {
+    let mut site = Site::new().await;
+    let file = site_file(&site._folder);
+    let access = || Access::read(&file).unwrap();
+    site.launch(1, "wait", &["n1", "n2"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    let refused = |node: &'static str, job| {
+        let access = access();
+        async move {
+            start_on_node(&access, helper(job, node, "x"), |_, _| ()).await.unwrap_err().to_string()
+        }
+    };
+    assert_eq!(refused("n3", 1).await, "n3 is none of this job's nodes, which are n1, n2");
+    assert!(refused("n2", 9).await.ends_with("is no job on several nodes that runs"));
+    let reached = access();
+    let asked = tokio::spawn(async move {
+        start_on_node(&reached, helper(1, "n2", "x"), |_, _| ()).await.expect("it is started")
+    });
+    started(&mut site, 1).await;
+    site.crew().signal(id(1), StepSignal::Cancel).await.unwrap();
+    assert_eq!(site.end_of(1).await, Outcome::Cancelled);
+    assert_eq!(
+        timeout(LONG, asked).await.expect("it is told").unwrap(),
+        255,
+        "it was killed before"
+    );
+}
+
+#[tokio::test]
+async fn a_command_ends_with_whoever_asked_for_it() {
+    let mut site = Site::new().await;
+    let access = Access::read(&site_file(&site._folder)).unwrap();
+    site.launch(1, "wait", &["n1", "n2"]).await;
+    while !matches!(site.next().await, StepEvent::Started { .. }) {}
+    let asked = tokio::spawn(async move {
+        start_on_node(&access, helper(1, "n2", "x"), |_, _| ()).await.map(drop)
+    });
+    started(&mut site, 1).await;
+    asked.abort();
+    let running = Arc::clone(&site.workers[1].running);
+    timeout(LONG, async {
+        while !running.running.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is killed");
+    let states = site.crew().reconcile(&[id(1)]).await.unwrap();
+    assert_eq!(states, [StepState::Running], "the job goes on");
+}
+
+fn site_file(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("crew.json")
 }
 
 #[tokio::test]

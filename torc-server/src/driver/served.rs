@@ -16,6 +16,7 @@ use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationState, Outcome, StepAccount, StepEvent, Usage,
 };
+use torc_core::wire::link::ToWorker;
 use torc_core::workflow::Header;
 
 use super::Driver;
@@ -258,13 +259,27 @@ impl Driver {
                 let Some(book) = book.filter(|book| book.is_live()) else { return };
                 let is_news = book.is_suspended != suspended;
                 // First its new end, or the old one might seem to have come.
-                if ends_at.is_some() && differ(book.allocation.ends_at, ends_at) {
+                if let Some(end) = ends_at.filter(|_| differ(book.allocation.ends_at, ends_at)) {
                     self.apply(Event::AllocationEndMoved { at: now, allocation, ends_at });
+                    self.tell_end(allocation, end);
                 }
                 if is_news {
                     self.apply(Event::AllocationSuspended { at: now, allocation, suspended });
                 }
             }
+        }
+    }
+
+    /// Tells a worker when its allocation ends. One of Slurm's asks Slurm, which is sooner.
+    fn tell_end(&self, allocation: AllocationId, end: Timestamp) {
+        let is_slurms = self.engine.allocation_book(allocation).is_none_or(|book| {
+            let request = book.request.as_ref();
+            let schedulers = &self.engine.workflow().header.schedulers;
+            request.is_none_or(|request| schedulers[request.scheduler as usize].kind == "slurm")
+        });
+        let link = self.served.as_ref().and_then(|served| served.around.workers.get(allocation));
+        if let Some(link) = link.filter(|_| !is_slurms) {
+            link.send(ToWorker::EndsAt(end));
         }
     }
 

@@ -131,14 +131,6 @@ async fn admit(
     if kind == "slurm" {
         return Ok(shapes_of(settings, &*scheduler).await);
     }
-    if settings.nodes() > 1 {
-        let words = format!(
-            "its allocations have {} nodes, and torc can use only one in an allocation of type `{kind}`; \
-             write `nodes: 1`, and ask for more allocations with `num_allocations`",
-            settings.nodes(),
-        );
-        return Err(SubmitError::Unservable(about(words)));
-    }
     match ask_shapes(settings, &*scheduler).await {
         Err(SchedulerError::Refused(words)) => Err(SubmitError::Unservable(about(words))),
         answer => Ok(known_or_not(settings, answer)),

@@ -41,6 +41,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Asks when the allocation ends. `Err`: that is not known at the moment.
 pub type AskEnd = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>, ()>> + Send + Sync>;
 
+/// Tells whoever ends what runs in time that the allocation ends then.
+pub type TellEnd = Box<dyn Fn(Timestamp) + Send + Sync>;
+
 /// Runs a command on a node. Its exit code; 128 + n after signal n. `None`: the node's worker is lost.
 pub type OnNode = Box<dyn Fn(&str, ActionProcess) -> BoxFuture<'static, Option<i32>> + Send + Sync>;
 
@@ -75,6 +78,8 @@ pub struct WorkerParts {
     pub wind_up: WindUp,
     /// How the end is asked for again.
     pub ask_end: AskEnd,
+    /// Where the end goes to that the server knows; `None`: it need not tell.
+    pub tell_end: Option<TellEnd>,
     /// Turns true when this process is asked to end.
     pub stop: watch::Receiver<bool>,
     /// How long to go on without a server while nothing runs.
@@ -145,6 +150,7 @@ pub async fn work(parts: WorkerParts) -> Result<WorkerEnd, WorkerError> {
         executor: parts.executor,
         on_node: parts.on_node,
         release: parts.release,
+        tell_end: parts.tell_end,
         patience: parts.patience,
         commands,
         unsaid: Vec::new(),
@@ -174,6 +180,7 @@ struct Worker {
     executor: Arc<dyn Executor>,
     on_node: Option<OnNode>,
     release: Option<Release>,
+    tell_end: Option<TellEnd>,
     patience: Duration,
     /// Where the ends of commands go to.
     commands: mpsc::UnboundedSender<(ActionCommand, Option<i32>)>,
@@ -350,6 +357,12 @@ impl Worker {
             ToWorker::ReleaseNode { node, parting } => {
                 if let Some(release) = &self.release {
                     release(&node, parting);
+                }
+            }
+            ToWorker::EndsAt(at) => {
+                if let Some(tell) = &self.tell_end {
+                    self.ends_at = Some(at);
+                    tell(at);
                 }
             }
             ToWorker::Leave { reason } => return Ok(Some(WorkerEnd::Left(reason))),

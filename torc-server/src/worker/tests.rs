@@ -109,6 +109,7 @@ impl Play {
                 Box::pin(std::future::ready(code))
             })),
             release: None,
+            tell_end: None,
             wind_up: {
                 let reports = reports_in.clone();
                 Box::new(move || {

@@ -268,6 +268,7 @@ impl Worker {
             reports,
             on_node: None,
             release: None,
+            tell_end: None,
             wind_up: {
                 let steps = steps.clone();
                 Box::new(move || Box::pin(async move { steps.cancel_all() }))

@@ -2,6 +2,7 @@
 
 mod host;
 mod node;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use torc_core::traits::{AllocationHandle, Executor, Launcher, StepEvent, StepEve
 use torc_executors::launched::{LaunchFolders, Launched};
 use torc_executors::slurm::{SlurmAllocation, SlurmConfig, SlurmExecutor, SlurmSurvey};
 use torc_server::allocation_request::WorkerLauncher;
+use torc_server::crew::Crew;
 use torc_server::state_dir::StateDir;
-use torc_server::worker::{AskEnd, OnNode, Release, WindUp, WorkerEnd, WorkerParts, work};
+use torc_server::worker::{AskEnd, OnNode, Release, TellEnd, WindUp, WorkerEnd, WorkerParts, work};
 
 use crate::args::{PluginArgs, WorkerArgs, WorkerMode};
 use crate::exit::{Exit, Failure};
@@ -25,11 +27,14 @@ use crate::led_crew::{Leading, lead_crew};
 use crate::out::errln;
 use crate::settings::Settings;
 
+use host::End;
 pub(crate) use node::execute as execute_on_node;
+pub(crate) use start::execute as start_on_host;
 
 pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Failure> {
     let environment = |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error);
-    let stopped = stop(host::working_time(args).filter(|_| args.mode == WorkerMode::Host))?;
+    let end = (args.mode == WorkerMode::Host).then(|| End::of(args));
+    let stopped = stop(end.as_ref().map(|end| end.work_time(args)))?;
     let allocation = AllocationId(args.allocation);
     let (events, reports) = mpsc::unbounded_channel::<StepEvent>();
     let report = Arc::new(move |event| drop(events.send(event)));
@@ -41,7 +46,8 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         WorkerMode::Direct => Means::of_crew(args, dir.scratch(), report).await?,
         WorkerMode::Host => {
             let name = format!("wf{}_al{allocation}", args.workflow);
-            Means::of_host(args, dir.scratch().join(name), report)?
+            let end = end.unwrap_or_else(|| End::of(args));
+            Means::of_host(args, dir.scratch().join(name), report, &end)?
         }
     };
     let nodes = means.executor.inventory().await.map_err(|error| environment(&error))?;
@@ -59,6 +65,7 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         release: means.release,
         wind_up: means.wind_up,
         ask_end: means.ask_end,
+        tell_end: means.tell_end,
         stop: stopped,
         patience: Duration::from_secs(60 * args.patience),
     })
@@ -73,13 +80,18 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
 }
 
 /// Turns true when this process is asked to end, or has had its time.
-fn stop(time: Option<Duration>) -> Result<watch::Receiver<bool>, Failure> {
+fn stop(
+    time: Option<impl Future<Output = ()> + Send + 'static>,
+) -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::listen()?;
     tokio::spawn(async move {
         let interrupted = interrupts.next();
         match time {
-            Some(time) => drop(tokio::time::timeout(time, interrupted).await),
+            Some(time) => tokio::select! {
+                () = time => {}
+                () = interrupted => {}
+            },
             None => interrupted.await,
         }
         let _ = stop.send(true);
@@ -93,6 +105,7 @@ struct Means {
     executor: Arc<dyn Executor>,
     handle: AllocationHandle,
     ask_end: AskEnd,
+    tell_end: Option<TellEnd>,
     began_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
     on_node: Option<OnNode>,
@@ -120,6 +133,7 @@ impl Means {
         Ok(Self {
             handle,
             ask_end: end_of(executor.allocation().clone()),
+            tell_end: None,
             began_at: executor.began_at(),
             ends_at: executor.ends_at(),
             executor,
@@ -164,15 +178,12 @@ impl Means {
             None => crew.clone(),
         };
         let (winding, closing) = (crew.clone(), crew.clone());
-        let (asked, giving) = (crew.clone(), crew.clone());
-        let on_node: OnNode = Box::new(move |node, process| {
-            let (crew, node) = (asked.clone(), node.to_owned());
-            Box::pin(async move { crew.run_on(&node, process).await })
-        });
+        let (on_node, giving) = (on_node(crew.clone()), crew.clone());
         Ok(Self {
             executor,
             handle,
             ask_end: end_of(allocation),
+            tell_end: None,
             began_at,
             ends_at,
             on_node: Some(on_node),
@@ -181,6 +192,14 @@ impl Means {
             shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
         })
     }
+}
+
+/// Runs commands by the workers of a crew.
+fn on_node(crew: Arc<Crew>) -> OnNode {
+    Box::new(move |node, process| {
+        let (crew, node) = (crew.clone(), node.to_owned());
+        Box::pin(async move { crew.run_on(&node, process).await })
+    })
 }
 
 /// The Slurm job that this process is in.

@@ -20,7 +20,8 @@ pub struct AllocationRequest {
     /// The program, absolute, and its arguments, to be run once on the first node. The allocation ends with it.
     /// It is a worker of torc, which needs the scheduler's own name for the allocation in its environment
     /// as `TORC_ALLOCATION_HANDLE`. With `TORC_ALLOCATION_CPUS` it uses so many of the node's CPUs, and else
-    /// all that it may run on.
+    /// all that it may run on. For more than one node it needs their names in `TORC_ALLOCATION_HOSTS`, its own
+    /// first, and how a command is started on another in `TORC_ALLOCATION_START`.
     pub command: Vec<String>,
     /// Its working folder, absolute.
     pub working_dir: String,

@@ -40,13 +40,35 @@ impl Books {
         if let Some(outcome) = outcome {
             return vec![ended(id, outcome, now)];
         }
+        let gang = (places.len() > 1).then(|| step.clone());
         let (order, waiting) = match self.nodes[first].stand {
             Stand::Here(_) => (Some(Effect::Say(first, ToNode::Launch(step))), None),
             _ => (None, Some(step)),
         };
-        let entry = Entry { places, waiting, is_asked: false, doom: None, clearing: None };
+        let entry = Entry { places, gang, waiting, is_asked: false, doom: None, clearing: None };
         self.steps.insert(id, entry);
         order.into_iter().collect()
+    }
+
+    /// Where a helper of a job would run on one of its nodes, and the job's step.
+    ///
+    /// # Errors
+    /// When it cannot: why.
+    pub(in crate::crew) fn helped(&self, id: StepId, node: &str) -> Result<(Place, Step), String> {
+        let entry = self.steps.get(&id).filter(|entry| entry.waiting.is_none());
+        let gang = entry.and_then(|entry| Some((entry, entry.gang.as_ref()?)));
+        let (entry, step) =
+            gang.ok_or_else(|| format!("{id} is no job on several nodes that runs"))?;
+        let place = self.place_of(node).filter(|place| entry.places.contains(place));
+        let place = place.ok_or_else(|| {
+            let own: Vec<&str> = step.nodes.iter().map(|node| &*node.name).collect();
+            format!("{node} is none of this job's nodes, which are {}", own.join(", "))
+        })?;
+        let is_here = matches!(self.nodes[place].stand, Stand::Here(_));
+        if !is_here || entry.doom.is_some() || entry.clearing.is_some() {
+            return Err(format!("{node}, or another node of this job, is lost"));
+        }
+        Ok((place, (**step).clone()))
     }
 
     /// Passes a signal on.
