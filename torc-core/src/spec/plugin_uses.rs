@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::fields::SCHEDULER;
 use super::model::Document;
 use super::problems::Problems;
 use super::tree::{Node, Text, Value};
@@ -55,10 +56,10 @@ pub(crate) struct PluginItem {
 }
 
 impl PluginUse {
-    /// That the spec names a scheduler's plugin. `own`: the fields of its entry that are for others.
-    pub(crate) fn of_scheduler(kind: &Text, entry: Node, own: &[&str]) -> Self {
+    /// That the spec names a scheduler's plugin, to which the fields of its entry are handed that are not torc's.
+    pub(crate) fn of_scheduler(kind: &Text, entry: Node) -> Self {
         let mut settings = object(&entry);
-        settings.retain(|field, value| !own.contains(&&**field) && !value.is_null());
+        settings.retain(|field, value| SCHEDULER.field(field).is_none() && !value.is_null());
         Self {
             plugin: kind.value.to_string(),
             role: PluginRole::Scheduler,

@@ -141,7 +141,7 @@ pub(super) fn other(
         );
     }
     if !matches!(&*kind.value, "slurm" | "local") {
-        plugins.borrow_mut().push(PluginUse::of_scheduler(&kind, written, OTHER));
+        plugins.borrow_mut().push(PluginUse::of_scheduler(&kind, written));
     }
     named(name, &kind.value, settings)
 }

@@ -7,6 +7,7 @@ use crate::plan::testing::standard;
 use crate::plan::{PlanOptions, Reach, plan, totals};
 use crate::spec::fields::{self, Object};
 use crate::spec::{Context, Format, complete};
+use crate::workflow::SCHEDULER_FIELDS;
 
 const MULTI_NODE: &str = include_str!("../../../../docs/multi-node-jobs.md");
 const SLURM: &str = include_str!("../../../../docs/slurm.md");
@@ -153,6 +154,13 @@ fn every_field_of_schedulers_and_actions_is_in_its_table() {
     };
     check("## Slurm scheduler", &fields::SLURM_SCHEDULER);
     check("## Action", &fields::ACTION);
+}
+
+/// What is not handed to a scheduler's plugin is known on both sides of the boundary.
+#[test]
+fn the_fields_of_schedulers_are_those_that_plugins_are_not_given() {
+    let own: Vec<&str> = ["name", "type"].into_iter().chain(SCHEDULER_FIELDS).collect();
+    assert_eq!(fields::SCHEDULER.names().collect::<Vec<_>>(), own);
 }
 
 /// `torc spec schema > docs/spec.schema.json` writes it anew.
