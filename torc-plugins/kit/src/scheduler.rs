@@ -290,7 +290,8 @@ async fn command_runs<'a>(site: &'a SchedulerSite<'a>) -> Verdict {
 
 async fn surroundings<'a>(site: &'a SchedulerSite<'a>) -> Verdict {
     with(site, "surroundings", async |desk| {
-        let script = "printf '%s\\n' \"$TORC_KIT\" \"$(umask)\" > seen; pwd -P >> seen; echo told";
+        // Whole under its name or not there: how often a command runs is the affair of another check.
+        let script = "{ printf '%s\\n' \"$TORC_KIT\" \"$(umask)\"; pwd -P; } > seen.$$; mv seen.$$ seen; echo told";
         let mut request = desk.request("seen", script);
         let value = "it's \"odd\" $value";
         request.env.push(("TORC_KIT".into(), value.into()));
