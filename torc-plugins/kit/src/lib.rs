@@ -32,5 +32,5 @@ pub use check::{Candidate, Check, Interface, checks, checks_of, run};
 pub use executor::{ExecutorSite, Executors, OpenExecutor};
 pub use finding::{Finding, Verdict};
 pub use launcher::LauncherSite;
-pub use placer::PlacerSite;
+pub use placer::{PlacerSite, Walks};
 pub use scheduler::SchedulerSite;

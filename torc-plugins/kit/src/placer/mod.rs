@@ -19,9 +19,9 @@ use torc_core::traits::Placer;
 use crate::check::Check;
 use crate::finding::{Finding, Verdict, broken};
 use rules::Rule;
+pub use walk::Walks;
 
 /// A placer to look at.
-#[derive(Clone, Copy)]
 pub struct PlacerSite<'a> {
     /// Makes one that knows nothing yet, or says why it cannot be made.
     pub make: &'a dyn Fn() -> Result<Box<dyn Placer>, String>,
@@ -31,12 +31,14 @@ pub struct PlacerSite<'a> {
     pub cases: u32,
     /// Whence they come.
     pub seed: u64,
+    /// What is known of it; nothing to begin with.
+    pub walks: Walks,
 }
 
 impl<'a> PlacerSite<'a> {
     /// A hundred cases of a placer that keeps nodes whole.
     pub fn new(make: &'a dyn Fn() -> Result<Box<dyn Placer>, String>) -> Self {
-        Self { make, keeps_nodes_whole: true, cases: 100, seed: 1 }
+        Self { make, keeps_nodes_whole: true, cases: 100, seed: 1, walks: Walks::default() }
     }
 
     fn placer(&self) -> Result<Box<dyn Placer>, Finding> {

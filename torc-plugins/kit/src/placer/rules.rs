@@ -56,7 +56,7 @@ impl Rule {
 }
 
 /// A rule that was broken, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Breach {
     pub(super) rule: Rule,
     pub(super) seen: String,

@@ -3,6 +3,8 @@
 //! Owns: the choice of what happens next. Does not know: the rules. Invariant: the same seed, case and decisions give
 //! the same walk.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +24,27 @@ const GIB: u64 = 1 << 30;
 /// Things that happen in one walk.
 const LENGTH: u32 = 40;
 
+/// How the walks with a placer ended, by their cases: all rules look at the same ones.
+#[derive(Debug, Default)]
+pub struct Walks(RefCell<BTreeMap<u32, Option<Breach>>>);
+
 /// Looks for breaches of one rule.
 pub(super) fn check(site: &PlacerSite<'_>, rule: Rule) -> Verdict {
     site.all_cases(|case| {
-        let mut placer = site.placer()?;
-        let walked = walk(&mut *placer, &mut Random::new(site.seed, case));
-        match walked {
-            Err(breach) if breach.rule == rule => Err(broken(rule.words(), breach.seen)),
+        let known = site.walks.0.borrow().get(&case).cloned();
+        let breach = match known {
+            Some(breach) => breach,
+            None => {
+                let mut placer = site.placer()?;
+                let breach = walk(&mut *placer, &mut Random::new(site.seed, case)).err();
+                site.walks.0.borrow_mut().insert(case, breach.clone());
+                breach
+            }
+        };
+        match breach {
+            Some(breach) if breach.rule == rule => Err(broken(rule.words(), breach.seen)),
             // Another rule has a check of its own.
-            Err(_) | Ok(()) => Ok(()),
+            Some(_) | None => Ok(()),
         }
     })
 }
