@@ -53,13 +53,19 @@ impl Plugins {
 
     /// The plugin that does what no plugin should, and works unless it is told otherwise.
     fn add_faulty(&self) -> PathBuf {
-        let built = torc().with_file_name("examples").join("libtorc_faulty.so");
+        self.add_example("faulty")
+    }
+
+    /// A library that is an example of torc-plugins.
+    fn add_example(&self, name: &str) -> PathBuf {
+        let file = format!("libtorc_{name}.so");
+        let built = torc().with_file_name("examples").join(&file);
         if !built.exists() {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "-p", "torc-plugins", "--examples"]).current_dir(checkout());
             assert!(cargo.status().is_ok_and(|status| status.success()), "it cannot be built");
         }
-        let path = self.path("libtorc_faulty.so");
+        let path = self.path(&file);
         fs::copy(built, &path).expect("it is copied");
         path
     }
@@ -195,20 +201,22 @@ fn where_nothing_is_it_is_said_where_was_looked() {
 #[test]
 fn a_good_library_passes_its_check() {
     let plugins = Plugins::new();
-    let path = plugins.add_faulty();
-    let checks = plugins.json(&["check", "faulty"], 0);
+    let path = plugins.add_example("nice");
+    let checks = plugins.json(&["check", "nice"], 0);
     all_ok(&checks);
     for (check, words) in [
-        ("file name", "the plugin `faulty`"),
+        ("file name", "the plugin `nice`"),
         ("trust", "nobody but its owner and root"),
         ("machine", "bit"),
         ("symbol", "`torc_plugin_v1` is an object of"),
         ("needed libraries", "libc.so.6"),
-        ("loads", "`faulty` 0.1.0, built for version 1.0 of the boundary"),
+        ("loads", "`nice` 0.1.0, built for version 1.0 of the boundary"),
         ("interfaces", "torc.launcher/1"),
         ("settings schema", "a JSON Schema of an object"),
         ("launcher opens", "with these settings"),
         ("launcher is strict", "unsupported"),
+        ("launcher refuses what it cannot read", "the next call is answered"),
+        ("launcher.argv_arrives_whole", "are what they were"),
     ] {
         let words_found = found(&checks, check).1;
         assert!(words_found.contains(words), "{check}: {words_found}");

@@ -90,7 +90,9 @@ fn allowed(room: &str) -> Option<&'static str> {
         "torc-executors" => "torc-core nix shlex tokio",
         "torc-plugin" => "schemars",
         "torc-plugin-kit" => "torc-core tokio",
-        "torc-plugins" => "torc-core torc-plugin jsonschema libloading nix object sha2 tokio",
+        "torc-plugins" => {
+            "torc-core torc-plugin torc-plugin-kit jsonschema libloading nix object sha2 tokio"
+        }
         "torc-server" => {
             "torc-core torc-executors torc-plugins axum futures-util getrandom http-body-util \
              hyper hyper-util nix rcgen rustls serde_urlencoded sha2 sqlx tokio tokio-rustls \

@@ -3,20 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use serde_json::Map;
 use tempfile::TempDir;
-use torc_core::time::Timestamp;
-use torc_core::traits::{Executor, StepEvents};
-use torc_plugin_kit::{
-    Candidate, ExecutorSite, Executors, LauncherSite, OpenExecutor, Verdict, checks_of,
-};
 
-use crate::executor::PluginExecutor;
-use crate::launcher::PluginLauncher;
+use crate::check::{Site, Verdict, of_promise, of_requests, promises};
+use crate::kind::Kind;
 use crate::shelf::{Found, Plugin, Shelf};
 use crate::tests::folder;
 
@@ -33,64 +25,33 @@ fn here() -> (TempDir, Plugin) {
     (folder, plugin)
 }
 
-fn assert_keeps(candidate: Candidate<'_>) {
-    let mut broken = Vec::new();
-    for check in checks_of(candidate.interface()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let verdict: Option<Verdict> = runtime.expect("a runtime").block_on(check.run(candidate));
-        if verdict != Some(Ok(())) {
-            broken.push(format!("{}: {verdict:?}", check.name));
-        }
-    }
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+fn assert_keeps(plugin: &Plugin, kind: Kind, folder: &Path) {
+    let site = Site { folder: folder.to_owned(), scheduler: Map::new() };
+    let names: Vec<&str> = promises(kind).map(|promise| promise.name).collect();
+    // Most of what they do is waiting.
+    let checks = std::thread::scope(|scope| {
+        let done: Vec<_> = names
+            .chunks(names.len().div_ceil(4))
+            .map(|names| {
+                let look = |name: &&str| of_promise(plugin, kind, &Map::new(), name, &site);
+                scope.spawn(move || names.iter().map(look).collect::<Vec<_>>())
+            })
+            .collect();
+        done.into_iter().flat_map(|done| done.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    let all = checks.into_iter().chain([of_requests(plugin, kind, &Map::new())]);
+    let broken: Vec<_> = all.filter(|check| check.verdict != Verdict::Ok).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]
 fn a_launcher_that_is_a_program_keeps_every_promise() {
-    let (_folder, plugin) = here();
-    let make = || {
-        let opened = PluginLauncher::open(&plugin, &Map::new());
-        opened.map(|launcher| Box::new(launcher) as _).map_err(|error| error.to_string())
-    };
-    assert_keeps(Candidate::Launcher(&LauncherSite { make: &make }));
-}
-
-struct Here {
-    plugin: Plugin,
-}
-
-struct Open(Arc<PluginExecutor>);
-
-fn clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-#[async_trait]
-impl OpenExecutor for Open {
-    fn executor(&self) -> &dyn Executor {
-        &*self.0
-    }
-
-    async fn close(&self) {
-        let executor = Arc::clone(&self.0);
-        let closed = tokio::task::spawn_blocking(move || executor.shutdown(Duration::from_secs(5)));
-        closed.await.expect("it does not panic");
-    }
-}
-
-#[async_trait]
-impl Executors for Here {
-    async fn open(&self, events: Arc<dyn StepEvents>) -> Result<Box<dyn OpenExecutor>, String> {
-        let opened = PluginExecutor::open(&self.plugin, &Map::new(), events, clock);
-        let executor = opened.map_err(|error| error.to_string())?;
-        Ok(Box::new(Open(Arc::new(executor))))
-    }
+    let (folder, plugin) = here();
+    assert_keeps(&plugin, Kind::Launcher, folder.path());
 }
 
 #[test]
 fn an_executor_that_is_a_program_keeps_every_promise() {
     let (folder, plugin) = here();
-    let here = Here { plugin };
-    assert_keeps(Candidate::Executor(&ExecutorSite::new(&here, folder.path().to_owned())));
+    assert_keeps(&plugin, Kind::Executor, folder.path());
 }

@@ -35,25 +35,32 @@ struct Request<'a> {
     folder: &'a str,
 }
 
+impl PluginLauncher {
+    /// A plan, or why there is none.
+    pub(crate) fn plan_or_fault(&self, step: &Step, folder: &str) -> Result<LaunchPlan, Fault> {
+        let garbled = |error: serde_json::Error| Fault::Garbled(error.to_string());
+        let request = serde_json::to_vec(&Request { step, folder }).map_err(garbled)?;
+        let answer = self.instance.call_blocking("plan", request, PLANS_WITHIN);
+        let plan: LaunchPlan =
+            serde_json::from_slice(&answer.map_err(|error| error.fault)?).map_err(garbled)?;
+        if plan.argv.is_empty() {
+            return Err(Fault::Garbled("its plan has no program".to_owned()));
+        }
+        Ok(plan)
+    }
+
+    /// What a fault means for the step.
+    pub(crate) fn refusal(&self, fault: &Fault) -> LauncherError {
+        LauncherError::Unsupported { launcher: self.name().to_owned(), reason: fault.to_string() }
+    }
+}
+
 impl Launcher for PluginLauncher {
     fn name(&self) -> &str {
         self.instance.plugin()
     }
 
     fn plan(&self, step: &Step, folder: &str) -> Result<LaunchPlan, LauncherError> {
-        let failed = |reason: String| LauncherError::Unsupported {
-            launcher: self.name().to_owned(),
-            reason,
-        };
-        let request = serde_json::to_vec(&Request { step, folder })
-            .map_err(|error| failed(error.to_string()))?;
-        let answer = self.instance.call_blocking("plan", request, PLANS_WITHIN);
-        let answer = answer.map_err(|error| failed(error.fault.to_string()))?;
-        let plan: LaunchPlan = serde_json::from_slice(&answer)
-            .map_err(|error| failed(Fault::Garbled(error.to_string()).to_string()))?;
-        if plan.argv.is_empty() {
-            return Err(failed("its plan has no program".to_owned()));
-        }
-        Ok(plan)
+        self.plan_or_fault(step, folder).map_err(|fault| self.refusal(&fault))
     }
 }

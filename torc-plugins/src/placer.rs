@@ -95,6 +95,11 @@ impl PluginPlacer {
         serde_json::from_slice(&answer.map_err(|error| error.fault)?).map_err(garbled)
     }
 
+    /// Why it cannot go on, if it cannot.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.books.borrow().failure.clone()
+    }
+
     /// What it has not been told yet; afterwards it has.
     fn news(&self) -> Vec<Delta> {
         std::mem::take(&mut self.books.borrow_mut().deltas)

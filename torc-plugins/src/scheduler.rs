@@ -23,6 +23,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(180);
 pub struct PluginScheduler {
     instance: Instance,
     plugin: Plugin,
+    /// A breakdown is a refusal for good, and no reason to ask again.
+    is_strict: bool,
 }
 
 impl PluginScheduler {
@@ -32,7 +34,12 @@ impl PluginScheduler {
     /// When the plugin has no scheduler, or does not open.
     pub fn open(plugin: &Plugin, settings: &Map<String, Value>) -> Result<Self, PluginError> {
         let instance = plugin.open(interface::SCHEDULER, settings, None)?;
-        Ok(Self { instance, plugin: plugin.clone() })
+        Ok(Self { instance, plugin: plugin.clone(), is_strict: false })
+    }
+
+    /// The same for whoever wants to know of each breakdown.
+    pub(crate) fn strict(self) -> Self {
+        Self { is_strict: true, ..self }
     }
 
     /// Refuses what the spec sets for allocations and the plugin does not take.
@@ -53,21 +60,24 @@ impl PluginScheduler {
         method: &str,
         request: &impl Serialize,
     ) -> Result<A, SchedulerError> {
-        let garbled = |error: serde_json::Error| {
-            let fault = Fault::Garbled(error.to_string());
-            SchedulerError::Unavailable(self.instance.error(method, fault).to_string())
-        };
+        let garbled = |error: serde_json::Error| self.garbled(method, error.to_string());
         let request = serde_json::to_vec(request).map_err(garbled)?;
-        let answer = self.instance.call(method, request, ANSWERS_WITHIN).await.map_err(refusal)?;
-        serde_json::from_slice(&answer).map_err(garbled)
+        let answer = self.instance.call(method, request, ANSWERS_WITHIN).await;
+        serde_json::from_slice(&answer.map_err(|error| self.refusal(&error))?).map_err(garbled)
     }
-}
 
-/// What a failed call says of the request.
-fn refusal(error: CallError) -> SchedulerError {
-    match &error.fault {
-        Fault::Invalid(_) => SchedulerError::Refused(error.to_string()),
-        _ => SchedulerError::Unavailable(error.to_string()),
+    fn garbled(&self, method: &str, words: String) -> SchedulerError {
+        self.refusal(&self.instance.error(method, Fault::Garbled(words)))
+    }
+
+    /// What a failed call says of the request.
+    fn refusal(&self, error: &CallError) -> SchedulerError {
+        match &error.fault {
+            Fault::Invalid(_) => SchedulerError::Refused(error.to_string()),
+            Fault::Transient(_) => SchedulerError::Unavailable(error.to_string()),
+            _ if self.is_strict => SchedulerError::Refused(error.to_string()),
+            _ => SchedulerError::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -109,8 +119,7 @@ impl Scheduler for PluginScheduler {
                 allocations.len(),
                 states.len()
             );
-            let error = self.instance.error("observe", Fault::Garbled(words));
-            return Err(SchedulerError::Unavailable(error.to_string()));
+            return Err(self.garbled("observe", words));
         }
         Ok(states)
     }

@@ -189,8 +189,9 @@ pub struct Plugin {
     form: Form,
 }
 
+/// What it is of.
 #[derive(Clone, Debug)]
-enum Form {
+pub(crate) enum Form {
     Library(Loaded),
     Program(About),
 }
@@ -211,6 +212,10 @@ impl Plugin {
             Form::Library(loaded) => &loaded.about,
             Form::Program(about) => about,
         }
+    }
+
+    pub(crate) fn form(&self) -> &Form {
+        &self.form
     }
 
     /// Its file, behind all links.

@@ -18,6 +18,7 @@ use torc_plugin::abi::interface;
 use crate::calls::{Events, Told};
 use crate::error::{Fault, PluginError};
 use crate::instance::Instance;
+use crate::kind::Kind;
 use crate::launcher::PluginLauncher;
 use crate::shelf::{Found, Plugin, Shelf};
 use crate::trust::Trust;
@@ -162,6 +163,26 @@ fn a_panic_is_caught_and_the_next_call_is_of_a_new_instance() {
 }
 
 #[test]
+fn a_panic_in_any_method_of_any_interface_is_that_calls_alone() {
+    let plugin = example("brittle");
+    for kind in Kind::ALL {
+        for method in kind.methods() {
+            let settings = json!({ "panic_in": method }).as_object().cloned().expect("an object");
+            let instance = plugin.open(kind.id(), &settings, None).expect("it opens");
+            let call = |method: &str| {
+                let called = instance.call_blocking(method, b"{}".to_vec(), PATIENCE);
+                called.map(drop).map_err(|error| error.fault)
+            };
+            let panicked = Err(Fault::Panicked(format!("a bug in {method}")));
+            for _ in 0..2 {
+                assert_eq!(call(method), panicked, "{kind:?}");
+                assert_eq!(call("fly"), Err(Fault::Unsupported), "{kind:?}, after {method}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_plugin_that_hangs_is_given_up() {
     let instance = faulty("hangs");
     let short = Duration::from_millis(100);
@@ -206,7 +227,7 @@ fn what_a_launcher_answers_is_looked_at() {
         "another shape",
         "its answer cannot be understood: invalid type: integer `7`, expected a sequence",
     );
-    check("no program", "its plan has no program");
+    check("no program", "its answer cannot be understood: its plan has no program");
     check(
         "1 GB",
         "its answer cannot be understood: it has 1073741824 bytes, and 64 MiB are the most",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ArgGroup, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use torc_plugins::Kind;
+use torc_plugins::check::promises;
 
 /// Where plugins are looked for first.
 #[derive(Debug, Default, ArgGroup)]
@@ -21,7 +22,7 @@ pub(crate) enum PluginCommand {
     List(PluginListArgs),
     /// Show all that a plugin says of itself, its file, and whether it is trusted
     Info(PluginInfoArgs),
-    /// Check a plugin: its file, what it says of itself, and how it takes calls
+    /// Check a plugin: its file, what it says of itself, how it takes calls, and what it does
     Check(PluginCheckArgs),
     /// Begin a plugin: write a small launcher that works, with all that it is built from
     New(PluginNewArgs),
@@ -55,6 +56,19 @@ pub(crate) struct PluginCheckArgs {
     /// The settings to open it with
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
     pub(crate) settings: Map<String, Value>,
+    /// Also ask a scheduler for real allocations, with these settings of a spec's scheduler [default: {}]
+    #[arg(long, value_name = "JSON", num_args = 0..=1, require_equals = true, default_missing_value = "{}",
+        value_parser = object)]
+    pub(crate) submit: Option<Map<String, Value>>,
+    /// The folder, seen by all nodes, in which steps and allocations leave files meanwhile [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Of the checks of what it does only this one; may be given several times
+    #[arg(long, value_name = "CHECK", value_parser = promise)]
+    pub(crate) only: Vec<String>,
+    /// Leave this check of what it does out; may be given several times
+    #[arg(long, value_name = "CHECK", value_parser = promise)]
+    pub(crate) without: Vec<String>,
     #[command(flatten)]
     pub(crate) plugins: PluginArgs,
 }
@@ -114,9 +128,18 @@ pub(crate) struct PluginProbeArgs {
     /// Also see how this interface takes calls
     #[arg(long, value_name = "INTERFACE", value_parser = kind)]
     pub(crate) calls: Option<Kind>,
+    /// What to look at of it: `requests`, or a check of the kit [default: that it opens, and is strict]
+    #[arg(long, value_name = "CHECK", requires = "calls")]
+    pub(crate) check: Option<String>,
     /// The settings to open it with
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
     pub(crate) settings: Map<String, Value>,
+    /// Those of the allocations that it is asked for
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
+    pub(crate) submit: Map<String, Value>,
+    /// The folder in which steps and allocations leave files
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) folder: PathBuf,
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -124,6 +147,17 @@ fn kind(text: &str) -> Result<Kind, String> {
         let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.word()).collect();
         format!("known are {}", known.join(", "))
     })
+}
+
+fn promise(text: &str) -> Result<String, String> {
+    let mut all = Kind::ALL.into_iter().flat_map(promises).map(|promise| promise.name);
+    match all.any(|name| name == text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("there is no such check of what plugins do; `torc plugin check` names them"
+                .to_owned())
+        }
+    }
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

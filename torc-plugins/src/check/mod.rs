@@ -1,10 +1,13 @@
 //! Whether a plugin is as it must be: a list of checks, each with what was found.
 //!
-//! Owns: what is looked at, of the file ([`of_file`]), of what the plugin says of itself ([`of_about`]), and of how it
-//! takes calls ([`of_calls`]). Does not know: in which process that is done, and who reads it. Invariants: [`of_file`]
-//! runs nothing of the plugin; a check that does not apply is left out.
+//! Owns: what is looked at, of the file ([`of_file`]), of what the plugin says of itself ([`of_about`]), of how it
+//! takes calls ([`of_calls`], [`of_requests`]), and of what it does ([`of_promise`]). Does not know: in which process
+//! that is done, and who reads it. Invariants: [`of_file`] runs nothing of the plugin; a check that does not apply is
+//! not there, and one that was not done says why.
 
+mod kit;
 mod library;
+mod requests;
 pub(crate) mod schema;
 
 use std::path::Path;
@@ -18,6 +21,9 @@ use crate::error::{CallError, Fault, PluginError};
 use crate::kind::Kind;
 use crate::shelf::{Found, Plugin, Shelf};
 use crate::trust::digest;
+
+pub use kit::{Folder, Promise, Site, of_promise, promises};
+pub use requests::{of_requests, requests_name};
 
 /// A method that no interface has.
 const NO_METHOD: &str = "torc.check/no-such-method";
@@ -43,6 +49,8 @@ pub enum Verdict {
     Ok,
     /// It is not.
     Failed,
+    /// Nobody looked.
+    LeftOut,
 }
 
 impl Check {
@@ -54,6 +62,11 @@ impl Check {
     /// That it is not.
     pub fn failed(check: impl Into<String>, found: impl Into<String>) -> Self {
         Self { check: check.into(), verdict: Verdict::Failed, found: found.into() }
+    }
+
+    /// That nobody looked, and why.
+    pub fn left_out(check: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { check: check.into(), verdict: Verdict::LeftOut, found: reason.into() }
     }
 
     /// By what was found, good or bad.

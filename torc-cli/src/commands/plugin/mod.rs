@@ -2,6 +2,7 @@
 
 mod check;
 mod info;
+mod kit;
 mod list;
 mod new;
 mod probe;
