@@ -68,6 +68,11 @@ pub(crate) fn wait_for(op: u64, waiter: Waiter) {
     with(|tables| tables.calls.insert(op, waiter));
 }
 
+/// Whether somebody still waits for the answer.
+pub(crate) fn is_awaited(op: u64) -> bool {
+    with(|tables| tables.calls.contains_key(&op))
+}
+
 /// Nobody waits any more.
 pub(crate) fn give_up(op: u64) {
     // What is dropped may lock, so not in here.

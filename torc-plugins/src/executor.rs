@@ -1,10 +1,15 @@
 //! A plugin's executor, as torc's own are.
 //!
-//! Owns: which steps the plugin has. Invariants: of each step that was handed over exactly one end is told, whatever
-//! the plugin tells; when its process is gone, what it had is lost.
+//! Owns: what follows where a plugin does not answer as it must, and how it comes to its end. Does not know: what of
+//! the plugin's words is passed on ([`Desk`]). Invariants: what a plugin may have that does not answer a call is closed
+//! with it, so that no step runs twice at once; a method that it does not know is an error, and never taken for done.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+mod desk;
+mod nodes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,18 +20,20 @@ use torc_core::ids::StepId;
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
 use torc_core::traits::{
-    Executor, ExecutorError, LaunchStage, Outcome, Step, StepEvent, StepEvents, StepSignal,
-    StepState, Usage,
+    Executor, ExecutorError, LaunchStage, Outcome, Step, StepEvents, StepSignal, StepState,
 };
 use torc_plugin::abi::interface;
 
-use crate::calls::Told;
 use crate::error::{CallError, Fault, PluginError};
 use crate::instance::Instance;
 use crate::shelf::Plugin;
+use desk::{Desk, Entry};
 
 /// How long an executor may take for an answer: it hands over, and does not wait for steps.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long after the last lead of what was asked to end its ends may be told.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Tells the time.
 pub type Clock = fn() -> Timestamp;
@@ -35,15 +42,7 @@ pub type Clock = fn() -> Timestamp;
 pub struct PluginExecutor {
     instance: Instance,
     desk: Arc<Desk>,
-}
-
-/// What the plugin tells goes over it.
-struct Desk {
-    plugin: String,
-    events: Arc<dyn StepEvents>,
-    clock: Clock,
-    /// The steps that were handed over, and whether it was told that they started.
-    steps: Mutex<BTreeMap<StepId, bool>>,
+    patience: Duration,
 }
 
 impl PluginExecutor {
@@ -57,8 +56,7 @@ impl PluginExecutor {
         events: Arc<dyn StepEvents>,
         clock: Clock,
     ) -> Result<Self, PluginError> {
-        let plugin_name = plugin.about().name.clone();
-        let desk = Arc::new(Desk { plugin: plugin_name, events, clock, steps: Mutex::default() });
+        let desk = Arc::new(Desk::new(plugin.about().name.clone(), events, clock));
         // The instance would otherwise keep what keeps it.
         let weak: Weak<Desk> = Arc::downgrade(&desk);
         let told = Arc::new(move |told| {
@@ -67,88 +65,59 @@ impl PluginExecutor {
             }
         });
         let instance = plugin.open(interface::EXECUTOR, settings, Some(told))?;
-        Ok(Self { instance, desk })
+        Ok(Self { instance, desk, patience: ANSWERS_WITHIN })
     }
 
     /// Ends what still runs, which may go on for so long. What has not been told of then is lost.
     pub fn shutdown(&self, grace: Duration) {
+        self.desk.shut();
         self.instance.close(grace);
-        self.desk.lose_all("it was closed");
+        self.desk.close();
+    }
+
+    /// Lets what runs come to an end of its own: it is asked to end as by [`StepSignal::Cancel`]. What is launched from
+    /// now on ends as [`Outcome::Cancelled`] at once.
+    pub async fn wind_up(&self) {
+        let (steps, lead) = self.desk.shut();
+        for step in steps {
+            // An error means that it is gone, and all steps with it.
+            let _ = self.signal(step, StepSignal::Cancel).await;
+        }
+        if tokio::time::timeout(lead + ENDS_WITHIN, self.desk.emptied()).await.is_err() {
+            let plugin = &**self.instance.plugin();
+            tracing::error!(plugin, "steps that were asked to end have not; it is closed");
+        }
     }
 
     async fn ask<A: DeserializeOwned>(
         &self,
         method: &str,
         request: &impl Serialize,
+        note: impl FnOnce(bool) + Send + 'static,
     ) -> Result<A, CallError> {
         let garbled = |error: serde_json::Error| {
             self.instance.error(method, Fault::Garbled(error.to_string()))
         };
         let request = serde_json::to_vec(request).map_err(garbled)?;
-        let answer = self.instance.call(method, request, ANSWERS_WITHIN).await;
-        let answer = answer.inspect_err(|error| {
-            // The instance was closed, and the next call opens another.
-            if let Fault::Panicked(_) = error.fault {
-                self.desk.lose_all("the plugin panicked");
-            }
-        })?;
-        serde_json::from_slice(&answer).map_err(garbled)
+        let answer = self.instance.call_noting(method, request, self.patience, note).await;
+        let answer = answer.and_then(|answer| serde_json::from_slice(&answer).map_err(garbled));
+        if let Err(error) = &answer
+            && matches!(error.fault, Fault::Late(_) | Fault::Garbled(_))
+        {
+            self.instance.abandon(&error.to_string()).await;
+        }
+        answer
     }
 }
 
-impl Desk {
-    fn steps(&self) -> MutexGuard<'_, BTreeMap<StepId, bool>> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, told: Told) {
-        let event = match told {
-            Told::Gone(how) => return self.lose_all(&how),
-            Told::Event(event) => event,
-        };
-        let plugin = &*self.plugin;
-        match serde_json::from_slice::<StepEvent>(&event) {
-            Ok(event) => self.pass_on(event),
-            Err(error) => {
-                let event = String::from_utf8_lossy(&event[..event.len().min(200)]).into_owned();
-                tracing::error!(plugin, %error, event, "an event cannot be understood");
-            }
-        }
-    }
-
-    /// Passes an event on, unless it is about a step that the plugin does not have.
-    fn pass_on(&self, event: StepEvent) {
-        let is_due = match &event {
-            StepEvent::Started { step, .. } => {
-                self.steps().get_mut(step).is_some_and(|told| !std::mem::replace(told, true))
-            }
-            StepEvent::Ended { step, .. } => self.steps().remove(step).is_some(),
-            StepEvent::NodeChanged { .. } => true,
-        };
-        if is_due {
-            self.events.emit(event);
-        } else {
-            let plugin = &*self.plugin;
-            tracing::warn!(plugin, ?event, "it was told before, or of a step that is not there");
-        }
-    }
-
-    fn lose_all(&self, how: &str) {
-        let steps = std::mem::take(&mut *self.steps());
-        let plugin = &*self.plugin;
-        for step in steps.into_keys() {
-            tracing::warn!(plugin, %step, how, "the step is lost with its executor");
-            self.end(step, Outcome::Lost);
-        }
-    }
-
-    fn end(&self, step: StepId, outcome: Outcome) {
-        let at = (self.clock)();
-        self.events.emit(StepEvent::Ended { step, at, outcome, usage: Usage::default() });
+impl Drop for PluginExecutor {
+    /// Waits for its end: of a program that hangs nothing would be left otherwise to end it.
+    fn drop(&mut self) {
+        self.instance.close(Duration::ZERO);
     }
 }
 
-fn gone(error: &CallError) -> ExecutorError {
+fn gone(error: impl ToString) -> ExecutorError {
     ExecutorError::Gone(error.to_string())
 }
 
@@ -159,18 +128,34 @@ impl Executor for PluginExecutor {
         struct Answer {
             nodes: Vec<NodeInventory>,
         }
-        let answer: Result<Answer, _> = self.ask("inventory", &Value::Null).await;
-        answer
-            .map(|answer| answer.nodes)
-            .map_err(|error| ExecutorError::Inventory(error.to_string()))
+        let answer = self.ask::<Answer>("inventory", &Value::Null, |_| {}).await;
+        let nodes = answer.map_err(|error| ExecutorError::Inventory(error.to_string()))?.nodes;
+        let odd = |words| self.instance.error("inventory", Fault::Garbled(words)).to_string();
+        nodes::check(&nodes).map_err(|words| ExecutorError::Inventory(odd(words)))?;
+        Ok(nodes)
     }
 
     async fn launch(&self, step: Step) -> Result<(), ExecutorError> {
         let id = step.id;
-        self.desk.steps().insert(id, false);
-        let answer: Result<(), CallError> = self.ask("launch", &json!({ "step": step })).await;
+        match self.desk.enter(&step)? {
+            Entry::New => {}
+            Entry::Known => {
+                tracing::warn!(step = %id, "a step that runs was launched again; ignored");
+                return Ok(());
+            }
+            Entry::TooLate => {
+                self.desk.end(id, Outcome::Cancelled);
+                return Ok(());
+            }
+        }
+        let desk = Arc::clone(&self.desk);
+        let note = move |is_taken| {
+            if is_taken {
+                desk.take_over(id);
+            }
+        };
+        let answer = self.ask::<()>("launch", &json!({ "step": step }), note).await;
         let Err(error) = answer else { return Ok(()) };
-        let was_there = self.desk.steps().remove(&id).is_some();
         let outcome = match &error.fault {
             Fault::Invalid(_) | Fault::Transient(_) | Fault::Unsupported => {
                 Outcome::LaunchFailed { stage: LaunchStage::Prepare, reason: error.to_string() }
@@ -179,9 +164,12 @@ impl Executor for PluginExecutor {
             Fault::Gone(_) | Fault::Panicked(_) | Fault::Late(_) | Fault::Garbled(_) => {
                 Outcome::Lost
             }
-            Fault::Fatal(_) => return Err(gone(&error)),
+            Fault::Fatal(_) => {
+                self.desk.leave(id);
+                return Err(gone(error));
+            }
         };
-        if was_there {
+        if self.desk.leave(id) {
             tracing::warn!(step = %id, %error, "a step could not be launched");
             self.desk.end(id, outcome);
         }
@@ -190,8 +178,11 @@ impl Executor for PluginExecutor {
 
     async fn signal(&self, step: StepId, signal: StepSignal) -> Result<(), ExecutorError> {
         let request = json!({ "step": step, "signal": signal });
-        match self.ask::<()>("signal", &request).await {
-            Err(error) if matches!(error.fault, Fault::Fatal(_)) => Err(gone(&error)),
+        match self.ask::<()>("signal", &request, |_| {}).await {
+            // A step that cannot be ended would run on, and nobody would know.
+            Err(error) if matches!(error.fault, Fault::Fatal(_) | Fault::Unsupported) => {
+                Err(gone(error))
+            }
             Err(error) => {
                 tracing::warn!(%step, %error, "a step could not be signalled");
                 Ok(())
@@ -201,16 +192,16 @@ impl Executor for PluginExecutor {
     }
 
     async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
-        let states: Result<Vec<StepState>, _> =
-            self.ask("reconcile", &json!({ "steps": steps })).await;
-        let states = states.map_err(|error| gone(&error))?;
+        let request = json!({ "steps": steps });
+        let states = self.ask::<Vec<StepState>>("reconcile", &request, |_| {}).await;
+        let states = states.map_err(gone)?;
         if states.len() != steps.len() {
             let words =
                 format!("it was asked about {} steps and told of {}", steps.len(), states.len());
-            return Err(gone(&self.instance.error("reconcile", Fault::Garbled(words))));
+            return Err(gone(self.instance.error("reconcile", Fault::Garbled(words))));
         }
         let running = steps.iter().zip(&states).filter(|(_, state)| **state == StepState::Running);
-        self.desk.steps().extend(running.map(|(step, _)| (*step, true)));
+        self.desk.take_back(running.map(|(step, _)| *step));
         Ok(states)
     }
 }

@@ -10,16 +10,25 @@ use std::time::Duration;
 
 use torc_plugin::abi::status;
 
-use crate::calls::{self, Answer, Events};
+use crate::calls::{self, Answer, Events, Told};
 use crate::error::{CallError, Fault};
 
 /// How long an instance may take to open.
 pub(crate) const OPENS_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long is waited for an instance to let go of what it has.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Ends the process of a plugin from outside its thread, which may hang in it.
+pub(crate) type Killer = Arc<dyn Fn() + Send + Sync>;
+
 /// How a plugin is reached.
 pub(crate) trait Backend: Send {
     /// Whether the plugin's own code runs in the calling thread, from which it may not return.
     fn runs_here(&self) -> bool;
+
+    /// Ends the plugin's process, where it has one, so that whoever waits for it is told.
+    fn killer(&self) -> Option<Killer>;
 
     /// Makes an instance.
     fn open(&mut self, instance: u64, config: &[u8]) -> Result<(), Fault>;
@@ -34,8 +43,21 @@ pub(crate) trait Backend: Send {
 
 /// What the thread is told.
 enum Order {
-    Call { op: u64, method: String, request: Vec<u8>, deadline: Duration },
-    Close { grace: Duration, done: mpsc::Sender<()> },
+    Call {
+        op: u64,
+        method: String,
+        request: Vec<u8>,
+        deadline: Duration,
+    },
+    /// Close it; the next call opens another.
+    Reopen {
+        why: String,
+        done: tokio::sync::oneshot::Sender<()>,
+    },
+    Close {
+        grace: Duration,
+        done: mpsc::Sender<()>,
+    },
 }
 
 /// What the thread and the callers share.
@@ -63,6 +85,7 @@ pub(crate) struct Instance {
     number: u64,
     orders: mpsc::Sender<Order>,
     shared: Arc<Shared>,
+    killer: Option<Killer>,
 }
 
 impl Instance {
@@ -81,7 +104,7 @@ impl Instance {
         let shared = Arc::new(Shared::default());
         let (orders, inbox) = mpsc::channel();
         let (tell, opened) = mpsc::channel();
-        let theirs = Arc::clone(&shared);
+        let (theirs, killer) = (Arc::clone(&shared), backend.killer());
         let spawned =
             std::thread::Builder::new().name(format!("plugin {plugin}")).spawn(move || {
                 let is_open = backend.open(number, &config);
@@ -103,7 +126,7 @@ impl Instance {
             },
         };
         match fault {
-            None => Ok(Self { plugin, number, orders, shared }),
+            None => Ok(Self { plugin, number, orders, shared, killer }),
             Some(fault) => {
                 calls::forget(number);
                 Err(CallError { plugin, method: "open".to_owned(), fault })
@@ -137,8 +160,26 @@ impl Instance {
         request: Vec<u8>,
         deadline: Duration,
     ) -> Result<Vec<u8>, CallError> {
+        self.call_noting(method, request, deadline, |_| {}).await
+    }
+
+    /// The same; `note` is told whether it is done before anything is heard of what the plugin tells later.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub(crate) async fn call_noting(
+        &self,
+        method: &str,
+        request: Vec<u8>,
+        deadline: Duration,
+        note: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<Vec<u8>, CallError> {
         let (tell, answered) = tokio::sync::oneshot::channel();
-        let op = self.order(method, request, deadline, move |answer| drop(tell.send(answer)))?;
+        let waiter = move |answer| {
+            note(matches!(answer, Answer::Given(status::OK, _)));
+            drop(tell.send(answer));
+        };
+        let op = self.order(method, request, deadline, waiter)?;
         let answer = tokio::time::timeout(deadline, answered).await;
         self.conclude(op, method, answer.ok().and_then(Result::ok), deadline)
     }
@@ -194,6 +235,21 @@ impl Instance {
     /// That an answer to a method cannot be understood.
     pub(crate) fn error(&self, method: &str, fault: Fault) -> CallError {
         CallError { plugin: self.plugin.clone(), method: method.to_owned(), fault }
+    }
+
+    /// Lets go of all that it has, since nobody knows any more what that is: whoever listens has been told then that
+    /// it is gone, in these words or those of its process. The next call opens another.
+    pub(crate) async fn abandon(&self, why: &str) {
+        if let Some(kill) = self.killer.clone() {
+            // It waits for the process.
+            let _ = tokio::task::spawn_blocking(move || kill()).await;
+            return;
+        }
+        let (done, closed) = tokio::sync::oneshot::channel();
+        if self.orders.send(Order::Reopen { why: why.to_owned(), done }).is_ok() {
+            // One that hangs in it is noticed by the next call.
+            let _ = tokio::time::timeout(CLOSES_WITHIN, closed).await;
+        }
     }
 
     /// The plugin.
@@ -256,6 +312,13 @@ impl Served {
     fn serve(mut self, inbox: &mpsc::Receiver<Order>) {
         while let Ok(order) = inbox.recv() {
             match order {
+                // What nobody waits for any more has been told to have failed.
+                Order::Call { op, .. } if !calls::is_awaited(op) => {}
+                Order::Reopen { why, done } => {
+                    self.put_down(why);
+                    // Nobody may wait for it any more.
+                    let _ = done.send(());
+                }
                 Order::Call { op, method, request, deadline } => {
                     let answer = self.call(op, &method, &request, deadline);
                     if let Some(answer) = answer {
@@ -296,10 +359,24 @@ impl Served {
         let answer = self.backend.call(op, method, request, deadline);
         self.shared.inside.store(0, Ordering::Release);
         // Nothing is known of what a panic leaves behind.
-        if matches!(answer, Some(Answer::Given(status::PANIC, _) | Answer::Gone(_))) {
-            self.backend.close(Duration::ZERO);
-            self.is_open = false;
+        match &answer {
+            Some(Answer::Given(status::PANIC, words)) => {
+                self.put_down(format!("it panicked: {}", String::from_utf8_lossy(words)));
+            }
+            Some(Answer::Gone(_)) => {
+                self.backend.close(Duration::ZERO);
+                self.is_open = false;
+            }
+            _ => {}
         }
         answer
+    }
+
+    /// Closes the instance, and says so before the next is there: what that one has is not gone.
+    fn put_down(&mut self, why: String) {
+        if std::mem::take(&mut self.is_open) {
+            self.backend.close(Duration::ZERO);
+            calls::tell(self.number, Told::Gone(why));
+        }
     }
 }

@@ -19,7 +19,7 @@ use torc_plugin::abi::{
 use crate::about::About;
 use crate::calls::{Answer, HOST};
 use crate::error::{Fault, PluginError};
-use crate::instance::{Backend, fault_of};
+use crate::instance::{Backend, Killer, fault_of};
 
 /// Not to be unloaded (dlopen(3)). The same number on all architectures of Linux but MIPS.
 const RTLD_NODELETE: i32 = 0x1000;
@@ -184,6 +184,10 @@ unsafe impl Send for LibraryBackend {}
 impl Backend for LibraryBackend {
     fn runs_here(&self) -> bool {
         true
+    }
+
+    fn killer(&self) -> Option<Killer> {
+        None
     }
 
     fn open(&mut self, instance: u64, config: &[u8]) -> Result<(), Fault> {

@@ -19,7 +19,10 @@ use torc_plugin::abi::{ABI_MAJOR, ABI_MINOR, LONGEST_MESSAGE, status};
 use crate::about::About;
 use crate::calls::{self, Answer, Told};
 use crate::error::{CallError, Fault, PluginError};
-use crate::instance::{Backend, OPENS_WITHIN, fault_of};
+use crate::instance::{Backend, Killer, OPENS_WITHIN, fault_of};
+
+/// How long the last words of a process that was killed may take to be heard.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What torc says.
 #[derive(Serialize)]
@@ -61,6 +64,7 @@ struct Described {
 
 /// What the reader and the caller share about a process.
 struct Shared {
+    instance: u64,
     child: Mutex<Child>,
     state: Mutex<State>,
     ended: Condvar,
@@ -70,7 +74,9 @@ struct Shared {
 struct State {
     /// Calls that it was told of and has not answered.
     open: BTreeSet<u64>,
-    /// How it went, once it has.
+    /// Whoever listens is being told how it went.
+    is_going: bool,
+    /// How it went, once that was told.
     gone: Option<String>,
 }
 
@@ -100,6 +106,47 @@ impl Shared {
         "it closed its output, and was killed".to_owned()
     }
 
+    /// Tells whoever listens or waits how it went, unless that was told.
+    fn conclude(&self, how: &str) {
+        if std::mem::replace(&mut self.state().is_going, true) {
+            return;
+        }
+        // Before anybody can start another: what that one has is not gone.
+        calls::tell(self.instance, Told::Gone(how.to_owned()));
+        let open = {
+            let mut state = self.state();
+            state.gone = Some(how.to_owned());
+            std::mem::take(&mut state.open)
+        };
+        self.ended.notify_all();
+        for op in open {
+            calls::answer(op, Answer::Gone(how.to_owned()));
+        }
+    }
+
+    /// Waits until it was told how it went. Whether it was in this time.
+    fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state();
+        while state.gone.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.ended.wait_timeout(state, left);
+            state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
+        }
+        true
+    }
+
+    /// Ends the process, and sees to it that this is told, though others may have its output open still.
+    fn put_down(&self) {
+        self.kill();
+        if !self.wait(HEARD_WITHIN) {
+            self.conclude("it was killed");
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,6 +163,8 @@ pub(crate) struct ProcessBackend {
     program: PathBuf,
     interface: String,
     running: Option<Running>,
+    /// The process that runs, for whoever has to end it from outside.
+    current: Arc<Mutex<Option<Arc<Shared>>>>,
     opened_as: Option<(u64, Vec<u8>)>,
 }
 
@@ -125,6 +174,7 @@ impl ProcessBackend {
             program: program.to_path_buf(),
             interface: interface.to_owned(),
             running: None,
+            current: Arc::default(),
             opened_as: None,
         }
     }
@@ -132,6 +182,7 @@ impl ProcessBackend {
     /// Starts a process and opens it.
     fn start(&mut self, instance: u64, config: &[u8]) -> Result<(), Fault> {
         let mut running = Running::start(&self.program, instance)?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.shared.clone());
         let config = std::str::from_utf8(config).unwrap_or("{}");
         let interface = Value::from(self.interface.as_str());
         let request =
@@ -151,6 +202,16 @@ impl Backend for ProcessBackend {
         false
     }
 
+    fn killer(&self) -> Option<Killer> {
+        let current = Arc::clone(&self.current);
+        Some(Arc::new(move || {
+            let running = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(running) = running {
+                running.put_down();
+            }
+        }))
+    }
+
     fn open(&mut self, instance: u64, config: &[u8]) -> Result<(), Fault> {
         self.opened_as = Some((instance, config.to_vec()));
         self.start(instance, config)
@@ -168,7 +229,9 @@ impl Backend for ProcessBackend {
         {
             self.close(Duration::ZERO);
             if let Err(fault) = self.start(instance, &config) {
-                return Some(Answer::Gone(format!("it cannot be started again: {fault}")));
+                let words = format!("it cannot be started again: {fault}");
+                calls::tell(instance, Told::Gone(words.clone()));
+                return Some(Answer::Gone(words));
             }
         }
         let running = self.running.as_mut()?;
@@ -225,6 +288,7 @@ impl Running {
         })?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let shared = Arc::new(Shared {
+            instance,
             child: Mutex::new(child),
             state: Mutex::default(),
             ended: Condvar::new(),
@@ -232,7 +296,7 @@ impl Running {
         if let Some(stdout) = stdout {
             let theirs = Arc::clone(&shared);
             let named = std::thread::Builder::new().name("plugin's words".to_owned());
-            named.spawn(move || listen(stdout, instance, &theirs)).map_err(|error| {
+            named.spawn(move || listen(stdout, &theirs)).map_err(|error| {
                 Fault::Fatal(format!("no thread could be started for it: {error}"))
             })?;
         }
@@ -266,8 +330,11 @@ impl Running {
             }
             None => Err("it does not listen".to_owned()),
         };
-        written.inspect_err(|_| {
+        written.map_err(|words| {
             self.shared.state().open.remove(&op);
+            // It has ended, as a rule, and how is better words.
+            self.shared.wait(HEARD_WITHIN);
+            self.shared.state().gone.clone().unwrap_or(words)
         })
     }
 
@@ -294,23 +361,13 @@ impl Running {
     /// Lets the process end: it hears nothing more, and is killed once the time is up.
     fn end(mut self, grace: Duration) {
         drop(self.stdin.take());
-        let until = Instant::now() + grace;
-        let mut state = self.shared.state();
-        while state.gone.is_none() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let waited = self.shared.ended.wait_timeout(state, left);
-            state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
-        }
-        drop(state);
-        self.shared.kill();
+        self.shared.wait(grace);
+        self.shared.put_down();
     }
 }
 
 /// Hears what a process says, to its end.
-fn listen(stdout: ChildStdout, instance: u64, shared: &Shared) {
+fn listen(stdout: ChildStdout, shared: &Shared) {
     let mut lines = BufReader::new(stdout);
     let how = loop {
         let mut line = Vec::new();
@@ -324,30 +381,21 @@ fn listen(stdout: ChildStdout, instance: u64, shared: &Shared) {
             }
             Ok(_) => {}
         }
-        if let Err(words) = hear(&line, instance, shared) {
+        if let Err(words) = hear(&line, shared) {
             shared.kill();
             break format!("{words}; it was killed");
         }
     };
-    let open = {
-        let mut state = shared.state();
-        state.gone = Some(how.clone());
-        std::mem::take(&mut state.open)
-    };
-    shared.ended.notify_all();
-    for op in open {
-        calls::answer(op, Answer::Gone(how.clone()));
-    }
-    calls::tell(instance, Told::Gone(how));
+    shared.conclude(&how);
 }
 
 /// What follows from a line.
-fn hear(line: &[u8], instance: u64, shared: &Shared) -> Result<(), String> {
+fn hear(line: &[u8], shared: &Shared) -> Result<(), String> {
     let shown = || String::from_utf8_lossy(&line[..line.len().min(200)]).trim_end().to_owned();
     let heard: Heard = serde_json::from_slice(line)
         .map_err(|error| format!("it wrote a line that is no message ({error}): {}", shown()))?;
     if let Some(event) = heard.emit {
-        calls::tell(instance, Told::Event(event.get().as_bytes().to_vec()));
+        calls::tell(shared.instance, Told::Event(event.get().as_bytes().to_vec()));
     }
     if let Some(line) = heard.log {
         let level = match line.level.as_deref() {
@@ -356,7 +404,7 @@ fn hear(line: &[u8], instance: u64, shared: &Shared) -> Result<(), String> {
             Some("debug") => 4,
             _ => 3,
         };
-        calls::log(instance, level, &line.message);
+        calls::log(shared.instance, level, &line.message);
     }
     let Some(op) = heard.op else { return Ok(()) };
     let words = || heard.error.unwrap_or_default().into_bytes();
