@@ -55,3 +55,22 @@ fn an_executor_that_is_a_program_keeps_every_promise() {
     let (folder, plugin) = here();
     assert_keeps(&plugin, Kind::Executor, folder.path());
 }
+
+#[test]
+fn an_executor_that_is_a_library_keeps_every_promise() {
+    let (folder, _) = folder();
+    let here = Here { plugin: crate::tests::example("enclosed") };
+    let site = ExecutorSite::new(&here, folder.path().to_owned());
+    let mut broken = Vec::new();
+    for check in checks_of(Candidate::Executor(&site).interface()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let candidate = Candidate::Executor(&site);
+        let verdict = runtime.expect("a runtime").block_on(check.run(candidate));
+        // It has one node.
+        let is_shown = verdict == Some(Ok(())) || check.name == "executor.gang";
+        if !is_shown {
+            broken.push(format!("{}: {verdict:?}", check.name));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
