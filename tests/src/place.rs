@@ -40,6 +40,17 @@ impl Place {
         }
     }
 
+    /// One in a folder that is not below /tmp, with this spec in `w.yaml`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn outside_tmp(spec: &str) -> Self {
+        let (dir, _) = crate::trusted_folder();
+        let place = Self { dir, gates: RefCell::default(), env: RefCell::default() };
+        place.write("w.yaml", spec);
+        place
+    }
+
     /// A new folder with this spec in `w.yaml`.
     ///
     /// # Panics

@@ -16,6 +16,7 @@ use torc_server::store::{Origin, Submitter};
 use crate::args::{Format, SubmitArgs};
 use crate::commands::run::{self, ask};
 use crate::commands::serve;
+use crate::executors;
 use crate::exit::{Exit, Failure};
 use crate::launchers;
 use crate::out::outln;
@@ -72,6 +73,7 @@ pub(crate) async fn execute(
         let placers = plugins::placers(&args.plugins)?;
         let tried = placers.try_out(&workflow.header);
         tried.map_err(|error| Failure::new(Exit::Environment, error))?;
+        executors::try_out(&workflow.header, &args.plugins)?;
         batch_run::refuse_second(dir, &slurm).await?;
     }
     let origin = run::origin(&spec)?;

@@ -16,6 +16,7 @@ use torc_core::workflow::{ExecutionMode, Header, USUAL_PARALLEL_STEPS};
 use torc_executors::launched::{LaunchFolders, Launched};
 use torc_executors::local::{LocalConfig, LocalExecutor};
 use torc_executors::slurm::{SlurmConfig, SlurmExecutor, SlurmSurvey, hostlist};
+use torc_server::allocation_request::WorkerExecutor;
 use torc_server::clock::now;
 use torc_server::inherited::WindUp;
 use torc_server::session::{Inside, Launching, RunOptions, Start};
@@ -23,6 +24,7 @@ use torc_server::state_dir::StateDir;
 
 use crate::args::{PluginArgs, ResourceArgs};
 use crate::commands::worker::programs;
+use crate::executors::Guest;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
 use crate::launchers;
@@ -52,6 +54,13 @@ pub(crate) enum Place {
     Steps(Box<Steps>),
     /// On the same nodes, as child processes of a worker on each.
     Crew(Box<Steps>),
+    /// On the nodes that a plugin has.
+    Guest {
+        guest: Arc<Guest>,
+        scratch: PathBuf,
+        /// They are those of the Slurm allocation that this process is in.
+        is_inside: bool,
+    },
 }
 
 /// Why a run inside an allocation uses this host only.
@@ -83,6 +92,10 @@ enum Choice {
     Host(Option<Why>),
     Steps,
     Crew,
+    /// A plugin's nodes; inside an allocation they have to be its.
+    Guest {
+        is_inside: bool,
+    },
 }
 
 /// What the choice follows from.
@@ -117,12 +130,15 @@ impl Signs {
     }
 
     fn choose(self) -> Choice {
+        if self.mode == ExecutionMode::Plugin {
+            return Choice::Guest { is_inside: self.job.is_some() && !self.is_part_of_job };
+        }
         let Some(job) = self.job else { return Choice::Host(None) };
         let reason = match (self.is_part_of_job, self.option, self.mode) {
             (true, ..) => Reason::IsPartOfJob,
             (false, Some(option), _) => Reason::Option(option),
             (false, None, ExecutionMode::Direct) => return Choice::Crew,
-            (false, None, ExecutionMode::Slurm | ExecutionMode::Auto) => return Choice::Steps,
+            (false, None, _) => return Choice::Steps,
         };
         Choice::Host(Some(Why { job, reason }))
     }
@@ -158,8 +174,42 @@ impl Ground {
             }
             Choice::Steps => Self::of_allocation(args, dir, true).await?,
             Choice::Crew => Self::of_allocation(args, dir, false).await?,
+            Choice::Guest { is_inside } => {
+                Self::of_guest(args, header, plugins, dir, is_inside).await?
+            }
         };
         Ok(Self { launcher, ..ground })
+    }
+
+    /// The nodes that a plugin has, as far as the options say.
+    async fn of_guest(
+        args: &ResourceArgs,
+        header: &Header,
+        plugins: &PluginArgs,
+        dir: &StateDir,
+        is_inside: bool,
+    ) -> Result<Self, Failure> {
+        let executor = WorkerExecutor::of(header)
+            .ok_or_else(|| Failure::internal(&"a mode of a plugin has no plugin"))?;
+        let around = match is_inside {
+            true => Some(Self::of_allocation(args, dir, false).await?.options),
+            false => None,
+        };
+        let mut guest = Guest::open(&executor, plugins).await?;
+        if let Some(around) = &around {
+            guest = guest.within(&around.nodes)?;
+        }
+        let guest = guest.narrowed(args)?;
+        let options = RunOptions {
+            nodes: guest.nodes().to_vec(),
+            labels: host::labels(args),
+            scheduler: args.scheduler.as_deref().map(Box::from),
+            ends_at: host::end(args),
+            max_parallel_jobs: args.max_parallel_jobs,
+            inside: around.and_then(|around| around.inside),
+        };
+        let place = Place::Guest { guest: Arc::new(guest), scratch: dir.scratch(), is_inside };
+        Ok(Self { options, place, launcher: None })
     }
 
     async fn of_allocation(
@@ -203,17 +253,35 @@ impl Place {
         match self {
             Self::Host { .. } => "this machine".to_owned(),
             Self::Steps(steps) | Self::Crew(steps) => steps.name(),
+            Self::Guest { guest, .. } => format!("plugin `{}`", guest.name()),
         }
     }
 
-    /// Whether it is Slurm's, which starts ranks, or tells those who start them how many there are to be.
+    /// Whether it is Slurm's.
     pub(crate) fn is_in_slurm(&self) -> bool {
+        match self {
+            Self::Host { .. } => false,
+            Self::Steps(_) | Self::Crew(_) => true,
+            Self::Guest { is_inside, .. } => *is_inside,
+        }
+    }
+
+    /// Whether somebody there starts ranks, or tells those who start them how many there are to be.
+    pub(crate) fn has_ranks(&self) -> bool {
         !matches!(self, Self::Host { .. })
     }
 
-    /// Whether a worker on each node runs its jobs.
-    pub(crate) fn has_crew(&self) -> bool {
-        matches!(self, Self::Crew(_))
+    /// The plugin that launches steps there, if one does.
+    pub(crate) fn guest(&self) -> Option<Arc<Guest>> {
+        match self {
+            Self::Guest { guest, .. } => Some(Arc::clone(guest)),
+            _ => None,
+        }
+    }
+
+    /// Whether nodes take as many jobs at once as actions say.
+    pub(crate) fn has_slots(&self) -> bool {
+        matches!(self, Self::Crew(_) | Self::Guest { is_inside: true, .. })
     }
 
     /// Says where jobs run, if that is inside an allocation.
@@ -222,6 +290,11 @@ impl Place {
             Self::Host { why: None, .. } => {}
             Self::Host { why: Some(why), .. } => errln!("note: {}", why.sentence()),
             Self::Steps(steps) | Self::Crew(steps) => errln!("note: {}", steps.sentence()),
+            Self::Guest { guest, .. } => {
+                let names: Vec<&str> = guest.nodes().iter().map(|node| &*node.name).collect();
+                let (name, names) = (guest.name(), hostlist::compress(&names));
+                errln!("note: plugin `{name}` runs the jobs, on {names}");
+            }
         }
     }
 
@@ -243,6 +316,7 @@ impl Place {
         match self {
             Self::Host { config, .. } => config.scratch_dir.clone(),
             Self::Steps(steps) | Self::Crew(steps) => steps.scratch.clone(),
+            Self::Guest { scratch, .. } => scratch.clone(),
         }
     }
 
@@ -254,6 +328,13 @@ impl Place {
             }
             Self::Steps(steps) => steps.start(start).await,
             Self::Crew(steps) => steps.start_crew(start).await,
+            Self::Guest { guest, is_inside, .. } => {
+                guest.report_to(start.events);
+                Ok(match is_inside {
+                    true => launching(guest, |guest| async move { guest.wind_up().await }),
+                    false => Launching::by(guest),
+                })
+            }
         }
     }
 }

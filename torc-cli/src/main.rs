@@ -4,6 +4,7 @@
 mod args;
 mod assumed;
 mod commands;
+mod executors;
 mod exit;
 mod finding;
 mod host;

@@ -113,7 +113,7 @@ impl Header {
         match self.execution.mode {
             ExecutionMode::Slurm => true,
             ExecutionMode::Auto => self.schedulers.iter().any(|found| found.kind == "slurm"),
-            ExecutionMode::Direct => false,
+            ExecutionMode::Direct | ExecutionMode::Plugin => false,
         }
     }
 
@@ -427,6 +427,9 @@ pub enum LauncherSetting {
 pub struct ExecutionConfig {
     /// Which executor.
     pub mode: ExecutionMode,
+    /// The plugin that is the executor, in [`ExecutionMode::Plugin`] only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<Box<str>>,
     /// Seconds before the end of an allocation at which what still runs is killed.
     pub sigkill_headroom_seconds: u64,
     /// The code recorded for a job that was ended because its time was up.
@@ -471,6 +474,11 @@ impl ExecutionConfig {
         self.placer.as_deref().filter(|name| !Policy::is_known(name))
     }
 
+    /// The plugin that is to launch steps, where that is none of torc's own executors.
+    pub fn executor_plugin(&self) -> Option<&str> {
+        self.executor.as_deref().filter(|_| self.mode == ExecutionMode::Plugin)
+    }
+
     /// The signal that asks a job to end, by number, and the time between it and SIGKILL; in an
     /// allocation of Slurm's in mode slurm as `srun_termination_signal` says.
     pub fn termination(&self, in_slurm: bool) -> (i32, Duration) {
@@ -498,6 +506,7 @@ impl Default for ExecutionConfig {
         const SIGTERM: i32 = 15;
         Self {
             mode: ExecutionMode::Auto,
+            executor: None,
             sigkill_headroom_seconds: 60,
             timeout_exit_code: 152,
             staggered_start: true,
@@ -529,6 +538,19 @@ pub enum ExecutionMode {
     /// Slurm inside a Slurm allocation or where the spec has slurm_schedulers, direct elsewhere.
     #[default]
     Auto,
+    /// A plugin's executor, by one worker.
+    Plugin,
+}
+
+impl ExecutionMode {
+    /// Those that torc has itself, by the words that specs have for them.
+    pub const NAMES: [(&str, Self); 3] =
+        [("direct", Self::Direct), ("slurm", Self::Slurm), ("auto", Self::Auto)];
+
+    /// Whether srun may start the steps, as far as that can be known before they are there.
+    pub fn may_have_sruns(self) -> bool {
+        matches!(self, Self::Slurm | Self::Auto)
+    }
 }
 
 /// Where a job's output goes.

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use torc_core::traits::{AllocationHandle, AllocationRequest};
-use torc_core::workflow::{ExecutionMode, LauncherSetting, SchedulerSettings, Workflow};
+use torc_core::workflow::{ExecutionMode, Header, LauncherSetting, SchedulerSettings, Workflow};
 
 use crate::store::Submitter;
 
@@ -21,6 +21,24 @@ pub struct WorkerLauncher {
     /// The settings of the plugin, where it is one.
     #[serde(default)]
     pub settings: Map<String, Value>,
+}
+
+/// What launches steps where that is a plugin, as a worker is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerExecutor {
+    /// The plugin's name.
+    pub name: Box<str>,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+impl WorkerExecutor {
+    /// That of a workflow, if it is a plugin.
+    pub fn of(header: &Header) -> Option<Self> {
+        let name = header.execution.executor_plugin()?;
+        Some(Self { name: name.into(), settings: header.settings_of(name) })
+    }
 }
 
 /// A workflow and what its allocations have in common.
@@ -80,13 +98,25 @@ impl Asking<'_> {
         serde_json::to_string(&told).ok()
     }
 
+    /// What launches steps, for the worker, where it is a plugin.
+    fn executor(&self) -> Option<String> {
+        let executor = WorkerExecutor::of(&self.workflow.header)?;
+        // As above.
+        serde_json::to_string(&executor).ok()
+    }
+
     /// What the batch script runs.
     fn worker_command(&self, scheduler: &SchedulerSettings, names: Names<'_>) -> Vec<String> {
         let execution = &self.workflow.header.execution;
         let is_slurm = scheduler.kind == "slurm";
-        let is_direct = !is_slurm || execution.mode == ExecutionMode::Direct;
-        // In mode direct it is the worker, not Slurm, that ends what nobody has ended before.
-        let headroom = match is_direct {
+        let mode = match execution.mode {
+            _ if !is_slurm => Some("host"),
+            ExecutionMode::Direct => Some("direct"),
+            ExecutionMode::Plugin => Some("plugin"),
+            ExecutionMode::Slurm | ExecutionMode::Auto => None,
+        };
+        // But for mode slurm it is the worker, not Slurm, that ends what nobody has ended before.
+        let headroom = match mode.is_some() {
             true => execution.stop_margin(false).as_secs(),
             false => execution.sigkill_headroom_seconds,
         };
@@ -101,18 +131,19 @@ impl Asking<'_> {
         let steps = execution.max_parallel_steps;
         let others = [
             steps.map(|steps| ("--max-parallel-steps", steps.to_string())),
-            is_direct.then(|| ("--mode", if is_slurm { "direct" } else { "host" }.to_owned())),
+            mode.map(|mode| ("--mode", mode.to_owned())),
             (!is_slurm).then(|| ("--walltime", scheduler.walltime().as_secs().to_string())),
             (!is_slurm).then(|| ("--hosts", scheduler.nodes().to_string())),
             execution.srun_mpi.clone().filter(|_| is_slurm).map(|kind| ("--srun-mpi", kind)),
             self.launcher().map(|launcher| ("--launcher", launcher)),
+            self.executor().map(|executor| ("--executor", executor)),
         ];
         let options = always.into_iter().chain(others.into_iter().flatten());
         [self.program.to_owned(), "worker".to_owned()]
             .into_iter()
             .chain(options.flat_map(|(name, value)| [name.to_owned(), value]))
             .chain(
-                (is_slurm && is_direct && execution.staggered_start)
+                (mode == Some("direct") && execution.staggered_start)
                     .then(|| "--staggered".to_owned()),
             )
             .collect()

@@ -150,7 +150,7 @@ impl BatchRun<'_> {
     /// When it cannot.
     pub fn check_itself(&self) -> Result<(), BatchRunError> {
         let header = &self.workflow.header;
-        if header.execution.mode == ExecutionMode::Direct {
+        if matches!(header.execution.mode, ExecutionMode::Direct | ExecutionMode::Plugin) {
             slots(header, Some(&self.scheduler.name))?;
         }
         Ok(())

@@ -34,6 +34,7 @@ use crate::stored::{StoredView, placer_for};
 use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 mod options;
+mod survivors;
 
 pub(crate) use options::slots;
 pub use options::{Inside, Launching, RunOptions, StandInError, Start};
@@ -436,7 +437,7 @@ async fn beginning(
     let under_way: Vec<_> = engine.running().collect();
     let steps: Vec<_> =
         under_way.iter().map(|(job, attempt)| engine.step_id(*job, *attempt)).collect();
-    let states = executor.reconcile(&steps).await?;
+    let states = survivors::reconcile(executor, &steps).await?;
     let mut events: Vec<Event> = under_way
         .iter()
         .zip(states)

@@ -561,9 +561,12 @@ pub(crate) struct WorkerArgs {
     /// Let the workers of the nodes come one after the other
     #[arg(long)]
     pub(crate) staggered: bool,
-    /// What starts the commands of jobs in mode direct, and its settings, in JSON
+    /// What starts the commands of jobs but in mode slurm, and its settings, in JSON
     #[arg(long, value_name = "JSON")]
     pub(crate) launcher: Option<String>,
+    /// The plugin that launches steps in modes plugin and host, and its settings, in JSON
+    #[arg(long, value_name = "JSON", required_if_eq("mode", "plugin"))]
+    pub(crate) executor: Option<String>,
 }
 
 /// How the steps of an allocation are started.
@@ -575,6 +578,8 @@ pub(crate) enum WorkerMode {
     Direct,
     /// As child processes of this worker, or of one on each host: the allocation is not Slurm's
     Host,
+    /// By a plugin, which is loaded here, on nodes of the allocation of Slurm's
+    Plugin,
 }
 
 #[derive(Debug, ArgGroup)]

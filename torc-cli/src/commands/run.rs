@@ -73,6 +73,20 @@ pub(crate) async fn drive(
     ground: Ground,
     format: Format,
 ) -> Result<Exit, Failure> {
+    let guest = ground.place.guest();
+    let ended = drive_on(session, id, ground, format).await;
+    if let Some(guest) = guest {
+        guest.shutdown().await;
+    }
+    ended
+}
+
+async fn drive_on(
+    session: Session,
+    id: Option<WorkflowId>,
+    ground: Ground,
+    format: Format,
+) -> Result<Exit, Failure> {
     let Ground { options, place, launcher } = ground;
     let start = async move |start: Start<'_>| place.start(start, launcher).await;
     let begun = session.begin(id, options, start);
@@ -212,7 +226,7 @@ fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
         );
     }
     let slots = header.slots_in_place_of(ground.options.scheduler.as_deref());
-    if let Some(words) = words_on_slots(&slots, place.has_crew()) {
+    if let Some(words) = words_on_slots(&slots, place.has_slots()) {
         errln!("note: {words}");
     }
     if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
@@ -224,7 +238,7 @@ fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };
     // A launcher is told of them.
-    let starts_ranks = place.is_in_slurm() || ground.launcher.is_some();
+    let starts_ranks = place.has_ranks() || ground.launcher.is_some();
     if !starts_ranks && header.requirements.iter().any(has_ranks) {
         errln!(
             "note: here the command of a multi-node job is started once, on the first of its nodes; \
@@ -234,9 +248,9 @@ fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
 }
 
 /// What `max_parallel_jobs` of actions, each answer once, comes to where the jobs run.
-fn words_on_slots(slots: &BTreeSet<Option<NonZeroU32>>, has_crew: bool) -> Option<String> {
+fn words_on_slots(slots: &BTreeSet<Option<NonZeroU32>>, has_slots: bool) -> Option<String> {
     let most = slots.last().copied().flatten()?;
-    Some(match (has_crew, slots.len()) {
+    Some(match (has_slots, slots.len()) {
         (true, 1) => {
             let jobs = jobs(most.get());
             format!(
@@ -263,9 +277,9 @@ mod tests {
     #[test]
     fn what_max_parallel_jobs_comes_to_is_told_where_it_is_asked_for() {
         #[track_caller]
-        fn check(slots: &[u32], has_crew: bool, expected: Option<&str>) {
+        fn check(slots: &[u32], has_slots: bool, expected: Option<&str>) {
             let slots = slots.iter().copied().map(NonZeroU32::new).collect();
-            let words = words_on_slots(&slots, has_crew);
+            let words = words_on_slots(&slots, has_slots);
             assert_eq!(
                 words.as_deref().map(|words| words.split(',').next().unwrap_or("")),
                 expected

@@ -17,6 +17,7 @@ use torc_server::state_dir::StateDir;
 use crate::args::{Format, PluginArgs, SubmitArgs};
 use crate::commands::run;
 use crate::commands::slurm;
+use crate::executors;
 use crate::exit::{Exit, Failure};
 use crate::in_allocation;
 use crate::interrupts::Interrupts;
@@ -59,6 +60,7 @@ pub(crate) async fn execute(
         return scripts::print(workflow, &dir, format);
     }
     launchers::try_out(&workflow.header, &args.plugins)?;
+    executors::try_out(&workflow.header, &args.plugins)?;
     let request = request(workflow.clone(), spec.path.as_deref(), &args.plugins)?;
     start_server(&dir, &args.plugins).await?;
     let SubmitReport { workflow: id } = Access::submit(&dir, &request).await?;

@@ -16,7 +16,7 @@ use super::words::{self, Reason};
 use super::{split, work};
 use crate::ids::JobId;
 use crate::resources::START_UP_GRACE;
-use crate::workflow::{ExecutionMode, SchedulerSettings, Workflow};
+use crate::workflow::{SchedulerSettings, Workflow};
 
 /// How often a stage is cut in two, at most.
 const MOST_CUTS: u32 = 3;
@@ -48,7 +48,7 @@ impl<'p> Planner<'p> {
         let classes = Classes::of(workflow);
         let sites = Cluster { partitions, options, header: &workflow.header }.assign(&classes)?;
         let execution = &workflow.header.execution;
-        let margin = execution.stop_margin(execution.mode != ExecutionMode::Direct);
+        let margin = execution.stop_margin(execution.mode.may_have_sruns());
         let reserve = START_UP_GRACE.saturating_add(margin);
         Ok(Self { workflow, partitions, options, classes, sites, reserve })
     }

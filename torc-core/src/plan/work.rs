@@ -72,7 +72,7 @@ pub(super) fn work(
 /// Steps at once in a planned allocation: a workflow without schedulers is of mode slurm once it has them.
 fn most_steps(header: &Header) -> Option<u32> {
     match header.execution.mode {
-        ExecutionMode::Direct => header.execution.max_parallel_steps,
+        ExecutionMode::Direct | ExecutionMode::Plugin => header.execution.max_parallel_steps,
         _ => Some(header.execution.max_parallel_steps.unwrap_or(USUAL_PARALLEL_STEPS)),
     }
 }

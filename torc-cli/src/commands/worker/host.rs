@@ -20,8 +20,9 @@ use torc_executors::local::{LocalConfig, LocalExecutor};
 use torc_server::clock::now;
 use torc_server::worker::{OnNode, Release, WindUp};
 
-use super::{Means, launcher, on_node};
+use super::{Means, launcher, on_node, plugin};
 use crate::args::WorkerArgs;
+use crate::executors::Guest;
 use crate::exit::{Exit, Failure};
 use crate::led_hosts::{HostLeading, lead_hosts};
 
@@ -66,8 +67,8 @@ impl End {
 }
 
 impl Means {
-    /// This process runs the steps, or leads those that do on several hosts.
-    pub(super) fn of_host(
+    /// This process runs the steps, a plugin that is loaded here, or those that this one leads on several hosts.
+    pub(super) async fn of_host(
         args: &WorkerArgs,
         scratch: PathBuf,
         report: Arc<dyn StepEvents>,
@@ -82,9 +83,11 @@ impl Means {
         let hosts = hosts()?;
         check_count(hosts.len(), args.hosts)?;
         let started_by = launcher(args)?;
-        let works = match hosts.as_slice() {
-            [host] => Works::on_one(host, scratch, folders.clone())?,
-            _ => {
+        let guest = plugin::guest(args).await?;
+        let works = match (guest, hosts.as_slice()) {
+            (Some(guest), hosts) => Works::of_plugin(guest, hosts, folders.clone())?,
+            (None, [host]) => Works::on_one(host, scratch, folders.clone())?,
+            (None, _) => {
                 let leading = HostLeading {
                     allocation: AllocationId(args.allocation),
                     handle: handle.clone(),
@@ -138,6 +141,29 @@ impl Works {
         let (winding, closing) = (local.clone(), local.clone());
         Ok(Self {
             executor: local,
+            on_node: None,
+            release: None,
+            wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
+            shutdown: Box::new(move || Box::pin(async move { closing.shutdown().await })),
+        })
+    }
+
+    /// A plugin launches each step on the hosts that it has, and no more of each than is given.
+    fn of_plugin(
+        guest: Guest,
+        hosts: &[Granted],
+        report: Arc<dyn StepEvents>,
+    ) -> Result<Self, Failure> {
+        let given = |host: &Granted| {
+            let found = guest.nodes().iter().find(|node| node.name == host.name);
+            found.map_or_else(|| host.unseen(), |node| host.of(node.clone()))
+        };
+        let given: Vec<_> = hosts.iter().map(given).collect();
+        let guest = Arc::new(guest.within(&given)?);
+        guest.report_to(report);
+        let (winding, closing) = (guest.clone(), guest.clone());
+        Ok(Self {
+            executor: guest,
             on_node: None,
             release: None,
             wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),

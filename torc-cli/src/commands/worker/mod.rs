@@ -2,6 +2,7 @@
 
 mod host;
 mod node;
+mod plugin;
 mod start;
 
 use std::path::PathBuf;
@@ -47,8 +48,9 @@ pub(crate) async fn execute(args: &WorkerArgs, dir: StateDir) -> Result<Exit, Fa
         WorkerMode::Host => {
             let name = format!("wf{}_al{allocation}", args.workflow);
             let end = end.unwrap_or_else(|| End::of(args));
-            Means::of_host(args, dir.scratch().join(name), report, &end)?
+            Means::of_host(args, dir.scratch().join(name), report, &end).await?
         }
+        WorkerMode::Plugin => Means::of_plugin(args, dir.scratch(), report).await?,
     };
     let nodes = means.executor.inventory().await.map_err(|error| environment(&error))?;
     let ended = work(WorkerParts {

@@ -36,13 +36,12 @@ pub(super) fn read(
 ) -> Option<(ExecutionConfig, Vec<StdioOverride>, PluginsNamed)> {
     let mut fields = Fields::open(node, &fields::EXECUTION, problems)?;
     let defaults = ExecutionConfig::default();
-    let modes = [
-        ("direct", ExecutionMode::Direct),
-        ("slurm", ExecutionMode::Slurm),
-        ("auto", ExecutionMode::Auto),
-    ];
-    let mode = fields.choice("mode", &modes).map_or(defaults.mode, |mode| mode.value);
-    let fields_of_mode = ModeFields { mode: effective_mode(mode, has_slurm_schedulers), problems };
+    let (mode, executor) = mode(&mut fields);
+    let fields_of_mode = ModeFields {
+        mode: effective_mode(mode, has_slurm_schedulers),
+        plugin: executor.as_deref(),
+        problems,
+    };
     let overrides = fields
         .map("job_stdio_overrides")
         .into_iter()
@@ -52,6 +51,7 @@ pub(super) fn read(
         (fields.value_span("launcher"), fields.value_span("placer"));
     let mut config = ExecutionConfig {
         mode,
+        executor: executor.clone(),
         sigkill_headroom_seconds: seconds(&mut fields, "sigkill_headroom_seconds")
             .unwrap_or(defaults.sigkill_headroom_seconds),
         timeout_exit_code: exit_code(&mut fields, "timeout_exit_code")
@@ -79,20 +79,42 @@ pub(super) fn read(
     Some((config, overrides, plugins))
 }
 
+/// One of torc's own executors, or the name of a plugin that is one.
+fn mode(fields: &mut Fields<'_, '_>) -> (ExecutionMode, Option<Box<str>>) {
+    let usual = (ExecutionMode::default(), None);
+    let Some(text) = fields.text("mode", "direct") else { return usual };
+    let own = ExecutionMode::NAMES.into_iter().find(|(name, _)| *name == &*text.value);
+    match (own, super::bad_plugin_name(&text)) {
+        (Some((_, mode)), _) => (mode, None),
+        (None, None) => (ExecutionMode::Plugin, Some(text.value)),
+        (None, Some(problem)) => {
+            fields.problems().push(problem);
+            usual
+        }
+    }
+}
+
 /// Reports fields of the mode that the spec does not have.
 struct ModeFields<'p, 'a> {
     mode: ExecutionMode,
+    /// The executor, where that is a plugin's.
+    plugin: Option<&'p str>,
     problems: &'p Problems<'a>,
 }
 
 impl ModeFields<'_, '_> {
+    /// Of a field that says something of each step, which an executor is told of, wherever it comes from.
+    fn check_for_steps(&self, name: &str, span: Span, is_default: bool) {
+        self.check(ExecutionMode::Direct, name, span, is_default || self.plugin.is_some());
+    }
+
     fn check(&self, of: ExecutionMode, name: &str, span: Span, is_default: bool) {
         if is_default || self.mode == of || self.mode == ExecutionMode::Auto {
             return;
         }
         let (of, mode) = match of {
-            ExecutionMode::Direct => ("direct", "slurm"),
-            _ => ("slurm", "direct"),
+            ExecutionMode::Direct => ("direct", self.plugin.unwrap_or("slurm")),
+            _ => ("slurm", self.plugin.unwrap_or("direct")),
         };
         let message = format!("`{name}` is for mode {of}, but this workflow has mode {mode}");
         self.problems.push(
@@ -113,14 +135,14 @@ fn direct_only(
 ) {
     const OF: ExecutionMode = ExecutionMode::Direct;
     if let Some(flag) = fields.flag("limit_resources") {
-        mode.check(OF, "limit_resources", flag.span, flag.value);
+        mode.check_for_steps("limit_resources", flag.span, flag.value);
         config.limit_resources = flag.value;
     }
     if let Some(text) = super::text_or_whole(fields, "termination_signal", "SIGTERM") {
         match units::signal(&text.value) {
             Ok(signal) => {
                 let is_default = signal == config.termination_signal;
-                mode.check(OF, "termination_signal", text.span, is_default);
+                mode.check_for_steps("termination_signal", text.span, is_default);
                 config.termination_signal = signal;
             }
             Err(error) => {
@@ -130,11 +152,12 @@ fn direct_only(
     }
     if let Some(lead) = fields.whole("sigterm_lead_seconds") {
         let value = u64::try_from(lead.value).unwrap_or_default();
-        mode.check(OF, "sigterm_lead_seconds", lead.span, value == config.sigterm_lead_seconds);
+        let is_default = value == config.sigterm_lead_seconds;
+        mode.check_for_steps("sigterm_lead_seconds", lead.span, is_default);
         config.sigterm_lead_seconds = value;
     }
     if let Some((code, span)) = exit_code(fields, "oom_exit_code") {
-        mode.check(OF, "oom_exit_code", span, code == config.oom_exit_code);
+        mode.check_for_steps("oom_exit_code", span, code == config.oom_exit_code);
         config.oom_exit_code = code;
     }
     if let Some(flag) = fields.flag("release_idle_nodes") {
@@ -213,7 +236,7 @@ fn launcher(fields: &mut Fields<'_, '_>, of_mode: &ModeFields<'_, '_>) -> Option
     const EXAMPLE: &str = "launcher: {argv: [mpirun, -n, \"{ntasks}\", --, \"{command}\"]}";
     let problems = fields.problems();
     let node = fields.node("launcher")?;
-    of_mode.check(ExecutionMode::Direct, "launcher", node.span, false);
+    of_mode.check_for_steps("launcher", node.span, false);
     let span = node.span;
     match node.value {
         Value::Str(name) => {

@@ -72,7 +72,7 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
     let is_slurm_mode = match execution.mode {
         ExecutionMode::Slurm => true,
         ExecutionMode::Auto => has_slurm,
-        ExecutionMode::Direct => false,
+        ExecutionMode::Direct | ExecutionMode::Plugin => false,
     };
     if !fields.has("jobs") {
         fields.missing("jobs", "[{name: hello, command: echo hello}]");

@@ -1,6 +1,7 @@
 //! What is wrong with a spec is found, at its place.
 
 use super::{check, check_jobs, check_rest, first, good};
+use crate::workflow::ExecutionMode;
 
 #[test]
 fn the_smallest_spec_is_good() {
@@ -109,6 +110,15 @@ fn plugins_are_named_so_that_files_can_be() {
                     plugins: [{name: flux, queue: x, more: [1]}]";
     let header = good(settings).workflow.header;
     assert_eq!(header.execution.placer_plugin(), Some("flux"));
+    let of = |mode: &str| {
+        let spec =
+            format!("name: w\njobs: [{{name: a, command: b}}]\nexecution_config: {{mode: {mode}}}");
+        let header = good(&spec).workflow.header;
+        (header.execution.mode, header.execution.executor_plugin().map(str::to_owned))
+    };
+    assert_eq!(of("site-9"), (ExecutionMode::Plugin, Some("site-9".to_owned())));
+    assert_eq!(of("plugin"), (ExecutionMode::Plugin, Some("plugin".to_owned())));
+    assert_eq!(of("slurm"), (ExecutionMode::Slurm, None));
     let settings = serde_json::to_string(&header.settings_of("flux")).expect("JSON");
     assert_eq!(settings, r#"{"queue":"x","more":[1]}"#);
     assert!(header.settings_of("other").is_empty());
@@ -254,7 +264,13 @@ fn fields_of_the_other_mode_are_errors_unless_default() {
     check("mode: direct, enable_cpu_bind: true", "other-mode true");
     check("mode: direct, enable_cpu_bind: false, srun_termination_signal: TERM@120", "");
     check("mode: auto, enable_cpu_bind: true, limit_resources: false", "");
-    check("mode: fast", "unknown-value fast");
+    check("mode: ../fast", "bad-name ../fast");
+    let of_steps = "launcher: flux, limit_resources: false, termination_signal: INT, sigterm_lead_seconds: 5, \
+                    oom_exit_code: 9";
+    check(&format!("mode: site, {of_steps}"), "");
+    check("mode: site, srun_mpi: pmix", "other-mode pmix");
+    check("mode: site, release_idle_nodes: true", "other-mode true");
+    check("mode: site, enable_cpu_bind: true", "other-mode true");
     check("termination_signal: SIGNOPE", "bad-signal SIGNOPE");
     check("stdio: {mode: both}", "unknown-value both");
     check("timeout_exit_code: 256", "out-of-range 256");

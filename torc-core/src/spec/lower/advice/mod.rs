@@ -17,7 +17,7 @@ use crate::resources::{MemoryRequest, START_UP_GRACE};
 use crate::spec::model::{ActionItem, ActionWork};
 use crate::spec::problems::Problems;
 use crate::spec::{SharedCpus, SlurmSettings};
-use crate::workflow::{ActionKind, ExecutionMode, Header, Job, Requirements};
+use crate::workflow::{ActionKind, Header, Job, Requirements};
 
 /// Where the parts of a workflow were written.
 pub(crate) struct Places<'p> {
@@ -205,7 +205,7 @@ impl Advisor<'_, '_> {
     /// In allocations that are over before they have begun, nothing gets any time.
     fn check_walltimes(&self) {
         let execution = &self.header.execution;
-        let margin = execution.stop_margin(execution.mode != ExecutionMode::Direct);
+        let margin = execution.stop_margin(execution.mode.may_have_sruns());
         for (index, slurm) in (0_u32..).zip(&self.slurm) {
             if slurm.as_ref().is_some_and(|slurm| slurm.walltime <= margin) {
                 let name = &self.header.schedulers[index as usize].name;
