@@ -75,6 +75,15 @@ impl Request {
         whole_cores(self.cpus.div_ceil(ranks), threads_per_core).saturating_mul(ranks)
     }
 
+    /// Whether a node like this, all of it idle, has what the job asks for on each of its nodes.
+    pub fn fits(&self, node: &NodeInventory) -> bool {
+        let takes_a_slot = node.slots.is_some() && !self.is_gang();
+        let cpus = self.cpus_on(node.threads_per_core);
+        let memory = self.memory_on(node.cpus(), node.memory);
+        self.gpus <= node.gpu_count()
+            && (takes_a_slot || (cpus <= node.cpus() && memory <= node.memory))
+    }
+
     /// Bytes that the job counts for on a node of this size.
     pub fn memory_on(&self, node_cpus: u32, node_memory: u64) -> u64 {
         match self.memory {
@@ -233,6 +242,18 @@ pub struct NodeShare {
     pub memory: u64,
 }
 
+impl NodeShare {
+    /// All of a node.
+    pub fn whole(node: NodeId, inventory: &NodeInventory) -> Self {
+        Self {
+            node,
+            cores: (0..).take(inventory.places() as usize).collect(),
+            gpus: (0..).take(inventory.gpus.len()).collect(),
+            memory: inventory.memory,
+        }
+    }
+}
+
 /// The nodes, cores and GPUs chosen for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Placement {
@@ -272,6 +293,35 @@ mod tests {
         }
         assert_eq!((node(8, 0).places(), node(8, 0).cpus_of(&[2, 5])), (8, 2));
         assert_eq!(node(8, 4097).places(), MOST_SLOTS);
+    }
+
+    #[test]
+    fn a_job_fits_by_each_number_or_by_a_slot_and_its_gpus() {
+        let job = |cpus, bytes, gpus, nodes| Request {
+            priority: 0,
+            scheduler: None,
+            labels: Arc::default(),
+            cpus,
+            memory: MemoryRequest::Bytes(bytes),
+            gpus,
+            nodes,
+            ntasks_per_node: 1,
+            runtime: None,
+        };
+        let (bare, slotted) = (node(4, 0), node(4, 2));
+        for (cpus, bytes, gpus, fits) in
+            [(4, 1, 0, true), (5, 1, 0, false), (1, 2, 0, false), (1, 1, 1, false)]
+        {
+            assert_eq!(job(cpus, bytes, gpus, 1).fits(&bare), fits);
+            assert_eq!(
+                job(cpus, bytes, gpus, 2).fits(&slotted),
+                fits,
+                "a gang takes the whole node"
+            );
+        }
+        assert!(job(5, 2, 0, 1).fits(&slotted) && !job(1, 1, 1, 1).fits(&slotted));
+        let whole = NodeShare::whole(NodeId(3), &slotted);
+        assert_eq!((&*whole.cores, whole.memory), (&[0, 1][..], 1));
     }
 
     #[test]

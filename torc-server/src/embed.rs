@@ -36,13 +36,24 @@ use torc_core::resources::NodeInventory;
 use torc_core::spec::{Context, Format, load};
 use torc_core::traits::ExecutorError;
 use torc_core::workflow::Workflow;
+use torc_executors::host;
+use torc_executors::local::{LocalConfig, LocalExecutor};
 
 use crate::clock::now;
 use crate::placers::Placers;
+use crate::serve::ServeError;
 use crate::session::{Launching, RunError, RunOptions, RunOutcome, Session, Start};
 use crate::spec_folders::SpecFolders;
 use crate::state_dir::StateDir;
 use crate::store::{Origin, StoreError};
+
+mod served;
+mod worker;
+
+use served::Sources;
+pub use worker::{
+    CPUS_VARIABLE, EmbeddedWorkerError, HANDLE_VARIABLE, run_if_asked, worker_command,
+};
 
 /// A spec and a state directory, ready for a run.
 pub struct Embedded {
@@ -50,6 +61,7 @@ pub struct Embedded {
     origin: Origin,
     dir: StateDir,
     placers: Placers,
+    sources: Sources,
 }
 
 /// A spec could not be run.
@@ -80,6 +92,15 @@ pub enum EmbedError {
     /// The run did not begin, or could not go on.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The server of a run in allocations did not begin, or could not go on.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The workflow cannot be run in allocations: why, over several lines where there is more to say.
+    #[error("the workflow was not taken: {0}")]
+    NotTaken(String),
+    /// Somebody told the server to end before the run did. What runs in allocations goes on.
+    #[error("the server was told to end, and the run goes on without it; `torc serve` takes it up")]
+    Stopped,
 }
 
 impl Embedded {
@@ -106,13 +127,40 @@ impl Embedded {
             submitted_at: now(),
             submitter: None,
         };
-        Ok(Self { workflow: Arc::new(loaded.workflow), origin, dir, placers: Placers::none() })
+        Ok(Self {
+            workflow: Arc::new(loaded.workflow),
+            origin,
+            dir,
+            placers: Placers::none(),
+            sources: Sources::default(),
+        })
     }
 
     /// With placers of one's own, by the name that `execution_config.placer` has.
     #[must_use]
     pub fn with_placers(self, placers: Placers) -> Self {
         Self { placers, ..self }
+    }
+
+    /// Runs it to its end on all that this process may use of this host, with the Local executor. The program begins
+    /// with [`run_if_asked`], or with [`keeper::run_if_asked`](torc_executors::keeper::run_if_asked).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and when the host cannot be looked at.
+    pub async fn run_here(self) -> Result<RunOutcome, EmbedError> {
+        let inventory = host::inventory();
+        let nodes =
+            vec![inventory.map_err(|error| {
+                RunError::Executor(ExecutorError::Inventory(error.to_string()))
+            })?];
+        let granted = nodes.clone();
+        let begin = async |start: Start<'_>| {
+            let env = std::env::vars_os().collect();
+            let local =
+                LocalExecutor::start(LocalConfig::new(granted, start.scratch, env), start.events)?;
+            Ok(Launching::by(Arc::new(local)))
+        };
+        self.run(nodes, begin).await
     }
 
     /// Runs it on these nodes to its end. `executor` makes what launches its steps.

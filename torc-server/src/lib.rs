@@ -34,6 +34,7 @@ mod stop;
 pub mod store;
 mod store_task;
 mod stored;
+pub mod submitter;
 pub mod view;
 pub mod worker;
 mod workers;

@@ -56,6 +56,17 @@ impl Placers {
         Self(Arc::new(open))
     }
 
+    /// One, by its name; `open` makes a new one of it for each workflow, from its settings there (`plugins`).
+    pub fn one(
+        name: &'static str,
+        open: impl Fn(&Map<String, Value>) -> Result<Box<dyn Placer>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(move |wanted, settings| match wanted == name {
+            true => open(settings),
+            false => Err(format!("there is only `{name}` here")),
+        })
+    }
+
     /// None but torc's own.
     pub fn none() -> Self {
         Self::new(|_, _| Err("no plugins are looked for here".to_owned()))

@@ -191,6 +191,23 @@ pub struct RunOutcome {
     pub unstarted: Vec<Unstarted>,
 }
 
+impl RunOutcome {
+    /// The end of a run, as it can be seen in its workflow.
+    pub(crate) fn seen(view: &View<'_>, conclusion: Conclusion) -> Self {
+        let engine = view.engine;
+        let failed = engine
+            .failed_jobs()
+            .filter_map(|job| engine.latest_attempt(job))
+            .map(|attempt| engine.attempt_report(attempt, view.now, view.output_dir))
+            .collect();
+        let unstarted = match conclusion {
+            Conclusion::Stuck => engine.unstarted(view.now),
+            _ => Vec::new(),
+        };
+        Self { conclusion, report: view.workflow(), failed, unstarted }
+    }
+}
+
 impl Session {
     /// Takes a state directory over.
     ///
@@ -371,16 +388,7 @@ impl Running {
             observed: &NOTHING_OBSERVED,
             held_back: &NOTHING_HELD_BACK,
         };
-        let failed = engine
-            .failed_jobs()
-            .filter_map(|job| engine.latest_attempt(job))
-            .map(|attempt| engine.attempt_report(attempt, view.now, &output_dir))
-            .collect();
-        let unstarted = match conclusion {
-            Conclusion::Stuck => engine.unstarted(view.now),
-            _ => Vec::new(),
-        };
-        Ok(RunOutcome { conclusion, report: view.workflow(), failed, unstarted })
+        Ok(RunOutcome::seen(&view, conclusion))
     }
 }
 

@@ -15,9 +15,51 @@ use crate::traits::placer::NodeState;
 
 /// Launches steps on an allocation's nodes.
 ///
+/// # Order
+///
+/// `inventory` is asked once before anything is launched, and again by whoever wants to know. A run that goes on where
+/// one was interrupted asks `reconcile` next, once, for all steps that were under way. After that `launch` and
+/// `signal` come as the workflow goes, and may overlap with each other and with events. No step is launched before
+/// its beginning is durable, and none twice.
+///
 /// `launch` and `signal` hand over and return; what comes of a step is reported through the
 /// [`StepEvents`] that the executor was made with: at most one [`StepEvent::Started`], then exactly
-/// one [`StepEvent::Ended`], and nothing about the step after that.
+/// one [`StepEvent::Ended`], and nothing about the step after that. An end may be reported before `launch` has
+/// returned. When the end is reported, no process of the step may be left: its CPUs and memory are given to others at
+/// once.
+///
+/// # What is the executor's to do
+///
+/// Of a [`Step`] it sees to all fields: environment and working folder, output files, the CPUs and GPUs
+/// of its nodes, [`StepLimits`], and [`Step::expected_files`]. What it does not do, nobody does.
+/// What becomes of the job is said at each [`Outcome`].
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use torc_core::{ids::StepId, resources::NodeInventory, time::Timestamp};
+/// use torc_core::traits::*;
+///
+/// /// Says of each step that it succeeded: for trying out a workflow.
+/// struct Dry(NodeInventory, Arc<dyn StepEvents>);
+///
+/// #[async_trait::async_trait]
+/// impl Executor for Dry {
+///     async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+///         Ok(vec![self.0.clone()])
+///     }
+///     async fn launch(&self, Step { id: step, .. }: Step) -> Result<(), ExecutorError> {
+///         let (at, outcome) = (Timestamp::default(), Outcome::Exited { code: 0 });
+///         self.1.emit(StepEvent::Ended { step, at, outcome, usage: Usage::default() });
+///         Ok(())
+///     }
+///     async fn signal(&self, _: StepId, _: StepSignal) -> Result<(), ExecutorError> {
+///         Ok(()) // It has ended already.
+///     }
+///     async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+///         Ok(vec![StepState::Unknown; steps.len()])
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Executor: Send + Sync {
     /// The nodes that steps can be launched on.

@@ -116,6 +116,61 @@ pub struct Snapshot {
     pub waiting: Vec<WaitingJob>,
 }
 
+impl Snapshot {
+    /// Takes note of what happened. So a placer whose books are a snapshot, and nothing else, has its
+    /// [`Placer::apply`] and [`Placer::rebuild`].
+    pub fn apply(&mut self, delta: &Delta) {
+        match delta {
+            Delta::ClassAdded { request, .. } => self.classes.push(request.clone()),
+            Delta::JobReady(waiting) => self.waiting.push(*waiting),
+            Delta::JobWithdrawn(job) => self.waiting.retain(|waiting| waiting.job != *job),
+            Delta::StepEnded(job) => self.running.retain(|step| step.job != *job),
+            Delta::AllocationAdded(allocation) => self.allocations.push(allocation.clone()),
+            Delta::AllocationEndMoved { allocation, ends_at } => {
+                let moved = self.allocations.iter_mut().filter(|one| one.id == *allocation);
+                moved.for_each(|one| one.ends_at = *ends_at);
+            }
+            Delta::AllocationRemoved(removed) => {
+                let gone = self.allocations.extract_if(.., |one| one.id == *removed);
+                let nodes: Vec<NodeId> =
+                    gone.flat_map(|one| one.nodes).map(|(node, _)| node).collect();
+                self.node_states.retain(|(node, _)| !nodes.contains(node));
+            }
+            Delta::NodeStateChanged { node, state } => {
+                self.node_states.retain(|(known, _)| known != node);
+                if *state != NodeState::Up {
+                    self.node_states.push((*node, *state));
+                }
+            }
+        }
+    }
+
+    /// Books a waiting job as started: what a [`Placer::plan`] does with each of the starts that it returns.
+    pub fn start(&mut self, job: JobId, placement: Placement, now: Timestamp) -> Start {
+        let started = self.waiting.extract_if(.., |waiting| waiting.job == job);
+        let started = started.map(|WaitingJob { job, class }| RunningStep {
+            job,
+            class,
+            placement: placement.clone(),
+            started_at: now,
+        });
+        self.running.extend(started);
+        Start { job, placement }
+    }
+
+    /// Whether a job waits.
+    pub fn is_waiting(&self, job: JobId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.job == job)
+    }
+
+    /// Whether no job was started on a node that has not ended, and it may be given new work.
+    pub fn is_idle(&self, node: NodeId) -> bool {
+        let is_held =
+            |step: &RunningStep| step.placement.shares.iter().any(|share| share.node == node);
+        !self.node_states.iter().any(|(bad, _)| *bad == node) && !self.running.iter().any(is_held)
+    }
+}
+
 /// What a placer decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -225,3 +225,10 @@ pub enum SchedulerError {
     #[error("the scheduler cannot be asked now: {0}")]
     Unavailable(String),
 }
+
+/// What the operating system does not do now says nothing about the request.
+impl From<std::io::Error> for SchedulerError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

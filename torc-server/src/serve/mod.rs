@@ -154,6 +154,11 @@ impl Server {
         Ok(Self { runs, listener, api, dir, idle_exit, stop, _stop_sender: stop_sender })
     }
 
+    /// The workflows that it drives.
+    pub(crate) fn runs(&self) -> Arc<Runs> {
+        self.runs.clone()
+    }
+
     /// Serves until it is told to end, by `stop` or over the network, or has had nothing to do for long
     /// enough. What runs in allocations goes on.
     ///

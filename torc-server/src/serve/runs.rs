@@ -141,6 +141,17 @@ impl Runs {
         self.changed.notified()
     }
 
+    /// Returns once a workflow is not driven, nor is to be: its run is over, and so are its allocations.
+    pub(crate) async fn ended(&self, id: WorkflowId) {
+        loop {
+            let changed = self.changed();
+            if !self.driven().contains_key(&id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub(super) async fn load(&self, id: Option<WorkflowId>) -> Result<StoredView, RequestError> {
         Ok(self.store.load(id).await.ok_or(RequestError::Over)??)
     }
