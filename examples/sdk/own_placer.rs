@@ -9,12 +9,12 @@ use torc_server::{embed, embed::Embedded, placers::Placers};
 struct Alone(Snapshot);
 
 impl Alone {
-    /// As many idle nodes of an allocation as the job wants.
     fn place(&self, wants: &Request) -> Option<Placement> {
         self.0.allocations.iter().filter(|one| one.serves(wants)).find_map(|one| {
-            let fit = one.nodes.iter().filter(|(id, has)| self.0.is_idle(*id) && wants.fits(has));
-            let whole = fit.take(wants.nodes as usize).map(|(id, has)| NodeShare::whole(*id, has));
-            let placement = Placement { allocation: one.id, shares: whole.collect() };
+            let idle = one.nodes.iter().filter(|(id, _)| self.0.is_idle(*id));
+            let shares = idle.filter_map(|(id, has)| wants.share_of_idle(*id, has));
+            let shares = shares.take(wants.nodes as usize).collect();
+            let placement = Placement { allocation: one.id, shares };
             (placement.shares.len() == wants.nodes as usize).then_some(placement)
         })
     }

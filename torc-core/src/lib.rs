@@ -4,6 +4,8 @@
 //! Nothing here reads a clock, a file, the environment or the network, and nothing is asynchronous
 //! but the signatures of the adapter traits. What the outside world does comes in as events and
 //! arguments; what it should do goes out as values.
+//!
+//! Whoever wants something of their own in torc begins with [`traits`].
 
 pub mod diagnostics;
 pub mod engine;

@@ -75,13 +75,23 @@ impl Request {
         whole_cores(self.cpus.div_ceil(ranks), threads_per_core).saturating_mul(ranks)
     }
 
-    /// Whether a node like this, all of it idle, has what the job asks for on each of its nodes.
-    pub fn fits(&self, node: &NodeInventory) -> bool {
-        let takes_a_slot = node.slots.is_some() && !self.is_gang();
-        let cpus = self.cpus_on(node.threads_per_core);
-        let memory = self.memory_on(node.cpus(), node.memory);
-        self.gpus <= node.gpu_count()
-            && (takes_a_slot || (cpus <= node.cpus() && memory <= node.memory))
+    /// What the job holds of a node that is idle, with the lowest places there; `None`: it does not fit. A gang holds
+    /// all of it, a job on a node with slots one of these, and its GPUs.
+    pub fn share_of_idle(&self, node: NodeId, inventory: &NodeInventory) -> Option<NodeShare> {
+        let takes_a_slot = inventory.slots.is_some() && !self.is_gang();
+        let cpus = self.cpus_on(inventory.threads_per_core);
+        let memory = self.memory_on(inventory.cpus(), inventory.memory);
+        let has_room = cpus <= inventory.cpus() && memory <= inventory.memory;
+        if self.gpus > inventory.gpu_count() || !(takes_a_slot || has_room) {
+            return None;
+        }
+        let (cores, gpus, memory) = match (self.is_gang(), takes_a_slot) {
+            (true, _) => (inventory.places(), inventory.gpu_count(), inventory.memory),
+            (_, true) => (1, self.gpus, 0),
+            _ => (cpus, self.gpus, memory),
+        };
+        let lowest = |count: u32| (0..).take(count as usize).collect();
+        Some(NodeShare { node, cores: lowest(cores), gpus: lowest(gpus), memory })
     }
 
     /// Bytes that the job counts for on a node of this size.
@@ -242,18 +252,6 @@ pub struct NodeShare {
     pub memory: u64,
 }
 
-impl NodeShare {
-    /// All of a node.
-    pub fn whole(node: NodeId, inventory: &NodeInventory) -> Self {
-        Self {
-            node,
-            cores: (0..).take(inventory.places() as usize).collect(),
-            gpus: (0..).take(inventory.gpus.len()).collect(),
-            memory: inventory.memory,
-        }
-    }
-}
-
 /// The nodes, cores and GPUs chosen for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Placement {
@@ -295,9 +293,14 @@ mod tests {
         assert_eq!(node(8, 4097).places(), MOST_SLOTS);
     }
 
-    #[test]
-    fn a_job_fits_by_each_number_or_by_a_slot_and_its_gpus() {
-        let job = |cpus, bytes, gpus, nodes| Request {
+    /// CPUs and bytes that a job is given of an idle node.
+    fn check_share(
+        wanted: (u32, u64, u32, u32),
+        node: &NodeInventory,
+        given: Option<(usize, u64)>,
+    ) {
+        let (cpus, bytes, gpus, nodes) = wanted;
+        let request = Request {
             priority: 0,
             scheduler: None,
             labels: Arc::default(),
@@ -308,20 +311,22 @@ mod tests {
             ntasks_per_node: 1,
             runtime: None,
         };
+        let share = request.share_of_idle(NodeId(3), node);
+        assert_eq!(share.map(|share| (share.cores.len(), share.memory)), given, "{wanted:?}");
+    }
+
+    #[test]
+    fn a_job_is_given_what_it_wants_of_a_node_or_all_or_a_slot() {
         let (bare, slotted) = (node(4, 0), node(4, 2));
-        for (cpus, bytes, gpus, fits) in
-            [(4, 1, 0, true), (5, 1, 0, false), (1, 2, 0, false), (1, 1, 1, false)]
-        {
-            assert_eq!(job(cpus, bytes, gpus, 1).fits(&bare), fits);
-            assert_eq!(
-                job(cpus, bytes, gpus, 2).fits(&slotted),
-                fits,
-                "a gang takes the whole node"
-            );
+        check_share((3, 1, 0, 1), &bare, Some((3, 1)));
+        check_share((3, 0, 0, 2), &bare, Some((4, 1)));
+        for too_much in [(5, 1, 0, 1), (1, 2, 0, 1), (1, 1, 1, 1)] {
+            check_share(too_much, &bare, None);
         }
-        assert!(job(5, 2, 0, 1).fits(&slotted) && !job(1, 1, 1, 1).fits(&slotted));
-        let whole = NodeShare::whole(NodeId(3), &slotted);
-        assert_eq!((&*whole.cores, whole.memory), (&[0, 1][..], 1));
+        check_share((5, 2, 0, 1), &slotted, Some((1, 0)));
+        check_share((1, 1, 1, 1), &slotted, None);
+        check_share((3, 1, 0, 2), &slotted, Some((2, 1)));
+        check_share((5, 1, 0, 2), &slotted, None);
     }
 
     #[test]

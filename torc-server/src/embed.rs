@@ -1,31 +1,63 @@
-//! torc inside a program of one's own: a spec from its file to the outcome of its run, with an executor or a launcher
-//! that the program brings along.
+//! torc inside a program of one's own: a spec from its file to the outcome of its run, with an executor, a launcher,
+//! a placer or a scheduler that the program brings along.
 //!
-//! ```no_run
-//! # use std::{path::Path, sync::Arc};
-//! # use torc_executors::{host, local::{LocalConfig, LocalExecutor}};
-//! # use torc_server::embed::{EmbedError, Embedded};
-//! # use torc_server::session::{Launching, Start};
-//! # async fn example() -> Result<(), EmbedError> {
-//! let nodes = vec![host::inventory().expect("this host can be looked at")];
-//! let torc = Embedded::open(Path::new("w.yaml"), Path::new("torc_output"))?;
-//! let outcome = torc
-//!     .run(nodes.clone(), async |start: Start<'_>| {
-//!         let config = LocalConfig::new(nodes, start.scratch.clone(), std::env::vars_os().collect());
-//!         let executor = LocalExecutor::start(config, start.events)?;
-//!         Ok(Launching::by(Arc::new(executor)))
-//!     })
-//!     .await?;
-//! println!("{:?}", outcome.conclusion);
+//! | the program brings | and calls |
+//! |---|---|
+//! | nothing | [`Embedded::run_here`] |
+//! | an [`Executor`](torc_core::traits::Executor) | [`Embedded::run`], which is given what makes it |
+//! | a [`Launcher`](torc_core::traits::Launcher) | [`Embedded::run`], with a [`Launched`](torc_executors::launched::Launched) executor |
+//! | a [`Placer`](torc_core::traits::Placer) | [`Embedded::with_placers`], then any of these |
+//! | a [`Scheduler`](torc_core::traits::Scheduler) | [`Embedded::with_scheduler`], then [`Embedded::run_in_allocations`] |
+//!
+//! What each has to do, when it is called and what follows from its answers, is the contract of its trait; which of
+//! them to take, and whether a plugin would do, is told in [`torc_core::traits`]. A whole run, with an executor
+//! that says of each step that it succeeded:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use torc_core::{ids::StepId, resources::NodeInventory, traits::*};
+//! use torc_server::{clock::now, embed::Embedded, session::Launching};
+//!
+//! struct Dry(Vec<NodeInventory>, Arc<dyn StepEvents>);
+//!
+//! #[async_trait::async_trait]
+//! impl Executor for Dry {
+//!     async fn inventory(&self) -> Result<Vec<NodeInventory>, ExecutorError> {
+//!         Ok(self.0.clone())
+//!     }
+//!     async fn launch(&self, Step { id: step, .. }: Step) -> Result<(), ExecutorError> {
+//!         let outcome = Outcome::Exited { code: 0 };
+//!         self.1.emit(StepEvent::Ended { step, at: now(), outcome, usage: Usage::default() });
+//!         Ok(())
+//!     }
+//!     async fn signal(&self, _: StepId, _: StepSignal) -> Result<(), ExecutorError> {
+//!         Ok(()) // It has ended already.
+//!     }
+//!     async fn reconcile(&self, steps: &[StepId]) -> Result<Vec<StepState>, ExecutorError> {
+//!         Ok(vec![StepState::Unknown; steps.len()])
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let spec = folder.path().join("w.yaml");
+//! std::fs::write(&spec, "name: w\njobs: [{name: a, command: x}, {name: b, command: y, depends_on: [a]}]")?;
+//! let nodes = vec![torc_executors::host::inventory()?];
+//! let dry = |events| Launching::by(Arc::new(Dry(nodes.clone(), events)));
+//! let torc = Embedded::open(&spec, &folder.path().join("torc_output"))?;
+//! let ended = torc.run(nodes.clone(), async |start| Ok(dry(start.events))).await?;
+//! assert!(ended.failed.is_empty() && ended.report.jobs == 2);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What an executor has to do, and what each outcome means, is the contract of
-//! [`Executor`](torc_core::traits::Executor); that of a launcher is [`Launcher`](torc_core::traits::Launcher). While a
-//! run is under way `torc status` and the other commands see it in its state directory, and `torc restart` goes on
-//! where it was interrupted. A program whose executor is torc's own on this host has to begin with
-//! [`torc_executors::keeper::run_if_asked`].
+//! While a run is under way `torc status` and the other commands see it in its state directory, and `torc restart` goes
+//! on where it was interrupted. Whoever runs torc's own executor, or is the worker of allocations, begins with
+//! [`run_if_asked`].
+//!
+//! Owns: the way from a file to an outcome. Does not know: what the program brings, nor who looks at the outcome: it
+//! neither prints nor exits. Invariant: what is wrong with a spec is told before anything is written.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -100,7 +100,8 @@ impl<F: Fn(StepEvent) + Send + Sync> StepEvents for F {
     }
 }
 
-/// The executor as a whole failed; no statement about any step.
+/// The executor as a whole failed; no statement about any step. A run without an executor ends, and can be gone on with;
+/// a worker ends, and what ran there is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
     /// It did not start.
@@ -193,49 +194,56 @@ pub enum StepSignal {
     Kill,
 }
 
-/// How a step ended.
+/// How a step ended, and what torc makes of it.
+///
+/// An end that came from outside the job ([`Self::came_from_outside`]) makes it ready again, without spending a retry
+/// of the user's; of the others, but for success, a failure handler's rule for the return code may grant a retry, and
+/// without one the job has failed. A job whose end somebody wished is canceled, whatever its outcome, unless it
+/// succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// It exited by itself.
+    /// It exited by itself. With 0 the job completed; else the code is the job's return code.
     Exited {
         /// 0 to 255.
         code: i32,
     },
-    /// A signal that torc did not send ended it.
+    /// A signal that torc did not send ended it. The return code is 128 and the signal's number.
     Signaled {
         /// The signal's number.
         signal: i32,
     },
-    /// It exited with 0, but left files out that it declared.
+    /// It exited with 0, but left files out that it declared. A failure, with return code 0.
     FilesMissing {
         /// The declared paths that do not exist.
         files: Vec<Arc<str>>,
     },
-    /// No process of it ever ran.
+    /// No process of it ever ran. A failure without a return code: only a rule that matches all codes retries it.
     LaunchFailed {
         /// What was being done.
         stage: LaunchStage,
         /// The operating system's or launcher's words.
         reason: String,
     },
-    /// Its time was up, by its own limit or the allocation's.
+    /// Its time was up, by its own limit or the allocation's. The job is terminated, or completed if it exited with 0
+    /// when it was asked to; the return code is the one it exited with, else `timeout_exit_code` (152).
     TimedOut {
         /// The code with which it exited by itself when asked to end; `None` when a signal ended it.
         code: Option<i32>,
     },
-    /// It used more memory than it was given.
+    /// It used more memory than it was given. A failure with `oom_exit_code` (137).
     OutOfMemory {
         /// Bytes it used when it was ended, as far as they are known.
         used: Option<u64>,
     },
-    /// Its node failed.
+    /// Its node failed. The job runs again.
     NodeFailed,
-    /// Its allocation was preempted.
+    /// Its allocation was preempted. The job runs again.
     Preempted,
-    /// torc ended it because somebody wished so.
+    /// torc ended it because somebody wished so. The job is canceled where that was wished of the job, and runs again
+    /// where it was torc that stopped.
     Cancelled,
-    /// Nobody knows what became of it: the process that watched it is gone.
+    /// Nobody knows what became of it: the process that watched it is gone. The job runs again.
     Lost,
 }
 
@@ -312,7 +320,7 @@ pub enum StepEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum StepState {
-    /// It runs; its end will be reported.
+    /// It runs; its end will be reported. The run goes on as if it had never been interrupted.
     Running,
     /// It ended like this.
     Ended {
@@ -323,6 +331,7 @@ pub enum StepState {
         /// What it used.
         usage: Usage,
     },
-    /// This executor knows nothing of it, and no process of it is left.
+    /// This executor knows nothing of it, and no process of it is left. It is taken for [`Outcome::Lost`], so its job
+    /// runs again: an executor that is not sure returns an error instead.
     Unknown,
 }

@@ -6,7 +6,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::traits::executor::Step;
 
-/// Writes a launch down: placement and ranks in; argv, environment and files out. Pure.
+/// Writes a launch down: placement and ranks in; argv, environment and files out. Pure: the same step gives the same
+/// plan, and nothing is looked at but the arguments.
+///
+/// Who calls it is the executor that it is given to (`torc_executors::launched`), once for each launch, on the node
+/// where that starts, maybe from several threads at once. After the plan was made its files are written, and
+/// [`LaunchPlan::argv`] is executed in the step's working folder, with its output files, its limits and its
+/// environment, on top of which comes the plan's. The process that it starts is the step: its exit code is the step's,
+/// signals go to it and all of its descendants, and when it ends the step has ended.
+///
+/// What is started on *other* nodes is the launcher's program's business: the executor neither sees nor ends it.
+///
+/// ```
+/// use torc_core::traits::{LaunchPlan, Launcher, LauncherError, Step};
+///
+/// struct Flux;
+///
+/// impl Launcher for Flux {
+///     fn name(&self) -> &str {
+///         "flux"
+///     }
+///     fn plan(&self, step: &Step, _folder: &str) -> Result<LaunchPlan, LauncherError> {
+///         let ranks = step.layout.ntasks_per_node as usize * step.nodes.len();
+///         let words = ["flux", "run", "-N", &step.nodes.len().to_string(), "-n", &ranks.to_string()];
+///         let argv = words.into_iter().map(str::to_owned).chain(step.argv.iter().cloned());
+///         Ok(LaunchPlan { argv: argv.collect(), ..LaunchPlan::default() })
+///     }
+/// }
+/// ```
+///
+/// One that only puts words before the command needs no code: see [`crate::launch_template`].
 pub trait Launcher: Send + Sync {
     /// The name it is called by in a spec.
     fn name(&self) -> &str;
@@ -45,7 +74,8 @@ pub struct LaunchPlan {
     pub files: Vec<(String, String)>,
 }
 
-/// A launcher cannot express a step.
+/// A launcher cannot express a step. The step ends as
+/// [`Outcome::LaunchFailed`](crate::traits::Outcome::LaunchFailed) in the stage `Prepare`, with these words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LauncherError {
     /// It starts single-node steps only, for instance.

@@ -14,6 +14,56 @@ use crate::time::Timestamp;
 /// books; the engine keeps a ledger of its own and checks every start against it, so that a faulty
 /// placer can waste time but never oversubscribe a node. One that cannot go on says so in its next plan,
 /// whatever it failed at.
+///
+/// # Order
+///
+/// First [`rebuild`](Self::rebuild), with all there is; then [`apply`](Self::apply) with what happened since the last
+/// call, followed by [`plan`](Self::plan), again and again. `rebuild` may come at any time after that, when the
+/// workflow changed in ways that deltas do not tell. `explain` comes when a person asks, and where nothing runs and
+/// nothing starts. One call at a time. `plan` is on the way of every job: it has to be fast.
+///
+/// # What a start has to be
+///
+/// A job that waits, on as many nodes as it asked for ([`Request::nodes`](crate::resources::Request::nodes)), all of one
+/// allocation that serves it ([`Allocation::serves`]) and is not about to end, each up. On each node it has
+/// exactly the CPUs and GPUs, and at least the memory, that the job counts for there, from what is free; a gang has
+/// whole nodes ([`Request::share_of_idle`](crate::resources::Request::share_of_idle)). The engine refuses what is not so, says
+/// so to the placer by [`Delta::StepEnded`], and after three such plans in a row does without the placer: torc's own
+/// decides for the rest of the run, and `torc status` says why. The same where it reports a [`Plan::failure`], or
+/// starts nothing although nothing runs and a job could start.
+///
+/// Not checked is whether it is fair: what torc's own keeps to besides (planned starts, backfill) is its policy.
+///
+/// ```
+/// use torc_core::{ids::JobId, time::Timestamp, traits::*};
+///
+/// /// Starts nothing. Its books are a snapshot, as those of a real one may be.
+/// #[derive(Default)]
+/// struct Lazy(Snapshot);
+///
+/// impl Placer for Lazy {
+///     fn apply(&mut self, deltas: &[Delta]) {
+///         deltas.iter().for_each(|delta| self.0.apply(delta));
+///     }
+///     fn plan(&mut self, _: Timestamp, _: usize) -> Plan {
+///         Plan::default()
+///     }
+///     fn explain(&self, job: JobId, _: Timestamp) -> Option<Waiting> {
+///         self.0.is_waiting(job).then_some(Waiting::NotNow(NotNowReason::Queued))
+///     }
+///     fn rebuild(&mut self, all: &Snapshot) {
+///         self.0 = all.clone();
+///     }
+/// }
+///
+/// # use torc_core::ids::ClassId;
+/// let mut lazy = Lazy::default();
+/// let waiting = WaitingJob { job: JobId(7), class: ClassId(0) };
+/// lazy.apply(&[Delta::JobReady(waiting)]);
+/// assert!(lazy.explain(JobId(7), Timestamp::default()).is_some());
+/// lazy.apply(&[Delta::JobWithdrawn(JobId(7))]);
+/// assert!(lazy.explain(JobId(7), Timestamp::default()).is_none());
+/// ```
 pub trait Placer: Send {
     /// Takes note of what happened, in order.
     fn apply(&mut self, deltas: &[Delta]);

@@ -14,7 +14,56 @@ use super::executor::Usage;
 
 /// A source of allocations: Slurm, this host, or a site's own.
 ///
-/// An observation that fails says nothing about the allocations.
+/// # Order
+///
+/// The server calls it, for all of its workflows. [`shapes`](Self::shapes) is asked when a workflow is submitted, with a
+/// request that has neither a command nor an environment, and has 10 s to answer. `submit` comes once for each
+/// allocation, one at a time, with a pause between two. Where its answer was [`SchedulerError::Unavailable`], or the server
+/// died before it was recorded, `find` comes before it is asked again: so nothing is asked for twice. `observe` asks for
+/// all that are not over, in one batch, the more seldom the less changes, and again at once when something is known to
+/// have happened. `cancel` may come at any time, also twice, or for one that has ended. Questions and requests may
+/// overlap.
+///
+/// # What an allocation is
+///
+/// Once it is granted, [`AllocationRequest::command`] runs once, on its first node, with the environment, working
+/// folder and output of the request, and with its own handle in the variable `TORC_ALLOCATION_HANDLE`; with
+/// `TORC_ALLOCATION_CPUS` where it has fewer CPUs than the host. That is a worker, which connects out to the server. The
+/// allocation ends with it; at its end, by whatever cause, no process of it may be left.
+///
+/// torc follows its workers rather than its scheduler: what a job came to, it learns from them. From `observe` it
+/// learns what they cannot tell, that an allocation waits, or is over. Only [`AllocationState::Ended`], and
+/// [`AllocationState::Unknown`] for two minutes, are taken for the end, after which what ran there and was not
+/// reported is lost and runs again. An observation that fails says nothing about the allocations.
+///
+/// Where three allocations in a row of one of the spec's schedulers were refused, or ended before anything ran, no more
+/// are asked of it.
+///
+/// ```
+/// use torc_core::traits::*;
+///
+/// /// Never has anything to give.
+/// struct Empty;
+///
+/// #[async_trait::async_trait]
+/// impl Scheduler for Empty {
+///     async fn shapes(&self, _: &AllocationRequest) -> Result<Shapes, SchedulerError> {
+///         Ok(Shapes::Unknown)
+///     }
+///     async fn submit(&self, _: &AllocationRequest, _: &str) -> Result<AllocationHandle, SchedulerError> {
+///         Err(SchedulerError::NotNow("nothing is free".to_owned()))
+///     }
+///     async fn find(&self, _: &str) -> Result<Option<AllocationHandle>, SchedulerError> {
+///         Ok(None)
+///     }
+///     async fn observe(&self, all: &[AllocationHandle]) -> Result<Vec<AllocationState>, SchedulerError> {
+///         Ok(vec![AllocationState::Unknown; all.len()])
+///     }
+///     async fn cancel(&self, _: &AllocationHandle) -> Result<(), SchedulerError> {
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Scheduler: Send + Sync {
     /// The kinds of node that could serve this request.
@@ -214,14 +263,16 @@ pub struct StepAccount {
 /// A source of allocations could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
-    /// The request itself is wrong; asking again will not help.
+    /// The request itself is wrong; asking again will not help. The allocation is given up; refused by
+    /// [`Scheduler::shapes`], the workflow is not taken.
     #[error("the scheduler refused the request: {0}")]
     Refused(String),
     /// This request is not taken now, and may be later: a limit on jobs is reached, or its partition is
-    /// down. That says nothing about other requests.
+    /// down. That says nothing about other requests. It is asked for again, after pauses that grow.
     #[error("the scheduler does not take the request now: {0}")]
     NotNow(String),
-    /// No answer, or none that could be understood. Ask again later.
+    /// No answer, or none that could be understood. Whether a request was taken is in doubt: it is looked for by
+    /// its key before it is made again.
     #[error("the scheduler cannot be asked now: {0}")]
     Unavailable(String),
 }

@@ -28,6 +28,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! What each of these has to do, when it is called and what follows from its answers, is said once for all forms of
+//! plugins: in `torc_core::traits` of torc's sources, and message by message in its docs/plugins.md. A [`Failure`] of
+//! each kind is told of there, too: which is tried again, and which is not.
+//!
 //! A panic does not leave the plugin, as long as it is built with `panic = "unwind"`, as Rust does unless it is told
 //! otherwise: torc reports it with the plugin's name, and opens a new instance for the next call. An instance is called
 //! from one thread at a time, and not from always the same one.
