@@ -60,6 +60,11 @@ jobs:
     );
     run(&place, "own_placer").expect(0);
     assert_eq!(place.lines("done"), ["b", "c", "a"], "the longest first, and no two at once");
+    let status = place.json(&["status"]);
+    assert!(
+        status["placer_replaced"].is_null(),
+        "the program's placer decided to the end: {status}"
+    );
 }
 
 const ON_A_POOL: &str = "name: w
