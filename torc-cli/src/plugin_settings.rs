@@ -21,10 +21,10 @@ const BAD_SCHEMA: &str = "plugin::schema";
 pub(crate) type Roles = &'static [PluginRole];
 
 /// What a run on the spot needs: it has no use for schedulers.
-pub(crate) const HERE: Roles = &[PluginRole::Launcher, PluginRole::Placer];
+pub(crate) const HERE: Roles = &[PluginRole::Executor, PluginRole::Launcher, PluginRole::Placer];
 /// What a server and its workers need.
 pub(crate) const EVERYWHERE: Roles =
-    &[PluginRole::Launcher, PluginRole::Placer, PluginRole::Scheduler];
+    &[PluginRole::Executor, PluginRole::Launcher, PluginRole::Placer, PluginRole::Scheduler];
 
 /// Shows what is wrong with the settings of plugins that can be found here, and refuses them. Of others whoever opens
 /// them tells.

@@ -358,8 +358,8 @@ pub(crate) const EXECUTION: Object = Object::of(
     &[
         field(
             "mode",
-            Takes::Word(&["direct", "slurm", "auto"]),
-            "What starts jobs on nodes; by default auto.",
+            Takes::Text,
+            "What runs jobs on nodes: direct, slurm, auto, or a plugin's name; by default auto.",
         ),
         field("sigkill_headroom_seconds", COUNT, "Before an allocation's end; by default 60."),
         field("timeout_exit_code", EXIT_CODE, "The code of a job out of time; by default 152."),

@@ -24,7 +24,9 @@ pub enum PathStep {
 /// What a spec has a plugin for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginRole {
-    /// It starts the steps.
+    /// It runs the steps.
+    Executor,
+    /// It says how a step is started.
     Launcher,
     /// It places the jobs.
     Placer,
@@ -131,6 +133,7 @@ fn object(node: &Node) -> Map<String, Json> {
 /// The plugins that a spec names.
 pub(crate) fn uses(document: &Document) -> Vec<PluginUse> {
     let named = [
+        (PluginRole::Executor, &document.plugins_named.executor),
         (PluginRole::Launcher, &document.plugins_named.launcher),
         (PluginRole::Placer, &document.plugins_named.placer),
     ];
@@ -153,7 +156,7 @@ pub(crate) fn check_unused(items: &[PluginItem], uses: &[PluginUse], problems: &
         } else {
             let known = uses.iter().map(|used| &*used.plugin);
             let help = problems.did_you_mean(&name.value, known).unwrap_or_else(|| {
-                "name it as `launcher` or `placer` of `execution_config`, or remove the item"
+                "name it as `mode`, `launcher` or `placer` of `execution_config`, or remove it"
                     .to_owned()
             });
             ("nothing in this spec names it", help)

@@ -215,12 +215,7 @@ fn scheduler_site<'a>(scheduler: &'a PluginScheduler, site: &Site) -> SchedulerS
             command: vec!["/bin/true".to_owned()],
             working_dir: text(&site.folder),
             output: text(&site.folder.join("output")),
-            // What is not UTF-8 cannot be said in a request.
-            env: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
+            env: std::env::vars_os().map(|(name, value)| (name.into(), value.into())).collect(),
             umask: None,
             after: None,
         },

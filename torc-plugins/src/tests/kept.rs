@@ -86,7 +86,7 @@ async fn works_as_it_did(library: &Path) {
     executes(&plugin).await;
     schedules(&plugin).await;
     places(&plugin);
-    for kind in crate::Kind::ALL {
+    for kind in Kind::ALL {
         let asked = plugin.ask(kind, &Map::new(), "fly", b"{}".to_vec(), PATIENCE);
         let words = asked.expect_err("nothing flies").to_string();
         assert_eq!(words, "plugin `kept`: fly: it does not know this method");

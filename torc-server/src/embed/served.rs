@@ -143,6 +143,11 @@ fn check_own_worker(header: &Header) -> Result<(), EmbedError> {
             format!("the launcher `{name}` is a plugin, which this program's workers do not open");
         return Err(EmbedError::NotTaken(words));
     }
+    if let Some(name) = header.execution.executor_plugin() {
+        let words =
+            format!("the executor `{name}` is a plugin, which this program's workers do not open");
+        return Err(EmbedError::NotTaken(words));
+    }
     let is_large = |scheduler: &&torc_core::workflow::SchedulerSettings| scheduler.nodes() > 1;
     match header.schedulers.iter().find(is_large) {
         None => Ok(()),

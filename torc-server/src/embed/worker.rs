@@ -200,6 +200,7 @@ impl Asked {
             on_node: None,
             release: None,
             wind_up: Box::new(move || Box::pin(async move { winding.wind_up().await })),
+            tell_end: None,
             ask_end: Box::new(move || Box::pin(async move { Ok(Some(ends_at)) })),
             stop,
             patience: self.patience,

@@ -16,6 +16,7 @@ pub(crate) type StdioOverride = (Key, Stdio);
 /// The plugins that are named here, with their places.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PluginsNamed {
+    pub(crate) executor: Option<Text>,
     pub(crate) launcher: Option<Text>,
     pub(crate) placer: Option<Text>,
 }
@@ -36,6 +37,7 @@ pub(super) fn read(
 ) -> Option<(ExecutionConfig, Vec<StdioOverride>, PluginsNamed)> {
     let mut fields = Fields::open(node, &fields::EXECUTION, problems)?;
     let defaults = ExecutionConfig::default();
+    let mode_place = fields.value_span("mode");
     let (mode, executor) = mode(&mut fields);
     let fields_of_mode = ModeFields {
         mode: effective_mode(mode, has_slurm_schedulers),
@@ -73,6 +75,7 @@ pub(super) fn read(
     };
     let named = |name: Option<&str>, span| Some(Text::new(name?.into(), span?));
     let plugins = PluginsNamed {
+        executor: named(config.executor_plugin(), mode_place),
         launcher: named(launcher, launcher_place),
         placer: named(config.placer_plugin(), placer_place),
     };

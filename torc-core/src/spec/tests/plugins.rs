@@ -11,9 +11,10 @@ fn check_places(text: &str, format: Format) {
     let loaded = load_bytes(text.as_bytes(), Some(format)).expect("it is a spec");
     let field = |name: &str| Field(name.to_owned());
     let at = |span: Span| text[span.start..span.end].trim_matches('"').to_owned();
-    let [launcher, placer, scheduler] = loaded.plugin_uses.as_slice() else {
+    let [executor, launcher, placer, scheduler] = loaded.plugin_uses.as_slice() else {
         panic!("{:?}", loaded.plugin_uses)
     };
+    assert_eq!(at(executor.place(&[])), "enclosed");
     let way = [field("hosts"), Item(1), field("name")];
     assert_eq!(at(launcher.place(&way)), "n2");
     assert_eq!(at(launcher.place_of_field(&way[..2], "name")), "name");
@@ -34,7 +35,7 @@ fn check_places(text: &str, format: Format) {
 fn what_plugins_are_given_is_known_with_its_place() {
     let yaml = "name: w
 jobs: [{name: a, command: x}]
-execution_config: {launcher: flux, placer: site}
+execution_config: {mode: enclosed, launcher: flux, placer: site}
 schedulers:
 - {name: s, type: ge, nodes: 1, walltime: '01:00:00', labels: [a], pe: smp, queue: null}
 plugins:
@@ -45,7 +46,7 @@ plugins:
 ";
     check_places(yaml, Format::Yaml);
     let json = r#"{"name": "w", "jobs": [{"name": "a", "command": "x"}],
-        "execution_config": {"launcher": "flux", "placer": "site"},
+        "execution_config": {"mode": "enclosed", "launcher": "flux", "placer": "site"},
         "schedulers": [{"name": "s", "type": "ge", "pe": "smp", "serialize_allocations": true}],
         "plugins": [{"name": "flux", "hosts": [{"name": "n1"}, {"name": "n2"}]}]}"#;
     check_places(json, Format::Json);
