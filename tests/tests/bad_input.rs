@@ -237,7 +237,7 @@ jobs:
     place.run(&[]).expect(0).says("6 completed");
     let here: Vec<_> =
         std::fs::read_dir(place.path()).unwrap().map(|found| found.unwrap().file_name()).collect();
-    assert_eq!(here.len(), 2, "only the spec and torc_output: {here:?}");
+    assert_eq!(here.len(), 3, "only the spec, torc_output and word of it: {here:?}");
     assert_eq!(place.output_files().len(), 12);
     assert_eq!(place.torc(&["logs", "../../escape"]).expect(0).stdout, "one\n");
     assert_eq!(place.torc(&["logs", ".."]).expect(0).stdout, "three\n");

@@ -250,22 +250,6 @@ fn what_a_node_misses_is_told_apart() {
 }
 
 #[test]
-fn variables_that_cannot_be_kept_are_named() {
-    use std::os::unix::ffi::OsStrExt;
-    let place = Place::with(
-        "name: w
-slurm_schedulers: [{name: s, account: a}]
-actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s}]
-jobs: [{name: a, command: 'true'}]",
-    );
-    place.set_env([("PATH", "/nowhere")].map(owned));
-    let mut command = place.command(&["submit", "w.yaml"]);
-    command.env("LATIN", std::ffi::OsStr::from_bytes(b"caf\xe9"));
-    Started::start(command).wait().says("which are not UTF-8: `LATIN`");
-    place.torc(&["serve", "--stop"]).expect(0);
-}
-
-#[test]
 fn without_slurm_a_submission_says_what_to_do() {
     let place = Place::with(
         "name: w
