@@ -40,6 +40,21 @@ fn a_template_starts_each_job() {
 }
 
 #[test]
+fn a_template_of_the_configuration_has_a_name() {
+    let place = Place::with(&spec("launcher: counted", "- {name: a, command: echo job}"));
+    place.write("config.toml", "[launchers]\ncounted = ['bash', '-c', 'echo $0 ranks; exec \"$@\"', '{ntasks}', '{command}']\n");
+    place.torc(&["run", "w.yaml"]).expect(0);
+    assert_eq!(place.output("wf1_j1_r1_a1.o"), "1 ranks\njob\n");
+    place.torc(&["config"]).expect(0).says("counted");
+    // The workflow has it from then on.
+    place.write("config.toml", "");
+    place.torc(&["run", "w.yaml"]).expect(5).says("there is no plugin `counted`");
+    place.write("config.toml", "[launchers]\ncounted = ['bash']\n");
+    let ended = place.torc(&["run", "w.yaml"]).expect(5);
+    ended.says("config.toml").says("a launcher needs the word `{command}`");
+}
+
+#[test]
 fn what_a_template_gets_wrong_is_shown_in_its_place() {
     let job = "- {name: a, command: x}";
     let place = Place::with(&spec("launcher: {argv: [mpirun, '{ntask}', '{command}']}", job));

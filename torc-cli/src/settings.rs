@@ -3,7 +3,7 @@
 //! A site's file can also cap how much its scheduler is asked: whoever comes after it can ask less, not
 //! more. Every value remembers where it comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use torc_core::governor::Limits;
+use torc_core::launch_template::LaunchTemplate;
 
 use crate::exit::{Exit, Failure};
 
@@ -92,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_groups: Setting<Vec<String>>,
     /// The SHA-256 that a plugin's file must have, by its name.
     pub(crate) plugin_pins: Setting<BTreeMap<String, String>>,
+    /// Templates of launchers, by the names that specs call them by.
+    pub(crate) launchers: BTreeMap<String, Setting<LaunchTemplate>>,
 }
 
 /// A file.
@@ -101,6 +104,7 @@ struct File {
     server: ServerPart,
     slurm: SlurmPart,
     plugins: PluginPart,
+    launchers: BTreeMap<String, LaunchTemplate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,6 +188,7 @@ impl Settings {
             plugin_path: Setting::built_in(Vec::new()),
             trusted_groups: Setting::built_in(Vec::new()),
             plugin_pins: Setting::built_in(BTreeMap::new()),
+            launchers: BTreeMap::new(),
         }
     }
 
@@ -198,7 +203,7 @@ impl Settings {
     }
 
     fn take(&mut self, text: &str, origin: &Origin) -> Result<(), Failure> {
-        let File { server, slurm, plugins } = toml::from_str(text)
+        let File { server, slurm, plugins, launchers } = toml::from_str(text)
             .map_err(|error| Failure::new(Exit::Environment, format!("{origin}: {error}")))?;
         let time = |time: Option<Time>| time.map(|time| time.0);
         self.port.set(server.port, origin);
@@ -212,6 +217,9 @@ impl Settings {
         self.plugin_path.set(plugins.path, origin);
         self.trusted_groups.set(plugins.trusted_groups, origin);
         self.plugin_pins.set(plugins.sha256, origin);
+        for (name, value) in launchers {
+            self.launchers.insert(name, Setting { value, origin: origin.clone() });
+        }
         Ok(())
     }
 
@@ -303,7 +311,17 @@ impl Settings {
                 listed(self.plugin_pins.value.iter().map(|(name, pin)| format!("{name}={pin}"))),
                 self.plugin_pins.origin.to_string(),
             ),
+            ("launchers", listed(self.launchers.keys().cloned()), self.origins_of_launchers()),
         ]
+    }
+
+    fn origins_of_launchers(&self) -> String {
+        let origins: BTreeSet<String> =
+            self.launchers.values().map(|setting| setting.origin.to_string()).collect();
+        match origins.is_empty() {
+            true => Origin::BuiltIn.to_string(),
+            false => listed(origins.into_iter()),
+        }
     }
 }
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use torc_core::diagnostics::{Problem, SourceText, Span};
 use torc_core::plan::Plan;
-use torc_core::spec::{Completed, Context, Format, Loaded, PluginUse, Rejected, load};
-use torc_core::workflow::Workflow;
+use torc_core::spec::{Completed, Context, Format, Loaded, PluginRole, PluginUse, Rejected, load};
+use torc_core::workflow::{LauncherSetting, Workflow};
 use torc_server::spec_folders::SpecFolders;
 
 use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::render::{diagnostics, json};
 use crate::sbatch;
+use crate::settings::Settings;
 
 /// A spec that was read, or the problems that it has.
 pub(crate) struct SpecFile {
@@ -42,7 +43,23 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
     let folders = if is_stdin { SpecFolders::here() } else { SpecFolders::of(path) };
-    Ok(of(bytes, source, format, (!is_stdin).then_some(absolute), folders))
+    let mut spec = of(bytes, source, format, (!is_stdin).then_some(absolute), folders);
+    spec.take_launcher_of_site()?;
+    Ok(spec)
+}
+
+impl SpecFile {
+    /// The name of a launcher stands for the settings' template of that name, where they have one. From then on the
+    /// workflow has the template itself: what the settings of other hosts say does not matter.
+    fn take_launcher_of_site(&mut self) -> Result<(), Failure> {
+        let Some(workflow) = self.workflow.as_mut().and_then(Arc::get_mut) else { return Ok(()) };
+        let execution = &mut workflow.header.execution;
+        let Some(LauncherSetting::Plugin(name)) = &execution.launcher else { return Ok(()) };
+        let Some(template) = Settings::load()?.launchers.remove(&**name) else { return Ok(()) };
+        execution.launcher = Some(LauncherSetting::Template { argv: template.value });
+        self.plugin_uses.retain(|used| used.role != PluginRole::Launcher);
+        Ok(())
+    }
 }
 
 /// Reads a spec that torc itself wrote, in JSON; `name` is what its problems call it.
