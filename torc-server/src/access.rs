@@ -17,7 +17,7 @@ use torc_core::wire::{
 use torc_core::workflow::Workflow;
 
 use crate::api::Selection;
-use crate::archive::{Archive, is_busy};
+use crate::archive::{Archive, refusal};
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::known_dirs;
@@ -271,7 +271,7 @@ impl Access {
         }
         let mut store = Store::own(dir).await?;
         let stored = StoredView::load(&mut store, Some(id), "").await?;
-        if let Some(why) = is_busy(&stored) {
+        if let Some(why) = refusal(&stored) {
             store.close().await?;
             return Err(AccessError::Refused(why));
         }

@@ -290,10 +290,10 @@ impl Desk {
             Self::Many(runs) => runs.handle(id).is_some(),
         };
         if is_driven {
-            return Err(RequestError::Refused(archive::is_driven(id)));
+            return Err(RequestError::Refused(archive::refusal_of_driven(id)));
         }
         let stored = in_store(self.store().load(Some(id))).await?;
-        if let Some(why) = archive::is_busy(&stored) {
+        if let Some(why) = archive::refusal(&stored) {
             return Err(RequestError::Refused(why));
         }
         in_store(self.store().delete(id)).await

@@ -114,8 +114,8 @@ impl Archive {
     }
 }
 
-/// Why a workflow that nobody drives cannot be deleted or exported, if it cannot: Slurm may still have something of it.
-pub(crate) fn is_busy(stored: &StoredView) -> Option<String> {
+/// Why a workflow that nobody drives cannot be deleted, if it cannot: its schedulers may still have something of it.
+pub(crate) fn refusal(stored: &StoredView) -> Option<String> {
     let report = stored.view(now()).workflow();
     let was_submitted = stored.origin.submitter.is_some();
     let goes_on = !matches!(report.state, RunState::Ended | RunState::New);
@@ -125,6 +125,6 @@ pub(crate) fn is_busy(stored: &StoredView) -> Option<String> {
 }
 
 /// The same of one that is driven.
-pub(crate) fn is_driven(id: WorkflowId) -> String {
+pub(crate) fn refusal_of_driven(id: WorkflowId) -> String {
     format!("workflow {id} runs; wait for its end, or `torc cancel {id}`")
 }

@@ -4,23 +4,22 @@
 //! says about tasks is passed on as it comes; what a node worker itself says goes into the log. It knows
 //! nothing of what node workers do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 use torc_core::ids::{AttemptId, JobId, RunId, StepId, WorkflowId};
 use torc_core::resources::NodeInventory;
 use torc_core::time::Timestamp;
-use torc_core::traits::{LaunchStage, Outcome, StdioPaths, StepEvent, StepLimits, StepSignal};
+use torc_core::traits::{LaunchStage, Outcome, StepEvent, StepSignal};
 
 use super::evidence::{self, Said};
 use super::outer::{self, Outer};
-use crate::keeper::wire::{Launch, Order, Role, StepKey};
+use crate::keeper::wire::Order;
 use crate::kept::{Audience, Custody, Entry, Hostfiles, Memory, Setup, StartError};
 use crate::slurm::{SlurmAllocation, SlurmStartError, sights};
 
@@ -146,7 +145,9 @@ impl Muster {
             let entry = entry.map_err(|error| StartError::KeeperFailed(error.to_string()))?;
             // Its name is new, so it is only refused when all is to end.
             let Entry::New(key) = entry else { return Ok(()) };
-            self.custody.send(&order(key, argv)).map_err(StartError::KeeperFailed)?;
+            self.custody
+                .send(&Order::of_launcher(key, argv, LEAD))
+                .map_err(StartError::KeeperFailed)?;
         }
         Ok(())
     }
@@ -171,25 +172,6 @@ impl Muster {
     pub fn keeper_pid(&self) -> u32 {
         self.custody.keeper.unsigned_abs()
     }
-}
-
-fn order(key: StepKey, argv: Vec<String>) -> Order {
-    Order::Launch(Box::new(Launch {
-        key,
-        argv,
-        env: BTreeMap::new(),
-        working_dir: "/".into(),
-        stdio: StdioPaths::default(),
-        limits: StepLimits {
-            memory: None,
-            runtime: None,
-            termination_signal: Signal::SIGTERM as i32,
-            termination_lead: LEAD,
-        },
-        expected_files: Vec::new(),
-        cores: Vec::new(),
-        role: Role::Launcher,
-    }))
 }
 
 /// Passes on what the sruns say. The keeper knows the srun at a place by its number, counted from 1.

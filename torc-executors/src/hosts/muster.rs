@@ -10,15 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 use torc_core::ids::{AttemptId, JobId, RunId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
-use torc_core::traits::{Outcome, StdioPaths, StepEvent, StepLimits, StepSignal};
+use torc_core::traits::{Outcome, StepEvent, StepSignal};
 
 use super::granted::Granted;
 use super::start::StartTemplate;
-use crate::keeper::wire::{Launch, Order, Role};
+use crate::keeper::wire::Order;
 use crate::kept::{Audience, Custody, Entry, Hostfiles, Memory, Setup, StartError};
 
 /// Time between SIGTERM and SIGKILL for what started a worker.
@@ -91,7 +90,7 @@ impl HostMuster {
             let entry = entry.map_err(|error| StartError::KeeperFailed(error.to_string()))?;
             // Its name is new, and nobody has asked for the end yet.
             let Entry::New(key) = entry else { continue };
-            custody.send(&order(key, argv)).map_err(StartError::KeeperFailed)?;
+            custody.send(&Order::of_launcher(key, argv, LEAD)).map_err(StartError::KeeperFailed)?;
         }
         Ok(Self { custody })
     }
@@ -108,25 +107,6 @@ impl HostMuster {
         }
         self.custody.shutdown().await;
     }
-}
-
-fn order(key: u64, argv: Vec<String>) -> Order {
-    Order::Launch(Box::new(Launch {
-        key,
-        argv,
-        env: BTreeMap::new(),
-        working_dir: "/".into(),
-        stdio: StdioPaths::default(),
-        limits: StepLimits {
-            memory: None,
-            runtime: None,
-            termination_signal: Signal::SIGTERM as i32,
-            termination_lead: LEAD,
-        },
-        expected_files: Vec::new(),
-        cores: Vec::new(),
-        role: Role::Launcher,
-    }))
 }
 
 /// The name by which the keeper knows the worker of the host at a place: numbers begin with 1.

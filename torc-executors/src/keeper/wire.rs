@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use torc_core::time::Timestamp;
@@ -42,6 +43,28 @@ pub(crate) enum Order {
         /// Bytes it uses.
         used: u64,
     },
+}
+
+impl Order {
+    /// To start what starts a worker elsewhere. `lead`: from being asked to end to being killed.
+    pub(crate) fn of_launcher(key: StepKey, argv: Vec<String>, lead: Duration) -> Self {
+        Self::Launch(Box::new(Launch {
+            key,
+            argv,
+            env: BTreeMap::new(),
+            working_dir: "/".into(),
+            stdio: StdioPaths::default(),
+            limits: StepLimits {
+                memory: None,
+                runtime: None,
+                termination_signal: Signal::SIGTERM as i32,
+                termination_lead: lead,
+            },
+            expected_files: Vec::new(),
+            cores: Vec::new(),
+            role: Role::Launcher,
+        }))
+    }
 }
 
 /// A step as the keeper needs it.
