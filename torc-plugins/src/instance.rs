@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use torc_plugin::abi::status;
 
@@ -18,6 +18,24 @@ pub(crate) const OPENS_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long is waited for an instance to let go of what it has.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a side looks for what the other one sends before it sleeps. A call of a library takes some microseconds,
+/// and waking a thread on an idle CPU several times that.
+const LOOKS_FOR: Duration = Duration::from_micros(20);
+
+/// What comes within [`LOOKS_FOR`].
+fn look<T>(inbox: &mpsc::Receiver<T>) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        if let Ok(found) = inbox.try_recv() {
+            return Some(found);
+        }
+        if began.elapsed() >= LOOKS_FOR {
+            return None;
+        }
+        std::hint::spin_loop();
+    }
+}
 
 /// Ends the process of a plugin from outside its thread, which may hang in it.
 pub(crate) type Killer = Arc<dyn Fn() + Send + Sync>;
@@ -146,8 +164,8 @@ impl Instance {
     ) -> Result<Vec<u8>, CallError> {
         let (tell, answered) = mpsc::sync_channel(1);
         let op = self.order(method, request, deadline, move |answer| drop(tell.send(answer)))?;
-        let answer = answered.recv_timeout(deadline);
-        self.conclude(op, method, answer.ok(), deadline)
+        let answer = look(&answered).or_else(|| answered.recv_timeout(deadline).ok());
+        self.conclude(op, method, answer, deadline)
     }
 
     /// The same, without holding up the thread.
@@ -310,7 +328,7 @@ struct Served {
 
 impl Served {
     fn serve(mut self, inbox: &mpsc::Receiver<Order>) {
-        while let Ok(order) = inbox.recv() {
+        while let Some(order) = look(inbox).or_else(|| inbox.recv().ok()) {
             match order {
                 // What nobody waits for any more has been told to have failed.
                 Order::Call { op, .. } if !calls::is_awaited(op) => {}
