@@ -22,7 +22,7 @@ pub use fifo::Fifo;
 pub use grid_engine::{GridEngine, GridEngineSite};
 pub use mpi::{check_ranks, compile_allreduce, compile_allreduce_with};
 pub use place::Place;
-pub use plugins::{PluginFolder, trusted_folder};
+pub use plugins::{PluginFolder, PluginSite, trusted_folder};
 pub use process::{Ended, Started};
 pub use progress::{DeadNode, allocated, nodes, now, number, outcome, processes, text};
 pub use random::Random;

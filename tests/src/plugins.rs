@@ -1,6 +1,7 @@
 //! Folders of plugins that torc trusts, wherever the checkout lies: everybody may write to /tmp.
 
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,5 +109,47 @@ impl PluginFolder {
         fs::write(&path, text).expect("it is written");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
         path
+    }
+}
+
+/// A place with a folder of plugins, in which torc looks when it is told to.
+pub struct PluginSite {
+    place: Place,
+    folder: PluginFolder,
+}
+
+impl Deref for PluginSite {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl PluginSite {
+    /// One with these examples of torc-plugins.
+    ///
+    /// # Panics
+    /// When they were not built.
+    #[track_caller]
+    pub fn of(place: Place, examples: &[&str]) -> Self {
+        let folder = PluginFolder::beside(&place);
+        for name in examples {
+            folder.take_example(name);
+        }
+        Self { place, folder }
+    }
+
+    /// The folder.
+    pub fn plugins(&self) -> &PluginFolder {
+        &self.folder
+    }
+
+    /// Its path, for `--plugin-path`.
+    ///
+    /// # Panics
+    /// When it is not UTF-8.
+    pub fn folder(&self) -> &str {
+        self.folder.path().to_str().expect("UTF-8")
     }
 }

@@ -4,30 +4,22 @@
 use std::fs;
 use std::ops::Deref;
 
-use torc_tests::{Ended, Place, PluginFolder, checkout, text};
+use torc_tests::{Ended, Place, PluginSite, checkout, text};
 
-/// A place with a folder of plugins, in which torc looks when it is told to.
-struct Site {
-    place: Place,
-    folder: PluginFolder,
-}
+/// Six jobs, and the plugin that runs them.
+struct Site(PluginSite);
 
 impl Deref for Site {
-    type Target = Place;
+    type Target = PluginSite;
 
-    fn deref(&self) -> &Place {
-        &self.place
+    fn deref(&self) -> &PluginSite {
+        &self.0
     }
 }
 
 impl Site {
     fn with(spec: &str) -> Self {
-        let place = Place::with(spec);
-        let folder = PluginFolder::beside(&place);
-        for name in ["faulty_executor", "nice"] {
-            folder.take_example(name);
-        }
-        Self { place, folder }
+        Self(PluginSite::of(Place::with(spec), &["faulty_executor", "nice"]))
     }
 
     /// Six jobs that this plugin runs.
@@ -48,13 +40,9 @@ jobs: [{{name: 'j{{n}}', command: 'echo {{n}} >> ran', use_parameters: [n]}}]"
         let (text, launch) = (text.expect("it is there"), "def launch(request):\n");
         assert!(text.contains(launch), "it has a launch");
         let text = text.replace(launch, &format!("{launch}    {at_launch}\n"));
-        site.folder
+        site.plugins()
             .write_program("here", &text.replace("FOLDER", &site.path().display().to_string()));
         site
-    }
-
-    fn folder(&self) -> &str {
-        self.folder.path().to_str().expect("UTF-8")
     }
 
     fn run(&self, options: &[&str]) -> Ended {
@@ -215,7 +203,7 @@ fn a_program_that_crashes_at_each_launch_is_given_up_and_named() {
     let ended = site.run(&[]).expect(5);
     ended.says("plugin `here` lost its steps 3 times").says("signal 9 ended it");
     site.torc(&["status"]).expect(0).says("interrupted");
-    site.folder.write_program("here", &{
+    site.plugins().write_program("here", &{
         let text = fs::read_to_string(checkout().join("torc-plugins/kit/fixtures/here.py"));
         text.expect("it is there")
     });
@@ -271,9 +259,7 @@ fn enclosed(jobs: &str) -> Site {
     let place = Place::outside_tmp(&format!(
         "name: w\nexecution_config: {{mode: enclosed}}\njobs:\n{jobs}"
     ));
-    let folder = PluginFolder::beside(&place);
-    folder.take_example("enclosed");
-    Site { place, folder }
+    Site(PluginSite::of(place, &["enclosed"]))
 }
 
 #[test]
@@ -319,9 +305,7 @@ fn a_folder_that_would_be_hidden_is_refused() {
     let place = Place::with(
         "name: w\nexecution_config: {mode: enclosed}\njobs: [{name: a, command: 'true'}]",
     );
-    let folder = PluginFolder::beside(&place);
-    folder.take_example("enclosed");
-    let site = Site { place, folder };
+    let site = Site(PluginSite::of(place, &["enclosed"]));
     site.run(&[]).expect(1);
     let reason = text(&site.attempts("a")[0]["outcome"], "reason").to_owned();
     assert!(reason.contains("would be hidden, since each job has /tmp to itself"), "{reason}");

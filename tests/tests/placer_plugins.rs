@@ -2,43 +2,17 @@
 //! job.
 
 use std::collections::BTreeSet;
-use std::ops::Deref;
 use std::path::Path;
 
-use torc_tests::{Ended, Place, PluginFolder};
+use torc_tests::{Ended, Place, PluginSite};
 
-/// A place with a folder of plugins, in which torc looks when it is told to.
-struct Site {
-    place: Place,
-    folder: PluginFolder,
-}
-
-impl Deref for Site {
-    type Target = Place;
-
-    fn deref(&self) -> &Place {
-        &self.place
-    }
-}
-
-impl Site {
-    fn with(spec: &str) -> Self {
-        let place = Place::with(spec);
-        let folder = PluginFolder::beside(&place);
-        for name in ["faulty_placer", "wrapped", "nice"] {
-            folder.take_example(name);
-        }
-        Self { place, folder }
-    }
-
-    fn folder(&self) -> &str {
-        self.folder.path().to_str().expect("UTF-8")
-    }
+fn with(spec: &str) -> PluginSite {
+    PluginSite::of(Place::with(spec), &["faulty_placer", "wrapped", "nice"])
 }
 
 /// Six jobs of one CPU that are placed by this plugin.
-fn place(placer: &str, settings: &str) -> Site {
-    Site::with(&format!(
+fn place(placer: &str, settings: &str) -> PluginSite {
+    with(&format!(
         "name: w
 execution_config: {{placer: {placer}}}
 plugins: [{{name: {placer}{settings}}}]
@@ -47,13 +21,13 @@ jobs: [{{name: 'j{{n}}', command: 'echo {{n}} >> ran', use_parameters: [n]}}]"
     ))
 }
 
-fn run(place: &Site, options: &[&str]) -> Ended {
+fn run(place: &PluginSite, options: &[&str]) -> Ended {
     place.run(&[&["--plugin-path", place.folder()], options].concat())
 }
 
 /// All jobs have completed, each in one attempt.
 #[track_caller]
-fn expect_all_once(place: &Site) {
+fn expect_all_once(place: &PluginSite) {
     let mut ran = place.lines("ran");
     ran.sort();
     assert_eq!(ran, ["1", "2", "3", "4", "5", "6"]);
@@ -67,7 +41,7 @@ const REPLACED: &str = "places no jobs any more, torc's own placer does: ";
 #[test]
 fn a_plugin_places_the_jobs_by_its_settings() {
     for (policy, nodes) in [("pack", 1), ("spread", 2)] {
-        let place = Site::with(&format!(
+        let place = with(&format!(
             "name: w
 execution_config: {{placer: wrapped}}
 plugins: [{{name: wrapped, policy: {policy}}}]
@@ -220,7 +194,7 @@ fn a_program_places_jobs_and_what_it_does_not_end_with_is_no_loss() {
         ("plans == 3 and print('Hello', flush=True)", Some("it wrote a line that is no message")),
     ] {
         let place = place("one", "");
-        place.folder.write_program("one", &one_by_one(at_plan));
+        place.plugins().write_program("one", &one_by_one(at_plan));
         let ended = run(&place, &[]).expect(0);
         match words {
             None => {
@@ -241,7 +215,7 @@ fn a_program_that_hangs_does_not_outlive_its_run() {
     let place = place("one", "");
     let pid = place.join("pid");
     let text = one_by_one(hang).replace("PID", &format!("'{}'", pid.display()));
-    place.folder.write_program("one", &text.replace("import json", "import time, json"));
+    place.plugins().write_program("one", &text.replace("import json", "import time, json"));
     let ended = run(&place, &[]).expect(0);
     ended.says(&format!("plugin `one` {REPLACED}plan: no answer within "));
     expect_all_once(&place);
@@ -252,7 +226,7 @@ fn a_program_that_hangs_does_not_outlive_its_run() {
 #[test]
 fn a_plugin_that_cannot_be_had_is_told_of_before_anything_starts() {
     #[track_caller]
-    fn check(place: &Site, exit: i32, words: &[&str]) {
+    fn check(place: &PluginSite, exit: i32, words: &[&str]) {
         let ended = run(place, &[]).expect(exit);
         for word in words {
             ended.says(word);
