@@ -9,10 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use torc_core::engine::{Engine, Event};
 use torc_core::ids::WorkflowId;
+use torc_core::time::Timestamp;
 use torc_core::wire::{
-    AllocationReport, AttemptReport, CancelReport, CancelRequest, ErrorReport, JobReport, PROTOCOL,
-    RestartReport, ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
+    AllocationReport, AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport,
+    ErrorReport, JobReport, NamedJobs, PROTOCOL, RestartReport, ServerReport, SubmitReport,
+    SubmitRequest, WorkflowReport,
 };
 use torc_core::workflow::Workflow;
 
@@ -20,7 +23,9 @@ use crate::api::Selection;
 use crate::archive::{Archive, refusal};
 use crate::clock::now;
 use crate::driver::find_jobs;
+use crate::handle::RequestError;
 use crate::known_dirs;
+use crate::leave_out;
 use crate::link::client::Client;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError, unless_in_use};
@@ -368,6 +373,65 @@ impl Access {
             Self::Stored(store, dir) => {
                 store.into_inner().close().await?;
                 cancel_stored(&dir, id, request).await
+            }
+        }
+    }
+
+    /// Leaves jobs of a workflow out.
+    ///
+    /// # Errors
+    /// When a job is unknown, or runs or has completed, or the wish cannot be recorded; nothing has changed
+    /// then.
+    pub async fn disable(
+        self,
+        id: Option<WorkflowId>,
+        request: &NamedJobs,
+    ) -> Result<DisableReport, AccessError> {
+        self.wish("disable", id, request, leave_out::disable).await
+    }
+
+    /// Takes jobs of a workflow in again.
+    ///
+    /// # Errors
+    /// When a job is unknown, or another one runs without it, or the wish cannot be recorded; nothing has
+    /// changed then.
+    pub async fn enable(
+        self,
+        id: Option<WorkflowId>,
+        request: &NamedJobs,
+    ) -> Result<EnableReport, AccessError> {
+        self.wish("enable", id, request, leave_out::enable).await
+    }
+
+    /// Asks who drives a workflow for a change of it, or makes that change in the store.
+    async fn wish<T: DeserializeOwned>(
+        self,
+        what: &str,
+        id: Option<WorkflowId>,
+        request: &NamedJobs,
+        make: impl FnOnce(&mut Engine, &NamedJobs, Timestamp) -> Result<(Vec<Event>, T), RequestError>,
+    ) -> Result<T, AccessError> {
+        match self {
+            Self::Live(owner, _) => {
+                let asked = Selection { id, ..Selection::default() };
+                let path = format!("/v1/{what}?{}", query(&asked));
+                ask(&owner, Method::POST, &path, to_json(request)).await
+            }
+            Self::Stored(store, dir) => {
+                store.into_inner().close().await?;
+                let mut store = Store::own(&dir).await?;
+                let output_dir = dir.path().to_string_lossy();
+                let stored = StoredView::load(&mut store, id, &output_dir).await?;
+                let StoredView { mut engine, next_sequence, .. } = stored;
+                let made = make(&mut engine, request, now());
+                if let Ok((events, _)) = &made
+                    && !events.is_empty()
+                {
+                    store.append(engine.id(), next_sequence, events).await?;
+                }
+                store.close().await?;
+                made.map(|(_, report)| report)
+                    .map_err(|error| AccessError::Refused(error.to_string()))
             }
         }
     }

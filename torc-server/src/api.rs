@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use torc_core::ids::WorkflowId;
-use torc_core::wire::{CancelRequest, ErrorReport, PROTOCOL, ServerReport};
+use torc_core::wire::{CancelRequest, ErrorReport, NamedJobs, PROTOCOL, ServerReport};
 
 use crate::archive::{self, Archive};
 use crate::handle::{Handle, RequestError};
@@ -118,6 +118,8 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/allocations", get(allocations))
         .route("/v1/cancel", post(cancel))
         .route("/v1/restart", post(restart))
+        .route("/v1/disable", post(disable))
+        .route("/v1/enable", post(enable))
         .route("/v1/workflows", get(workflows))
         .route("/v1/export", get(export))
         .route("/v1/import", post(import))
@@ -219,6 +221,34 @@ async fn cancel(
         Desk::Many(runs) => runs.cancel(asked.id, request).await,
         Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
             Ok(()) => handle.cancel(request).await,
+            Err(refused) => Err(refused),
+        },
+    })
+}
+
+async fn disable(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<NamedJobs>,
+) -> Response {
+    answer(match desk {
+        Desk::Many(runs) => runs.disable(asked.id, request).await,
+        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
+            Ok(()) => handle.disable(request).await,
+            Err(refused) => Err(refused),
+        },
+    })
+}
+
+async fn enable(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<NamedJobs>,
+) -> Response {
+    answer(match desk {
+        Desk::Many(runs) => runs.enable(asked.id, request).await,
+        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
+            Ok(()) => handle.enable(request).await,
             Err(refused) => Err(refused),
         },
     })

@@ -11,7 +11,10 @@ use torc_core::traits::{
     AllocationHandle, AllocationState, NodeShape, StepAccount, StepEvent, StepEvents,
 };
 use torc_core::wire::link::{Hello, ToWorker};
-use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
+use torc_core::wire::{
+    AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport, NamedJobs,
+    RestartReport, WorkflowReport,
+};
 
 use crate::placers::PlacerError;
 use crate::store::StoreError;
@@ -37,6 +40,10 @@ pub(crate) enum Input {
     Look(Option<WorkflowId>, LookFn),
     /// A wish to end jobs.
     Cancel(CancelRequest, oneshot::Sender<Result<CancelReport, RequestError>>),
+    /// A wish to leave these jobs out.
+    Disable(NamedJobs, oneshot::Sender<Result<DisableReport, RequestError>>),
+    /// A wish to take these jobs in again.
+    Enable(NamedJobs, oneshot::Sender<Result<EnableReport, RequestError>>),
     /// A wish to run again what did not complete.
     PutBack(oneshot::Sender<Result<RestartReport, RequestError>>),
     /// A wish to stop here and go on later.
@@ -212,6 +219,26 @@ impl Handle {
     pub async fn cancel(&self, request: CancelRequest) -> Result<CancelReport, RequestError> {
         let (reply, answered) = oneshot::channel();
         self.inbox.send(Input::Cancel(request, reply)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Leaves jobs out, once that wish is durable.
+    ///
+    /// # Errors
+    /// When the run is over, a job is unknown, or one runs or has completed; nothing has changed then.
+    pub async fn disable(&self, request: NamedJobs) -> Result<DisableReport, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        self.inbox.send(Input::Disable(request, reply)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Takes jobs in again, once that wish is durable.
+    ///
+    /// # Errors
+    /// When the run is over, a job is unknown, or another one runs without it; nothing has changed then.
+    pub async fn enable(&self, request: NamedJobs) -> Result<EnableReport, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        self.inbox.send(Input::Enable(request, reply)).map_err(|_| RequestError::Over)?;
         answered.await.map_err(|_| RequestError::Over)?
     }
 

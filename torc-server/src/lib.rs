@@ -21,6 +21,7 @@ pub mod handle;
 pub mod inherited;
 mod journal;
 pub mod known_dirs;
+mod leave_out;
 pub mod link;
 pub mod placers;
 mod private_file;

@@ -133,6 +133,10 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Cancel a workflow, or some of its jobs
     Cancel(CancelArgs),
+    /// Leave jobs out until they are enabled again
+    Disable(NamedJobsArgs),
+    /// Take jobs in again that were left out
+    Enable(NamedJobsArgs),
     /// Go on with an interrupted workflow, or run again what did not complete, also in the run under
     /// way
     Restart(RestartArgs),
@@ -393,6 +397,15 @@ pub(crate) struct CancelArgs {
     pub(crate) workflow: WorkflowArg,
     /// Only these jobs, and what depends on them
     #[arg(long = "job", value_name = "NAME")]
+    pub(crate) jobs: Vec<String>,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct NamedJobsArgs {
+    #[command(flatten)]
+    pub(crate) workflow: WorkflowArg,
+    /// The job; may be repeated
+    #[arg(long = "job", value_name = "NAME", required = true)]
     pub(crate) jobs: Vec<String>,
 }
 

@@ -5,7 +5,9 @@ mod cancel;
 mod completions;
 mod config;
 mod delete;
+mod disable;
 mod doctor;
+mod enable;
 mod exec;
 mod explain;
 mod export;
@@ -63,6 +65,8 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Results(results) => results::execute(results, &dir, args.format).await,
         Command::Logs(logs) => logs::execute(logs, &dir).await,
         Command::Cancel(cancel) => cancel::execute(cancel, &dir, args.format).await,
+        Command::Disable(named) => disable::execute(named, &dir, args.format).await,
+        Command::Enable(named) => enable::execute(named, &dir, args.format).await,
         Command::Restart(restart) => restart::execute(restart, dir, args.format).await,
         Command::Submit(submit) => submit::execute(submit, dir, args.format).await,
         Command::Explain(explain) => explain::execute(explain, &dir, args.format).await,

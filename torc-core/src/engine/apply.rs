@@ -67,6 +67,8 @@ impl Engine {
             Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
             Event::RunResumed { at } => self.resume_run(*at)?,
             Event::JobsPutBack { jobs, .. } => self.put_back(jobs)?,
+            Event::JobsDisabled { jobs, .. } => self.leave_out(jobs)?,
+            Event::JobsEnabled { jobs, .. } => self.take_in(jobs)?,
             Event::AllocationGranted { at, began_at, allocation } => {
                 self.add_allocation(*at, allocation)?;
                 self.note_start_up(*at, *began_at, allocation);
@@ -178,7 +180,7 @@ impl Engine {
     }
 
     fn put_back(&mut self, ranges: &[(JobId, JobId)]) -> Result<(), Refused> {
-        if self.phase != Phase::Running {
+        if !self.can_resume() {
             return Err(self.wrong_phase());
         }
         let jobs = self.resettable(ranges)?;
@@ -188,18 +190,27 @@ impl Engine {
 
     /// The jobs of these ranges, all of which can begin anew.
     fn resettable(&self, ranges: &[(JobId, JobId)]) -> Result<Vec<JobId>, Refused> {
+        self.changeable(ranges, Change::Reset)
+    }
+
+    /// The jobs of these ranges, each of which can change in this way as it stands.
+    pub(super) fn changeable(
+        &self,
+        ranges: &[(JobId, JobId)],
+        change: Change,
+    ) -> Result<Vec<JobId>, Refused> {
         for bound in ranges.iter().flat_map(|(first, last)| [first, last]) {
             self.known(*bound)?;
         }
         let jobs = ranges.iter().flat_map(|(first, last)| first.0..=last.0).map(JobId);
-        jobs.map(|job| match transition(self.status(job), Change::Reset) {
+        jobs.map(|job| match transition(self.status(job), change) {
             Ok(_) => Ok(job),
             Err(source) => Err(Refused::Illegal { job, source }),
         })
         .collect()
     }
 
-    fn reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
+    pub(super) fn reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
         for job in jobs {
             self.change(*job, Change::Reset)?;
             let state = &mut self.jobs[job.index()];
@@ -407,7 +418,7 @@ impl Engine {
 
     /// Frees, or cancels, all that waited for this job to end, to every depth. Does nothing while
     /// it has not ended.
-    fn settle_dependents(&mut self, job: JobId) -> Result<(), Refused> {
+    pub(super) fn settle_dependents(&mut self, job: JobId) -> Result<(), Refused> {
         let workflow = self.workflow.clone();
         let mut ended = vec![job];
         while let Some(job) = ended.pop() {
@@ -438,7 +449,7 @@ impl Engine {
 
     /// The only place where a job's status changes. Keeps the counts, and what the placer has to
     /// know about who waits.
-    fn change(&mut self, job: JobId, change: Change) -> Result<(), Refused> {
+    pub(super) fn change(&mut self, job: JobId, change: Change) -> Result<(), Refused> {
         let from = self.status(job);
         let to = transition(from, change).map_err(|source| Refused::Illegal { job, source })?;
         self.jobs[job.index()].status = to;

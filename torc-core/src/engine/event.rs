@@ -39,6 +39,21 @@ pub enum Event {
         /// The jobs.
         jobs: Vec<(JobId, JobId)>,
     },
+    /// Jobs (inclusive ranges of job numbers) are left out until they are enabled again.
+    JobsDisabled {
+        /// When.
+        at: Timestamp,
+        /// The jobs.
+        jobs: Vec<(JobId, JobId)>,
+    },
+    /// Jobs (inclusive ranges of job numbers) are not left out any more. In a run that can go on they
+    /// begin to wait anew.
+    JobsEnabled {
+        /// When.
+        at: Timestamp,
+        /// The jobs.
+        jobs: Vec<(JobId, JobId)>,
+    },
     /// An allocation is wanted. Its scheduler is asked for it once, under a key made of its number.
     AllocationRequested {
         /// When.
@@ -288,6 +303,8 @@ impl Event {
             Self::RunStarted { at, .. }
             | Self::RunResumed { at }
             | Self::JobsPutBack { at, .. }
+            | Self::JobsDisabled { at, .. }
+            | Self::JobsEnabled { at, .. }
             | Self::AllocationRequested { at, .. }
             | Self::AllocationSubmitted { at, .. }
             | Self::AllocationGranted { at, .. }

@@ -23,8 +23,8 @@ impl Engine {
     pub fn unfinished_jobs(&self) -> Vec<(JobId, JobId)> {
         let is_unfinished =
             |job| !matches!(self.status(job), JobStatus::Completed | JobStatus::Disabled);
-        let again = self.with_downstream(is_unfinished);
-        ranges_of(again.into_iter())
+        let again = self.with_downstream(is_unfinished).into_iter();
+        ranges_of(again.filter(|job| self.status(*job) != JobStatus::Disabled))
     }
 
     /// The jobs of the run under way that ended without having completed, and what waits for them.
@@ -41,11 +41,12 @@ impl Engine {
             stays[job.index()] = true;
         }
         let again = self.with_downstream(|job| is_lost(job) && !stays[job.index()]);
-        ranges_of(again.into_iter().filter(|job| self.status(*job) != JobStatus::Completed))
+        let stays = [JobStatus::Completed, JobStatus::Disabled];
+        ranges_of(again.into_iter().filter(|job| !stays.contains(&self.status(*job))))
     }
 
     /// For each job whether something that runs depends on it.
-    fn upstream_of_running(&self) -> Vec<bool> {
+    pub(super) fn upstream_of_running(&self) -> Vec<bool> {
         let mut found = vec![false; self.jobs.len()];
         let mut open: Vec<JobId> = self.running.keys().copied().collect();
         while let Some(job) = open.pop() {

@@ -110,6 +110,10 @@ pub enum Change {
     Canceled,
     /// Its attempt ended, and it is tried again.
     Requeued,
+    /// It is left out from now on.
+    Disabled,
+    /// It is not left out any more.
+    Enabled,
 }
 
 /// A change that makes no sense in this status: an error in torc, or a report that comes too late.
@@ -128,7 +132,8 @@ pub struct IllegalChange {
 /// When the change makes no sense in this status.
 pub fn transition(from: JobStatus, change: Change) -> Result<JobStatus, IllegalChange> {
     use JobStatus::{
-        Blocked, Canceled, Completed, Failed, Pending, Ready, Running, Terminated, Uninitialized,
+        Blocked, Canceled, Completed, Disabled, Failed, Pending, Ready, Running, Terminated,
+        Uninitialized,
     };
     match (from, change) {
         (
@@ -143,6 +148,11 @@ pub fn transition(from: JobStatus, change: Change) -> Result<JobStatus, IllegalC
         (Pending | Running, Change::TimedOut) => Ok(Terminated),
         (Pending | Running, Change::Requeued) => Ok(Ready),
         (Blocked | Ready | Pending | Running, Change::Canceled) => Ok(Canceled),
+        (
+            Uninitialized | Blocked | Ready | Completed | Failed | Canceled | Terminated,
+            Change::Disabled,
+        ) => Ok(Disabled),
+        (Disabled, Change::Enabled) => Ok(Uninitialized),
         _ => Err(IllegalChange { from, change }),
     }
 }
@@ -151,7 +161,7 @@ pub fn transition(from: JobStatus, change: Change) -> Result<JobStatus, IllegalC
 mod tests {
     use super::*;
 
-    const CHANGES: [Change; 9] = [
+    const CHANGES: [Change; 11] = [
         Change::Reset,
         Change::Unblocked,
         Change::Placed,
@@ -161,6 +171,8 @@ mod tests {
         Change::TimedOut,
         Change::Canceled,
         Change::Requeued,
+        Change::Disabled,
+        Change::Enabled,
     ];
 
     #[test]
@@ -174,12 +186,15 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         uninitialized Reset blocked
+        uninitialized Disabled disabled
         blocked Reset blocked
         blocked Unblocked ready
         blocked Canceled canceled
+        blocked Disabled disabled
         ready Reset blocked
         ready Placed pending
         ready Canceled canceled
+        ready Disabled disabled
         pending Started running
         pending Completed completed
         pending Failed failed
@@ -192,9 +207,14 @@ mod tests {
         running Canceled canceled
         running Requeued ready
         completed Reset blocked
+        completed Disabled disabled
         failed Reset blocked
+        failed Disabled disabled
         canceled Reset blocked
+        canceled Disabled disabled
         terminated Reset blocked
+        terminated Disabled disabled
+        disabled Enabled uninitialized
         ");
     }
 

@@ -410,6 +410,35 @@ pub struct CancelReport {
     pub signaled: u32,
 }
 
+/// A wish to leave jobs out, or to take them in again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedJobs {
+    /// The jobs by name.
+    pub jobs: Vec<String>,
+}
+
+/// What became of a wish to leave jobs out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisableReport {
+    /// Jobs that are left out now and were not before.
+    pub disabled: u32,
+    /// Jobs that depend on them and are canceled for it, at every depth: now, or when a run begins.
+    pub canceled: u32,
+    /// Jobs that depend on them and run without them.
+    pub run_without: u32,
+}
+
+/// What became of a wish to take jobs in again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnableReport {
+    /// Jobs that are not left out any more and were before.
+    pub enabled: u32,
+    /// Jobs that depend on them and begin to wait anew.
+    pub put_back: u32,
+    /// Their run is over: they wait for the next one. Else they wait in the run that is not over.
+    pub waits_for_restart: bool,
+}
+
 /// What became of a wish to run again what did not complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartReport {

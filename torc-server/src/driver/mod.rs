@@ -33,6 +33,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 use crate::accountant::EndedStep;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, Input, RequestError};
+use crate::leave_out;
 use crate::placers::may_block;
 use crate::state_dir::Announcement;
 use crate::store::StoreError;
@@ -132,6 +133,8 @@ struct Held {
     launches: Vec<Event>,
     cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
     restarts: Vec<(RestartReply, Result<RestartReport, RequestError>)>,
+    /// Other answers to wishes.
+    answers: Vec<Answer>,
     /// Launches that these events clear. Nothing waits for them.
     clearances: Vec<(JobId, AttemptId)>,
     /// Workers to be taken in.
@@ -158,6 +161,8 @@ struct Held {
 }
 
 type RestartReply = oneshot::Sender<Result<RestartReport, RequestError>>;
+/// Gives whoever asked an answer.
+type Answer = Box<dyn FnOnce() + Send>;
 type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
 
 impl Held {
@@ -167,6 +172,7 @@ impl Held {
             && self.launches.is_empty()
             && self.cancels.is_empty()
             && self.restarts.is_empty()
+            && self.answers.is_empty()
             && self.welcomes.is_empty()
             && self.dismissals.is_empty()
             && self.strangers.is_empty()
@@ -318,6 +324,14 @@ impl Driver {
                 Input::Cancel(request, reply) => {
                     let report = self.cancel(&request, now);
                     self.held.cancels.push((reply, report));
+                }
+                Input::Disable(request, reply) => {
+                    let report = leave_out::disable(&mut self.engine, &request, now);
+                    self.answer(reply, report);
+                }
+                Input::Enable(request, reply) => {
+                    let report = leave_out::enable(&mut self.engine, &request, now);
+                    self.answer(reply, report);
                 }
                 Input::PutBack(reply) => {
                     let report = self.put_back(now);
@@ -489,6 +503,20 @@ impl Driver {
             canceled: canceled.saturating_sub(canceled_before),
             signaled: u32::try_from(signaled).unwrap_or(u32::MAX),
         })
+    }
+
+    /// Holds the answer to a wish, with the events that it came to, until they are durable.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, RequestError>>,
+        done: Result<(Vec<Event>, T), RequestError>,
+    ) {
+        let report = done.map(|(events, report)| {
+            self.pending.extend(events);
+            report
+        });
+        // Whoever asked may have gone away meanwhile.
+        self.held.answers.push(Box::new(move || drop(reply.send(report))));
     }
 
     fn put_back(&mut self, now: Timestamp) -> Result<RestartReport, RequestError> {

@@ -30,6 +30,7 @@ impl Driver {
         for (reply, report) in held.restarts {
             let _ = reply.send(report);
         }
+        held.answers.into_iter().for_each(|answer| answer());
         Acknowledgement::send_all(held.acknowledgements);
         for command in held.commands {
             self.run_command(command);

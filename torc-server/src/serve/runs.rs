@@ -11,7 +11,9 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use torc_core::engine::Event;
 use torc_core::ids::{AllocationId, WorkflowId};
-use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
+use torc_core::wire::{
+    CancelReport, CancelRequest, DisableReport, EnableReport, NamedJobs, RestartReport,
+};
 
 use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::Accountant;
@@ -19,6 +21,7 @@ use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::handle::{Handle, RequestError};
+use crate::leave_out;
 use crate::placers::Placers;
 use crate::schedulers::Schedulers;
 use crate::state_dir::StateDir;
@@ -217,6 +220,52 @@ impl Runs {
             .map_err(|refused| RequestError::Refused(refused.to_string()))?;
         self.append(engine.id(), next_sequence, events).await?;
         Ok(CancelReport { canceled: engine.counts().ended() - ended_before, signaled: 0 })
+    }
+
+    /// Leaves jobs of a workflow out.
+    pub(crate) async fn disable(
+        self: &Arc<Self>,
+        id: Option<WorkflowId>,
+        request: NamedJobs,
+    ) -> Result<DisableReport, RequestError> {
+        let chosen = id.or_else(|| self.latest());
+        if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
+            return handle.disable(request).await;
+        }
+        let only_one = self.beginning.lock().await;
+        let stored = self.load(chosen).await?;
+        if needs_driver(&stored) {
+            let handle = self.driver_of(stored)?;
+            drop(only_one);
+            return handle.disable(request).await.map_err(unrecorded);
+        }
+        let StoredView { mut engine, next_sequence, .. } = stored;
+        let (events, report) = leave_out::disable(&mut engine, &request, now())?;
+        self.append(engine.id(), next_sequence, events).await?;
+        Ok(report)
+    }
+
+    /// Takes jobs of a workflow in again.
+    pub(crate) async fn enable(
+        self: &Arc<Self>,
+        id: Option<WorkflowId>,
+        request: NamedJobs,
+    ) -> Result<EnableReport, RequestError> {
+        let chosen = id.or_else(|| self.latest());
+        if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
+            return handle.enable(request).await;
+        }
+        let only_one = self.beginning.lock().await;
+        let stored = self.load(chosen).await?;
+        if needs_driver(&stored) {
+            let handle = self.driver_of(stored)?;
+            drop(only_one);
+            return handle.enable(request).await.map_err(unrecorded);
+        }
+        let StoredView { mut engine, next_sequence, .. } = stored;
+        let (events, report) = leave_out::enable(&mut engine, &request, now())?;
+        self.append(engine.id(), next_sequence, events).await?;
+        Ok(report)
     }
 
     /// Has a workflow driven that was not, although it is to be: its driver could not go on, or another

@@ -7,6 +7,7 @@ mod answers;
 mod causes;
 mod clearance;
 mod deltas;
+mod disabling;
 mod faults;
 mod guests;
 mod idleness;

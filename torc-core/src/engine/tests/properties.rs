@@ -27,6 +27,8 @@ enum Move {
     Resume,
     Restart,
     PutBack,
+    Disable(usize),
+    Enable(usize),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -52,6 +54,8 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => Just(Move::Resume),
         2 => Just(Move::Restart),
         1 => Just(Move::PutBack),
+        2 => any::<usize>().prop_map(Move::Disable),
+        2 => any::<usize>().prop_map(Move::Enable),
     ]
 }
 
@@ -118,6 +122,18 @@ fn play(run: &mut Run, step: Move) {
         Move::PutBack => {
             let jobs = run.engine.jobs_to_put_back();
             run.offer(Event::JobsPutBack { at, jobs });
+        }
+        Move::Disable(which) => {
+            let job = JobId::from_index(which % run.engine.workflow().jobs.len());
+            if let Ok(Some(event)) = run.engine.disabling(at, &[job]) {
+                run.apply(event);
+            }
+        }
+        Move::Enable(which) => {
+            let job = JobId::from_index(which % run.engine.workflow().jobs.len());
+            for event in run.engine.enabling(at, &[job]).unwrap_or_default() {
+                run.apply(event);
+            }
         }
         Move::Restart => {
             let jobs = run.engine.workflow().jobs.len();
