@@ -9,6 +9,7 @@
 
 pub mod diagnostics;
 pub mod engine;
+pub mod fingerprint;
 pub mod forecast;
 pub mod governor;
 pub mod graph;
@@ -20,6 +21,7 @@ pub mod os_text;
 pub mod placer;
 pub mod plan;
 pub mod resources;
+pub mod restart;
 pub mod simulation;
 pub mod spec;
 pub mod time;

@@ -1,6 +1,7 @@
 //! A workflow as the engine runs it: parameters expanded, names resolved, everything checked.
 //!
-//! Made by [`crate::spec`], stored as it is, never changed afterwards. It is compact, since a
+//! Made by [`crate::spec`], stored as it is, and changed only between two runs, by a
+//! [`Revision`](crate::restart::Revision). It is compact, since a
 //! workflow can have a hundred thousand jobs: what jobs share is shared, and what most jobs lack
 //! costs a pointer.
 
@@ -47,6 +48,55 @@ impl Workflow {
             runtime: needs.runtime,
         }
     }
+}
+
+/// Something of a workflow refers to what is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DanglingReference {
+    /// An action does.
+    #[error("an action refers to something that is not there")]
+    OfAction,
+    /// A job does.
+    #[error("job `{0}` refers to something that is not there")]
+    OfJob(Arc<str>),
+    /// The numbers of jobs have a gap.
+    #[error("there is no job before job {0}")]
+    Gap(JobId),
+}
+
+impl Workflow {
+    /// Whether every index and job number leads somewhere, so that an engine need not doubt them.
+    ///
+    /// # Errors
+    /// With the first that does not.
+    pub fn check_references(&self) -> Result<(), DanglingReference> {
+        let header = &self.header;
+        let has_job = |job: &JobId| (1..=self.jobs.len()).contains(&(job.0 as usize));
+        for action in &header.actions {
+            let jobs = match &action.trigger {
+                Trigger::OnJobsReady(jobs) | Trigger::OnJobsComplete(jobs) => &jobs[..],
+                _ => &[],
+            };
+            let has_scheduler = match &action.kind {
+                ActionKind::ScheduleNodes { scheduler, .. } => {
+                    within(*scheduler, &header.schedulers)
+                }
+                ActionKind::RunCommands(_) => true,
+            };
+            if !has_scheduler || !jobs.iter().all(has_job) {
+                return Err(DanglingReference::OfAction);
+            }
+        }
+        let dangles = |job: &&Job| !header.has_all_of(job) || !job.depends_on.iter().all(has_job);
+        match self.jobs.iter().find(dangles) {
+            Some(job) => Err(DanglingReference::OfJob(job.name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn within<T>(index: u32, table: &[T]) -> bool {
+    (index as usize) < table.len()
 }
 
 /// All of a workflow but its jobs.
@@ -106,6 +156,20 @@ impl Header {
             Some(LauncherSetting::Plugin(name)) => self.settings_of(name),
             Some(LauncherSetting::Template { .. }) | None => serde_json::Map::new(),
         }
+    }
+
+    /// Whether all is there that a job refers to by index.
+    fn has_all_of(&self, job: &Job) -> bool {
+        let has_data = job.data.as_deref().is_none_or(|data| {
+            let files = data.input_files.iter().chain(&data.output_files);
+            let mut user_data = data.input_user_data.iter().chain(&data.output_user_data);
+            files.copied().all(|file| within(file, &self.files))
+                && user_data.all(|item| within(*item, &self.user_data))
+        });
+        has_data
+            && within(job.requirements, &self.requirements)
+            && job.failure_handler.is_none_or(|index| within(index, &self.failure_handlers))
+            && job.scheduler.is_none_or(|index| within(index, &self.schedulers))
     }
 
     /// Whether steps are launched by srun, each on the nodes that it was given.
@@ -246,6 +310,19 @@ pub struct Job {
     /// Where its output goes, when that differs from the workflow's setting.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub stdio: Option<Arc<Stdio>>,
+}
+
+impl Job {
+    /// The text for `bash -c`: the script precedes the command, on a line of its own when it has several.
+    pub fn script(&self) -> String {
+        match &self.invocation_script {
+            None => self.command.to_string(),
+            Some(script) if script.trim_end().contains('\n') => {
+                format!("{}\n{}", script.trim_end(), self.command)
+            }
+            Some(script) => format!("{} {}", script.trim_end(), self.command),
+        }
+    }
 }
 
 /// What a job reads and writes: indices into the workflow's files and user data. Ascending, without

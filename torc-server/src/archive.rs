@@ -13,7 +13,7 @@ use torc_core::wire::RunState;
 use torc_core::workflow::Workflow;
 
 use crate::clock::now;
-use crate::store::{Origin, StoredWorkflow, check_references};
+use crate::store::{Origin, StoredWorkflow};
 use crate::stored::{StoredView, placer_for};
 
 /// The version of the format. A reader takes this one and older ones.
@@ -96,7 +96,8 @@ impl Archive {
 
     /// Everything refers to what there is, and the events can have happened.
     pub(crate) fn check(&self) -> Result<(), ArchiveError> {
-        check_references(&self.workflow).map_err(ArchiveError::Damaged)?;
+        let references = self.workflow.check_references();
+        references.map_err(|error| ArchiveError::Damaged(error.to_string()))?;
         let workflow = Arc::new(self.workflow.clone());
         let placer = placer_for(&workflow);
         Engine::replay(WorkflowId(1), workflow, placer, self.events.clone())

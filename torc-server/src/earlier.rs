@@ -4,6 +4,7 @@
 //! does. Invariant: only the latest workflow of a state directory is looked at.
 
 use torc_core::ids::WorkflowId;
+use torc_core::restart::Revision;
 use torc_core::workflow::Workflow;
 
 use crate::store::{Origin, Store, StoreError};
@@ -40,7 +41,8 @@ impl Earlier {
         let StoredView { engine, origin: stored, .. } = StoredView::load(store, None, "").await?;
         let is_from_there =
             stored.spec_path == origin.spec_path && stored.submission_dir == origin.submission_dir;
-        if !is_from_there || **engine.workflow() != *workflow {
+        let is_same = || Revision::between(engine.workflow(), workflow).is_nothing_for(&engine);
+        if !is_from_there || !is_same() {
             return Ok(None);
         }
         let left = engine.unfinished_jobs().into_iter().map(|(first, last)| last.0 - first.0 + 1);

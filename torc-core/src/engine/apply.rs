@@ -6,6 +6,7 @@ use crate::ids::{AllocationId, AttemptId, JobId, RunId, StepId};
 use crate::resources::Placement;
 use crate::time::Timestamp;
 use crate::traits::{Delta, Outcome, StepAccount, StepSignal, Usage, WaitingJob};
+use crate::workflow::DanglingReference;
 
 use super::attempts::{Attempt, AttemptEnd};
 use super::status::{Change, IllegalChange, JobStatus, transition};
@@ -54,6 +55,12 @@ pub enum Refused {
         /// Why not.
         source: IllegalChange,
     },
+    /// There is no such file.
+    #[error("there is no file with index {0}")]
+    UnknownFile(u32),
+    /// A definition leads nowhere.
+    #[error(transparent)]
+    Dangling(#[from] DanglingReference),
 }
 
 impl Engine {
@@ -65,6 +72,10 @@ impl Engine {
         let mut effects = Vec::new();
         match event {
             Event::RunStarted { run, at, reset } => self.start_run(*run, *at, reset)?,
+            Event::Redefined { revision, .. } => self.redefine(revision)?,
+            Event::InputsSeen { job, run, attempt, files, .. } => {
+                self.see_inputs((*job, *run, *attempt), files)?;
+            }
             Event::RunResumed { at } => self.resume_run(*at)?,
             Event::JobsPutBack { jobs, .. } => self.put_back(jobs)?,
             Event::JobsDisabled { jobs, .. } => self.leave_out(jobs)?,

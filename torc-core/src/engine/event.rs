@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint::Fingerprint;
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId, StepId, WorkerId};
 use crate::resources::{Allocation, Placement};
+use crate::restart::Revision;
 use crate::time::Timestamp;
 use crate::traits::{
     AllocationEnd, AllocationHandle, NodeState, Outcome, StepAccount, StepSignal, Usage,
@@ -25,6 +27,13 @@ pub enum Event {
         at: Timestamp,
         /// The jobs that run again, or for the first time.
         reset: Vec<(JobId, JobId)>,
+    },
+    /// Between two runs the workflow was defined anew. Jobs keep their numbers.
+    Redefined {
+        /// When.
+        at: Timestamp,
+        /// What is different from now on.
+        revision: Box<Revision>,
     },
     /// A run that was stopped or whose server died goes on.
     RunResumed {
@@ -252,6 +261,25 @@ pub enum Event {
         #[serde(rename = "u")]
         usage: Usage,
     },
+    /// What the input files of a launch that completed were like then.
+    #[serde(rename = "i")]
+    InputsSeen {
+        /// The job.
+        #[serde(rename = "j")]
+        job: JobId,
+        /// The run.
+        #[serde(rename = "r")]
+        run: RunId,
+        /// The launch.
+        #[serde(rename = "a")]
+        attempt: AttemptId,
+        /// When.
+        #[serde(rename = "t")]
+        at: Timestamp,
+        /// By the index of each file in the workflow as it was defined then.
+        #[serde(rename = "f")]
+        files: Vec<(u32, Fingerprint)>,
+    },
     /// What the scheduler's accounting says about a launch that has ended.
     StepAccounted {
         /// When this became known.
@@ -302,6 +330,8 @@ impl Event {
         match self {
             Self::RunStarted { at, .. }
             | Self::RunResumed { at }
+            | Self::Redefined { at, .. }
+            | Self::InputsSeen { at, .. }
             | Self::JobsPutBack { at, .. }
             | Self::JobsDisabled { at, .. }
             | Self::JobsEnabled { at, .. }

@@ -100,6 +100,13 @@ impl Idleness {
         Self { classes, ..Self::default() }
     }
 
+    /// The classes of jobs are others from now on. Nobody has nodes meanwhile.
+    pub(super) fn redefine(&mut self, waiting: &[WaitingCount]) {
+        self.classes = waiting.iter().map(|count| Stage::from(*count)).collect();
+        self.changed.clear();
+        self.pools.clear();
+    }
+
     /// Jobs of a class began or ceased to wait.
     pub(super) fn note(&mut self, class: ClassId, waiting: WaitingCount) {
         if self.classes[class.0 as usize] != waiting.into() {

@@ -50,7 +50,7 @@ impl Engine {
         Some(Step {
             id,
             job_name: definition.name.clone(),
-            argv: vec!["bash".to_owned(), "-c".to_owned(), script(definition)],
+            argv: vec!["bash".to_owned(), "-c".to_owned(), definition.script()],
             env: self.step_env(id, definition, context),
             working_dir: context.submission_dir.clone(),
             stdio: stdio_paths(id, self.stdio(definition), &context.output_dir),
@@ -125,18 +125,6 @@ fn step_node(has: &NodeInventory, share: &NodeShare) -> StepNode {
         (cores.collect(), share.memory)
     };
     StepNode { name: has.name.clone(), cores, gpus: gpus.collect(), memory }
-}
-
-/// The text for `bash -c`: the script precedes the command, on a line of its own when it has
-/// several.
-fn script(job: &Job) -> String {
-    match &job.invocation_script {
-        None => job.command.to_string(),
-        Some(script) if script.trim_end().contains('\n') => {
-            format!("{}\n{}", script.trim_end(), job.command)
-        }
-        Some(script) => format!("{} {}", script.trim_end(), job.command),
-    }
 }
 
 /// The files that a step's output goes to. Their names are made of numbers, so that no job name can

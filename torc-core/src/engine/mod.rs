@@ -22,11 +22,13 @@ mod explain;
 mod graph;
 mod guest;
 mod idleness;
+mod inputs;
 mod launch;
 mod ledger;
 mod outlook;
 mod recovery;
 mod report;
+mod revision;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -49,9 +51,11 @@ pub use event::{ActionCommand, Effect, Event};
 pub use explain::Causes;
 pub(crate) use graph::Dependents;
 pub use guest::{Dismissal, Misconduct};
+pub use inputs::SeenInputs;
 pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use outlook::Future;
+pub(crate) use recovery::ranges_of;
 pub use status::{Change, IllegalChange, JobStatus, transition};
 pub use verdict::return_code;
 pub use wait_cause::{LeftOver, Moment, Named, NotAsked, Unstarted, WaitCause};
@@ -93,6 +97,8 @@ pub struct Engine {
     node_names: Vec<Box<str>>,
     running: BTreeMap<JobId, Placement>,
     attempts: Vec<Attempt>,
+    /// The last that was seen of the input files of each job that completed.
+    inputs: BTreeMap<JobId, SeenInputs>,
     ledger: ledger::Ledger,
     placer: Box<dyn Placer>,
     /// Whose placer that is; `None`: torc's own.
@@ -169,6 +175,8 @@ struct JobState {
     cancel_requested: bool,
     /// Its next launch need not wait for its dispatch to be stored.
     is_cleared: bool,
+    /// The spec does not have it any more.
+    is_removed: bool,
     /// Launches in this run so far.
     launches: u32,
     /// Retries that failure handlers were granted in this run.
@@ -220,6 +228,7 @@ impl Engine {
             node_names: Vec::new(),
             running: BTreeMap::new(),
             attempts: Vec::new(),
+            inputs: BTreeMap::new(),
             ledger: ledger::Ledger::default(),
             placer,
             guest: None,
@@ -343,11 +352,12 @@ impl Engine {
     }
 
     /// The classes of jobs that are alike for placement, each with the first of its jobs that have
-    /// not completed and how many of these there are.
+    /// neither completed nor are left out, and how many of these there are.
     pub fn unfinished_classes(&self) -> impl Iterator<Item = (&Request, JobId, usize)> {
         let requests = self.classes.requests();
         let mut found: Vec<Option<(JobId, usize)>> = vec![None; requests.len()];
-        for job in self.jobs_with(|status| status != JobStatus::Completed) {
+        let is_unfinished = |status| !matches!(status, JobStatus::Completed | JobStatus::Disabled);
+        for job in self.jobs_with(is_unfinished) {
             found[self.classes.of_job(job).0 as usize].get_or_insert((job, 0)).1 += 1;
         }
         requests.iter().zip(found).filter_map(|(request, found)| {

@@ -112,7 +112,7 @@ impl Engine {
 }
 
 /// Ascending job numbers as inclusive ranges.
-pub(super) fn ranges_of(jobs: impl Iterator<Item = JobId>) -> Vec<(JobId, JobId)> {
+pub(crate) fn ranges_of(jobs: impl Iterator<Item = JobId>) -> Vec<(JobId, JobId)> {
     let mut ranges: Vec<(JobId, JobId)> = Vec::new();
     for job in jobs {
         match ranges.last_mut() {

@@ -275,7 +275,8 @@ impl Driver {
         let is_slurms = self.engine.allocation_book(allocation).is_none_or(|book| {
             let request = book.request.as_ref();
             let schedulers = &self.engine.workflow().header.schedulers;
-            request.is_none_or(|request| schedulers[request.scheduler as usize].kind == "slurm")
+            let asked = request.map(|request| schedulers.get(request.scheduler as usize));
+            asked.is_none_or(|asked| asked.is_none_or(|asked| asked.kind == "slurm"))
         });
         let link = self.served.as_ref().and_then(|served| served.around.workers.get(allocation));
         if let Some(link) = link.filter(|_| !is_slurms) {

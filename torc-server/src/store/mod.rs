@@ -24,7 +24,7 @@ use torc_core::engine::Event;
 use torc_core::ids::WorkflowId;
 use torc_core::os_text::OsText;
 use torc_core::time::Timestamp;
-use torc_core::workflow::{ActionKind, Header, Job, Trigger, Workflow};
+use torc_core::workflow::{Header, Job, Workflow};
 
 /// Jobs in one row. Large enough that a row costs little beside them, small enough that one fits a
 /// buffer.
@@ -264,7 +264,7 @@ impl Store {
         let jobs = self.load_jobs(id).await?;
         let (events, next_sequence) = self.load_log(id).await?;
         let workflow = Arc::new(Workflow { header, jobs });
-        check_references(&workflow).map_err(|reason| damaged(&self.path, reason))?;
+        workflow.check_references().map_err(|reason| damaged(&self.path, reason))?;
         Ok(StoredWorkflow { id, origin, workflow, events, next_sequence })
     }
 
@@ -375,49 +375,6 @@ fn share_with(job: &mut Job, previous: &Job) {
     if job.stdio == previous.stdio {
         job.stdio.clone_from(&previous.stdio);
     }
-}
-
-/// Every index and job number of a stored workflow leads somewhere, so that the engine need not
-/// doubt them.
-pub(crate) fn check_references(workflow: &Workflow) -> Result<(), String> {
-    let header = &workflow.header;
-    let within = |index: u32, length: usize| (index as usize) < length;
-    for action in &header.actions {
-        let jobs = match &action.trigger {
-            Trigger::OnJobsReady(jobs) | Trigger::OnJobsComplete(jobs) => &jobs[..],
-            _ => &[],
-        };
-        let has_scheduler = match &action.kind {
-            ActionKind::ScheduleNodes { scheduler, .. } => {
-                within(*scheduler, header.schedulers.len())
-            }
-            ActionKind::RunCommands(_) => true,
-        };
-        let has_jobs = jobs.iter().all(|job| (1..=workflow.jobs.len()).contains(&(job.0 as usize)));
-        if !has_scheduler || !has_jobs {
-            return Err("an action refers to something that is not there".to_owned());
-        }
-    }
-    for job in &workflow.jobs {
-        let data = job.data.as_deref();
-        let known = within(job.requirements, header.requirements.len())
-            && job.failure_handler.is_none_or(|index| within(index, header.failure_handlers.len()))
-            && job.scheduler.is_none_or(|index| within(index, header.schedulers.len()))
-            && job
-                .depends_on
-                .iter()
-                .all(|dependency| (1..=workflow.jobs.len()).contains(&(dependency.0 as usize)))
-            && data.is_none_or(|data| {
-                let files = data.input_files.iter().chain(&data.output_files);
-                let user_data = data.input_user_data.iter().chain(&data.output_user_data);
-                files.copied().all(|file| within(file, header.files.len()))
-                    && user_data.copied().all(|item| within(item, header.user_data.len()))
-            });
-        if !known {
-            return Err(format!("job `{}` refers to something that is not there", job.name));
-        }
-    }
-    Ok(())
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> String {
