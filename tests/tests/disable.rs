@@ -19,6 +19,8 @@ jobs:
     place.gate("go");
     let run = place.start_run(&["--num-cpus", "1"]);
     holds.line();
+    // It may be there a little before its start is known.
+    while place.json(&["jobs", "--job", "holder"])[0]["status"] != "running" {}
     (place, run, holds)
 }
 

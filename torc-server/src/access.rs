@@ -14,8 +14,8 @@ use torc_core::ids::WorkflowId;
 use torc_core::time::Timestamp;
 use torc_core::wire::{
     AllocationReport, AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport,
-    ErrorReport, JobReport, NamedJobs, PROTOCOL, RestartReport, ServerReport, SubmitReport,
-    SubmitRequest, WorkflowReport,
+    ErrorReport, JobReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartReport, RestartRequest,
+    ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
 };
 use torc_core::workflow::Workflow;
 
@@ -27,6 +27,7 @@ use crate::handle::RequestError;
 use crate::known_dirs;
 use crate::leave_out;
 use crate::link::client::Client;
+use crate::restarting::Restart;
 use crate::state_dir::{Owner, StateDir};
 use crate::store::{Store, StoreError, unless_in_use};
 use crate::stored::StoredView;
@@ -344,15 +345,44 @@ impl Access {
     /// workflow now.
     ///
     /// # Errors
-    /// When the owner does not answer, runs another workflow, or its run is over.
+    /// When the owner does not answer, runs another workflow, or its run is over; when more is wished than
+    /// can be done in the run under way.
     pub async fn restart_live(
         dir: &StateDir,
         id: Option<WorkflowId>,
+        request: &RestartRequest,
     ) -> Result<Option<RestartReport>, AccessError> {
         let Some(owner) = Self::live_owner(dir).await? else { return Ok(None) };
         let asked = Selection { id, ..Selection::default() };
         let path = format!("/v1/restart?{}", query(&asked));
-        ask(&owner, Method::POST, &path, Vec::new()).await.map(Some)
+        ask(&owner, Method::POST, &path, to_json(request)).await.map(Some)
+    }
+
+    /// What a restart would do. Nothing changes.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`], and when more is wished than can be done in the run under way.
+    pub async fn plan_restart(
+        self,
+        id: Option<WorkflowId>,
+        request: RestartRequest,
+    ) -> Result<RestartPlanReport, AccessError> {
+        match self {
+            Self::Live(owner, _) => {
+                let asked = Selection { id, ..Selection::default() };
+                let path = format!("/v1/restart/plan?{}", query(&asked));
+                ask(&owner, Method::POST, &path, to_json(&request)).await
+            }
+            Self::Stored(store, _) => {
+                let mut store = store.into_inner();
+                let StoredView { engine, origin, .. } =
+                    StoredView::load(&mut store, id, "").await?;
+                store.close().await?;
+                let decided = Restart::decide(engine, request, &origin.submission_dir).await;
+                let (engine, restart) = decided.map_err(AccessError::Refused)?;
+                Ok(restart.report(&engine))
+            }
+        }
     }
 
     /// Ends jobs of the workflow that runs, or of one that was interrupted.

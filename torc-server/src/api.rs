@@ -17,13 +17,18 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use torc_core::ids::WorkflowId;
-use torc_core::wire::{CancelRequest, ErrorReport, NamedJobs, PROTOCOL, ServerReport};
+use torc_core::wire::{
+    CancelRequest, ErrorReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartRequest,
+    ServerReport,
+};
 
 use crate::archive::{self, Archive};
 use crate::handle::{Handle, RequestError};
+use crate::restarting::{Restart, live_report};
 use crate::state_dir::{Owner, StateDir};
 use crate::store::StoreError;
 use crate::store_task::StoreTask;
+use crate::stored::StoredView;
 use crate::view::View;
 
 /// Nobody could reach this process.
@@ -118,6 +123,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/allocations", get(allocations))
         .route("/v1/cancel", post(cancel))
         .route("/v1/restart", post(restart))
+        .route("/v1/restart/plan", post(plan_restart))
         .route("/v1/disable", post(disable))
         .route("/v1/enable", post(enable))
         .route("/v1/workflows", get(workflows))
@@ -254,14 +260,26 @@ async fn enable(
     })
 }
 
-async fn restart(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+async fn restart(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<RestartRequest>,
+) -> Response {
     answer(match desk {
-        Desk::Many(runs) => runs.restart(asked.id).await,
+        Desk::Many(runs) => runs.restart(asked.id, request).await,
         Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
-            Ok(()) => handle.put_back().await,
+            Ok(()) => handle.put_back(request.is_plain()).await,
             Err(refused) => Err(refused),
         },
     })
+}
+
+async fn plan_restart(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<RestartRequest>,
+) -> Response {
+    answer(desk.plan_restart(asked.id, request).await)
 }
 
 async fn workflows(State(desk): State<Desk>) -> Response {
@@ -329,6 +347,27 @@ impl Desk {
         in_store(self.store().delete(id)).await
     }
 
+    /// What a restart would do.
+    async fn plan_restart(
+        &self,
+        id: Option<WorkflowId>,
+        request: RestartRequest,
+    ) -> Result<RestartPlanReport, RequestError> {
+        let looked = self.look(id, |view| (view.engine.id(), live_report(view))).await;
+        let (id, live) = looked?;
+        match live {
+            Some(_) if !request.is_plain() => Err(RequestError::under_way(id)),
+            Some(report) => Ok(report),
+            None => {
+                let StoredView { engine, origin, .. } =
+                    in_store(self.store().load(Some(id))).await?;
+                let decided = Restart::decide(engine, request, &origin.submission_dir).await;
+                let (engine, restart) = decided.map_err(RequestError::Store)?;
+                Ok(restart.report(&engine))
+            }
+        }
+    }
+
     async fn look<T: Send + 'static>(
         &self,
         id: Option<WorkflowId>,
@@ -350,7 +389,8 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, RequestError>) -> Response 
                 RequestError::UnknownJob { .. } => StatusCode::NOT_FOUND,
                 RequestError::OtherWorkflow { .. } => StatusCode::CONFLICT,
                 RequestError::Refused(_) => StatusCode::BAD_REQUEST,
-                RequestError::Placer(_) => StatusCode::FAILED_DEPENDENCY,
+                RequestError::NeverRuns(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                RequestError::Placer(_) | RequestError::Lacking(_) => StatusCode::FAILED_DEPENDENCY,
                 RequestError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(ErrorReport { error: error.to_string() })).into_response()

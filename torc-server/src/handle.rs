@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use torc_core::engine::ActionCommand;
+use torc_core::engine::{ActionCommand, Event};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -44,8 +44,10 @@ pub(crate) enum Input {
     Disable(NamedJobs, oneshot::Sender<Result<DisableReport, RequestError>>),
     /// A wish to take these jobs in again.
     Enable(NamedJobs, oneshot::Sender<Result<EnableReport, RequestError>>),
-    /// A wish to run again what did not complete.
-    PutBack(oneshot::Sender<Result<RestartReport, RequestError>>),
+    /// What the input files of a job that completed are like.
+    InputsSeen(Event),
+    /// A wish to run again what did not complete, and whether no more than that.
+    PutBack(bool, oneshot::Sender<Result<RestartReport, RequestError>>),
     /// A wish to stop here and go on later.
     Stop,
     /// The same where others see to it that what runs is asked to end.
@@ -137,6 +139,12 @@ pub enum RequestError {
     /// It makes no sense as things stand.
     #[error("{0}")]
     Refused(String),
+    /// Jobs can never run there.
+    #[error("{0}")]
+    NeverRuns(String),
+    /// Something that the workflow names cannot be had.
+    #[error("{0}")]
+    Lacking(String),
     /// The placer that the workflow names cannot be had.
     #[error(transparent)]
     Placer(#[from] PlacerError),
@@ -144,6 +152,16 @@ pub enum RequestError {
 
 fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+impl RequestError {
+    /// More is wished of a restart than can be done in the run that is under way.
+    pub(crate) fn under_way(id: WorkflowId) -> Self {
+        Self::Refused(format!(
+            "a run of workflow {id} is under way: only what did not complete can be put back into it; for \
+             --all and --spec wait for its end, or `torc cancel {id}`"
+        ))
+    }
 }
 
 impl From<StoreError> for RequestError {
@@ -242,13 +260,14 @@ impl Handle {
         answered.await.map_err(|_| RequestError::Over)?
     }
 
-    /// Puts the jobs that did not complete back into the run, once that wish is durable.
+    /// Puts the jobs that did not complete back into the run, once that wish is durable. `is_plain`: no more
+    /// than that is wished.
     ///
     /// # Errors
-    /// When the run is over.
-    pub async fn put_back(&self) -> Result<RestartReport, RequestError> {
+    /// When the run is over, or more is wished than can be done while it is not.
+    pub async fn put_back(&self, is_plain: bool) -> Result<RestartReport, RequestError> {
         let (reply, answered) = oneshot::channel();
-        self.inbox.send(Input::PutBack(reply)).map_err(|_| RequestError::Over)?;
+        self.inbox.send(Input::PutBack(is_plain, reply)).map_err(|_| RequestError::Over)?;
         answered.await.map_err(|_| RequestError::Over)?
     }
 

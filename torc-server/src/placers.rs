@@ -98,12 +98,17 @@ impl Placers {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn entrust(&self, engine: &mut Engine) -> Result<(), PlacerError> {
-        let workflow = engine.workflow().clone();
-        let placer = self.open(&workflow.header)?;
-        if let (Some(placer), Some(name)) = (placer, workflow.header.execution.placer_plugin()) {
-            may_block(|| engine.entrust(name, placer));
-        }
+        let placer = self.open(&engine.workflow().header)?;
+        install(engine, placer);
         Ok(())
+    }
+}
+
+/// Has a placer decide from now on that was opened for the workflow as it is defined now.
+pub(crate) fn install(engine: &mut Engine, placer: Option<Box<dyn Placer>>) {
+    let workflow = engine.workflow().clone();
+    if let (Some(placer), Some(name)) = (placer, workflow.header.execution.placer_plugin()) {
+        may_block(|| engine.entrust(name, placer));
     }
 }
 

@@ -9,14 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use torc_core::engine::{Conclusion, Engine, Event, LaunchContext, Phase, Unstarted};
-use torc_core::ids::{AttemptId, JobId, RunId, WorkflowId};
+use torc_core::engine::{Conclusion, Engine, LaunchContext, Unstarted};
+use torc_core::ids::{RunId, WorkflowId};
 use torc_core::resources::Allocation;
-use torc_core::time::Timestamp;
-use torc_core::traits::{
-    AllocationEnd, Executor, ExecutorError, NeverReason, Outcome, StepState, Usage,
-};
-use torc_core::wire::{AttemptReport, WorkflowReport};
+use torc_core::traits::{Executor, ExecutorError, NeverReason, Placer};
+use torc_core::wire::{AttemptReport, RestartRequest, WorkflowReport};
 use torc_core::workflow::{ExecutionConfig, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs};
@@ -26,13 +23,15 @@ use crate::driver::{DriveError, Driver, DriverParts};
 use crate::earlier::Earlier;
 use crate::handle::Handle;
 use crate::inherited::{self, Watch, WindUp};
-use crate::placers::{PlacerError, Placers};
+use crate::placers::{self, PlacerError, Placers};
+use crate::restarting::Restart;
 use crate::state_dir::{Announcement, StateDir};
 use crate::store::{Origin, Store, StoreError};
 use crate::store_task::StoreTask;
 use crate::stored::{StoredView, placer_for};
 use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
+mod beginning;
 mod options;
 mod survivors;
 
@@ -175,6 +174,8 @@ pub struct Begun {
     pub is_resumed: bool,
     /// Jobs that had already completed and do not run again.
     pub completed: u32,
+    /// Jobs that had completed and run again, since something has changed or it was wished.
+    pub again: u32,
     /// Attempts that were under way when torc died, and whose jobs run again.
     pub lost: u32,
 }
@@ -277,19 +278,44 @@ impl Session {
     /// When there is nothing to do, when a job can never run on these nodes, when input files are missing,
     /// when there is no such placer, or when a part of torc does not start. Nothing was launched then.
     pub async fn begin(
-        mut self,
+        self,
         id: Option<WorkflowId>,
+        options: RunOptions,
+        executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
+    ) -> Result<Running, RunError> {
+        self.begin_as((id, None), options, executor).await
+    }
+
+    /// Goes on with an interrupted run, or begins a new one of all jobs that have a reason to run again; of the
+    /// latest workflow when none is named.
+    ///
+    /// # Errors
+    /// As [`Self::begin`]. Nothing was launched then, and the workflow is as it was.
+    pub async fn restart(
+        self,
+        (id, request): (Option<WorkflowId>, RestartRequest),
+        options: RunOptions,
+        executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
+    ) -> Result<Running, RunError> {
+        self.begin_as((id, Some(request)), options, executor).await
+    }
+
+    async fn begin_as(
+        mut self,
+        (id, request): (Option<WorkflowId>, Option<RestartRequest>),
         options: RunOptions,
         executor: impl AsyncFnOnce(Start<'_>) -> Result<Launching, ExecutorError>,
     ) -> Result<Running, RunError> {
         let output_dir = self.dir.path().to_string_lossy().into_owned();
         let stored = StoredView::load(&mut self.store, id, &output_dir).await?;
-        let StoredView { mut engine, origin, next_sequence, .. } = stored;
+        let StoredView { engine, origin, next_sequence, .. } = stored;
         let id = engine.id();
-        let allocation = options.allocation(&engine)?;
-        check_feasibility(&engine, std::slice::from_ref(&allocation), now())?;
-        check_inputs(engine.workflow(), Path::new(&origin.submission_dir))?;
-        self.placers.entrust(&mut engine)?;
+        let (mut engine, restart) = decided(engine, request, &origin).await?;
+        // What is checked is what the run will be, before any part of it has begun.
+        let rehearsed = self.rehearse(id, restart.as_ref()).await?;
+        let admitted = self.admit(rehearsed.as_ref().unwrap_or(&engine), &origin, &options)?;
+        drop(rehearsed);
+        let Admitted { workflow, allocation, placer } = admitted;
         let context = LaunchContext {
             output_dir: output_dir.as_str().into(),
             submission_dir: origin.submission_dir.into(),
@@ -298,14 +324,17 @@ impl Session {
         let (inbox, outbox) = mpsc::unbounded_channel();
         let handle = Handle::new(inbox);
         let (notices_in, notices) = mpsc::unbounded_channel();
-        let workflow = Arc::clone(engine.workflow());
         let execution = &workflow.header.execution;
         let max_parallel_jobs = options.most_at_once(execution);
         let scratch = self.dir.scratch();
         let threshold = Threshold { options, allocation: &allocation, handle: &handle, scratch };
         let started = threshold.start(&context, execution, &notices_in, executor).await?;
         let (Launching { executor, wind_up, release }, watch) = started;
-        let (events, begun) = beginning(&mut engine, allocation, &*executor).await?;
+        let steps: Vec<_> =
+            engine.running().map(|(job, attempt)| engine.step_id(job, attempt)).collect();
+        let found = survivors::reconcile(&*executor, &steps).await?;
+        let (events, begun) = beginning::begin(&mut engine, restart.as_ref(), found, allocation)?;
+        placers::install(&mut engine, placer);
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
         let owner = Api::owner()?;
         let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
@@ -323,6 +352,7 @@ impl Session {
             executor: executor.clone(),
             context,
             inbox: outbox,
+            handle: handle.clone(),
             notices: notices_in,
             max_parallel_jobs,
             served: None,
@@ -345,6 +375,42 @@ impl Session {
             wind_up,
             _watch: watch,
         })
+    }
+}
+
+/// What a run begins with, once all is checked.
+struct Admitted {
+    workflow: Arc<Workflow>,
+    allocation: Allocation,
+    /// One that is not torc's own, if the workflow names one.
+    placer: Option<Box<dyn Placer>>,
+}
+
+impl Session {
+    /// The workflow as it will be when a new run has begun that was decided; `None`: as it is.
+    async fn rehearse(
+        &mut self,
+        id: WorkflowId,
+        restart: Option<&Restart>,
+    ) -> Result<Option<Engine>, RunError> {
+        let Some(restart) = restart else { return Ok(None) };
+        let mut again = StoredView::load(&mut self.store, Some(id), "").await?;
+        beginning::rehearse(&mut again.engine, restart)?;
+        Ok(Some(again.engine))
+    }
+
+    fn admit(
+        &self,
+        engine: &Engine,
+        origin: &Origin,
+        options: &RunOptions,
+    ) -> Result<Admitted, RunError> {
+        let workflow = Arc::clone(engine.workflow());
+        let allocation = options.allocation(engine)?;
+        check_feasibility(engine, std::slice::from_ref(&allocation), now())?;
+        check_inputs(&workflow, Path::new(&origin.submission_dir))?;
+        let placer = self.placers.open(&workflow.header)?;
+        Ok(Admitted { workflow, allocation, placer })
     }
 }
 
@@ -433,59 +499,17 @@ impl Threshold<'_> {
     }
 }
 
-/// The events with which a run begins or goes on, applied to the engine.
-async fn beginning(
-    engine: &mut Engine,
-    allocation: Allocation,
-    executor: &dyn Executor,
-) -> Result<(Vec<Event>, Begun), RunError> {
-    // A run whose time was up has ended, though not all of its jobs have: what it terminated runs
-    // again, too.
-    let is_resumed = matches!(engine.phase(), Phase::Running | Phase::Stopping);
-    let under_way: Vec<_> = engine.running().collect();
-    let steps: Vec<_> =
-        under_way.iter().map(|(job, attempt)| engine.step_id(*job, *attempt)).collect();
-    let states = survivors::reconcile(executor, &steps).await?;
-    let mut events: Vec<Event> = under_way
-        .iter()
-        .zip(states)
-        .filter_map(|((job, attempt), state)| end_of(*job, *attempt, state, engine.last_event_at()))
-        .collect();
-    let lost = events.len() + engine.cleared_jobs().len();
-    let lost = u32::try_from(lost).unwrap_or(u32::MAX);
-    // Nobody saw when the last torc ended; it was after the last thing that is known.
-    let ended_at = engine.last_event_at();
-    let at = now();
-    let gone = engine.live_allocations().map(|allocation| allocation.id);
-    events.extend(gone.map(|allocation| Event::AllocationEnded {
-        at: ended_at,
-        allocation,
-        cause: AllocationEnd::Unknown,
-        reason: "torc ended".to_owned(),
-    }));
-    if is_resumed {
-        events.push(Event::RunResumed { at });
-    } else {
-        let reset = engine.unfinished_jobs();
-        if reset.is_empty() && engine.run().is_some() {
-            return Err(RunError::NothingLeft(engine.id()));
-        }
-        events.push(engine.next_run(at, reset));
+/// What a restart comes to; `None`: no more than to go on, or to begin with what is unfinished.
+async fn decided(
+    engine: Engine,
+    request: Option<RestartRequest>,
+    origin: &Origin,
+) -> Result<(Engine, Option<Restart>), RunError> {
+    let Some(request) = request else { return Ok((engine, None)) };
+    let decided = Restart::decide(engine, request, &origin.submission_dir).await;
+    let (engine, restart) = decided.map_err(RunError::Internal)?;
+    if restart.plan.is_empty() {
+        return Err(RunError::NothingLeft(engine.id()));
     }
-    events.push(Event::AllocationGranted { at, began_at: None, allocation });
-    for event in &events {
-        engine.apply(event).map_err(|refused| RunError::Internal(refused.to_string()))?;
-    }
-    let completed = engine.counts().of(torc_core::engine::JobStatus::Completed);
-    Ok((events, Begun { is_resumed, completed, lost }))
-}
-
-/// What became of a step that was under way when torc died; `None`: it still runs.
-fn end_of(job: JobId, attempt: AttemptId, state: StepState, last_seen: Timestamp) -> Option<Event> {
-    let (at, outcome, usage) = match state {
-        StepState::Running => return None,
-        StepState::Ended { at, outcome, usage } => (at, outcome, usage),
-        StepState::Unknown => (last_seen, Outcome::Lost, Usage::default()),
-    };
-    Some(Event::StepEnded { job, attempt, at, outcome, usage })
+    Ok((engine, Some(restart).filter(|restart| !restart.plan.goes_on)))
 }

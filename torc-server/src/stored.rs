@@ -15,7 +15,7 @@ pub(crate) struct StoredView {
     pub(crate) engine: Engine,
     pub(crate) origin: Origin,
     pub(crate) next_sequence: i64,
-    output_dir: String,
+    pub(crate) output_dir: String,
 }
 
 impl StoredView {

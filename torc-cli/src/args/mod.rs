@@ -137,8 +137,7 @@ pub(crate) enum Command {
     Disable(NamedJobsArgs),
     /// Take jobs in again that were left out
     Enable(NamedJobsArgs),
-    /// Go on with an interrupted workflow, or run again what did not complete, also in the run under
-    /// way
+    /// Go on with an interrupted workflow, or run again what did not complete or has changed
     Restart(RestartArgs),
     /// Submit a workflow to Slurm: a server asks for its nodes and runs its jobs there
     Submit(SubmitArgs),
@@ -413,6 +412,16 @@ pub(crate) struct NamedJobsArgs {
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     pub(crate) workflow: WorkflowArg,
+    /// What the workflow's spec says now: what it defines otherwise runs again, what is new in it runs, and
+    /// what it does not have any more is left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) spec: Option<PathBuf>,
+    /// Run all jobs again, also those that have completed
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Say which jobs would run and why; nothing is started or changed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) resources: ResourceArgs,
     #[command(flatten)]

@@ -1,7 +1,8 @@
-//! `torc restart`: goes on with an interrupted run, or runs again what did not complete; in the run
-//! under way, if there is one.
+//! `torc restart`: goes on with an interrupted run, or runs again what did not complete or has changed; in the
+//! run under way, if there is one, what did not complete. Or says what it would do.
 
-use torc_core::wire::RestartReport;
+use torc_core::wire::{RestartReport, RestartRequest};
+use torc_core::workflow::Header;
 use torc_server::access::{Access, AccessError};
 use torc_server::session::Session;
 use torc_server::state_dir::StateDir;
@@ -12,8 +13,10 @@ use crate::commands::submit;
 use crate::exit::{Exit, Failure};
 use crate::inside::Ground;
 use crate::out::{errln, outln};
+use crate::plugin_settings;
 use crate::plugins;
-use crate::render::{jobs, json};
+use crate::render::{jobs, json, restart_plan};
+use crate::spec_file;
 
 pub(crate) async fn execute(
     args: &RestartArgs,
@@ -23,22 +26,46 @@ pub(crate) async fn execute(
     if !dir.database().exists() {
         return Err(StoreError::Missing(dir.path().to_path_buf()).into());
     }
-    if let Some(report) = Access::restart_live(&dir, args.workflow.workflow).await? {
+    let request = request(args, format)?;
+    let id = args.workflow.workflow;
+    if args.dry_run {
+        let plan = Access::open(&dir).await?.plan_restart(id, request).await?;
+        match format {
+            Format::Json => json(&plan),
+            Format::Table => restart_plan::print(&plan),
+        }
+        return Ok(Exit::Success);
+    }
+    if let Some(report) = Access::restart_live(&dir, id, &request).await? {
         return put_back(args, report, format);
     }
-    let stored = Access::stored(&dir, args.workflow.workflow).await?;
+    let stored = Access::stored(&dir, id).await?;
     if stored.was_submitted {
         submit::start_server(&dir, &args.plugins).await?;
-        let restarted = Access::restart_live(&dir, args.workflow.workflow).await?;
+        let restarted = Access::restart_live(&dir, id, &request).await?;
         let report = restarted.ok_or(AccessError::NoServer)?;
         return put_back(args, report, format);
     }
-    let ground =
-        Ground::find(&args.resources, &stored.workflow.header, &args.plugins, &dir).await?;
+    let header: &Header =
+        request.spec.as_ref().map_or(&stored.workflow.header, |spec| &spec.header);
+    let ground = Ground::find(&args.resources, header, &args.plugins, &dir).await?;
     ground.place.announce();
     let placers = plugins::placers(&args.plugins)?;
     let session = Session::open(dir).await?.with_placers(placers);
-    super::run::drive(session, args.workflow.workflow, ground, format).await
+    super::run::drive(session, (id, Some(request)), ground, format).await
+}
+
+/// What is wished, with what the spec says that was named.
+fn request(args: &RestartArgs, format: Format) -> Result<RestartRequest, Failure> {
+    let Some(path) = &args.spec else {
+        return Ok(RestartRequest { spec: None, all: args.all });
+    };
+    let spec = spec_file::read(path)?;
+    let workflow = spec_file::valid(&spec, format)?.clone();
+    plugin_settings::refuse_wrong(&spec, plugin_settings::HERE, &args.plugins, format)?;
+    drop(spec);
+    let workflow = std::sync::Arc::unwrap_or_clone(workflow);
+    Ok(RestartRequest { spec: Some(workflow), all: args.all })
 }
 
 /// A run is under way in another process, and goes on with what was put back.

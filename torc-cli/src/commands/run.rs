@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::num::NonZeroU32;
 
 use torc_core::ids::WorkflowId;
+use torc_core::wire::RestartRequest;
 use torc_core::workflow::{Action, ActionKind, Requirements, Workflow};
 use torc_server::clock::now;
 use torc_server::session::{News, RunOutcome, Running, Session, Start};
@@ -62,19 +63,22 @@ pub(crate) async fn run(
     };
     // A large workflow is in memory twice otherwise: the session loads what the store has.
     drop(spec);
-    drive(session, Some(id), ground, format).await
+    drive(session, (Some(id), None), ground, format).await
 }
+
+/// Which workflow is to be run, and what is wished where it is a restart.
+pub(crate) type What = (Option<WorkflowId>, Option<RestartRequest>);
 
 /// Runs a workflow that the store has to its end, with everything that a person sees and can do
 /// meanwhile.
 pub(crate) async fn drive(
     session: Session,
-    id: Option<WorkflowId>,
+    what: What,
     ground: Ground,
     format: Format,
 ) -> Result<Exit, Failure> {
     let guest = ground.place.guest();
-    let ended = drive_on(session, id, ground, format).await;
+    let ended = drive_on(session, what, ground, format).await;
     if let Some(guest) = guest {
         guest.shutdown().await;
     }
@@ -83,14 +87,16 @@ pub(crate) async fn drive(
 
 async fn drive_on(
     session: Session,
-    id: Option<WorkflowId>,
+    (id, restart): What,
     ground: Ground,
     format: Format,
 ) -> Result<Exit, Failure> {
     let Ground { options, place, launcher } = ground;
     let start = async move |start: Start<'_>| place.start(start, launcher).await;
-    let begun = session.begin(id, options, start);
-    let mut running = begun.await?;
+    let mut running = match restart {
+        Some(request) => session.restart((id, request), options, start).await?,
+        None => session.begin(id, options, start).await?,
+    };
     let interrupted = accompany(&mut running).await?;
     let outcome = running.wait().await?;
     conclude(&outcome, interrupted, format)

@@ -5,6 +5,7 @@ pub(crate) mod diagnostics;
 mod idle;
 pub(crate) mod progress;
 mod reasons;
+pub(crate) mod restart_plan;
 pub(crate) mod summary;
 
 use std::time::Duration;

@@ -115,6 +115,9 @@ fn beginning(running: &Running) -> String {
     if begun.is_resumed {
         text += ": goes on where it was interrupted";
     }
+    if begun.again > 0 {
+        text += &format!("; {} that had completed run again", jobs(begun.again));
+    }
     if begun.completed > 0 {
         text += &format!("; {} completed before", jobs(begun.completed));
     }

@@ -23,6 +23,15 @@ pub enum Immovable {
         /// How it stands.
         status: JobStatus,
     },
+    /// The spec does not have it any more.
+    #[error(
+        "job `{job}` cannot be enabled: the spec of the workflow does not have it any more; \
+         `torc restart --spec FILE` with a spec that has it does"
+    )]
+    Removed {
+        /// Its name.
+        job: Box<str>,
+    },
     /// Another one goes on without it already.
     #[error(
         "job `{job}` cannot be enabled now: job `{dependent}`, which depends on it, runs without it; \
@@ -73,6 +82,9 @@ impl Engine {
             return Ok(Vec::new());
         }
         let chosen: Vec<JobId> = each(&taken_in).collect();
+        if let Some(job) = chosen.iter().find(|job| self.is_removed(**job)) {
+            return Err(Immovable::Removed { job: self.name_of(*job) });
+        }
         let mut events = vec![Event::JobsEnabled { at, jobs: taken_in }];
         if self.can_resume() {
             let in_use = self.upstream_of_running();

@@ -15,8 +15,10 @@ use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
 use crate::os_text::OsText;
 use crate::resources::{Slots, may_run_under};
+use crate::restart::Reason;
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome};
+use crate::workflow::Workflow;
 
 /// The major version of these shapes. Both sides of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -263,7 +265,7 @@ pub struct JobOnNode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubmitRequest {
     /// The workflow.
-    pub workflow: crate::workflow::Workflow,
+    pub workflow: Workflow,
     /// The folder it was submitted in, absolute: its jobs' working folder.
     pub submission_dir: String,
     /// The spec's file, absolute; `None`: standard input.
@@ -447,6 +449,55 @@ pub struct RestartReport {
     /// They do so in a new run; else in the one under way.
     #[serde(default)]
     pub is_new_run: bool,
+}
+
+/// A wish to run a workflow again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestartRequest {
+    /// What its spec says now; `None`: it stays as it is stored.
+    pub spec: Option<Workflow>,
+    /// All jobs run again, not only those that have a reason to.
+    pub all: bool,
+}
+
+impl RestartRequest {
+    /// Whether it asks for no more than what did not complete, and what that leads to.
+    pub fn is_plain(&self) -> bool {
+        self.spec.is_none() && !self.all
+    }
+}
+
+/// What a restart would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPlanReport {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The run in which the jobs would run.
+    pub run: RunId,
+    /// It goes on with that run, which is under way or was interrupted; else it begins it.
+    pub goes_on: bool,
+    /// The jobs that would run, in the order of their numbers.
+    pub jobs: Vec<RestartedJob>,
+    /// Jobs that have completed and stay so.
+    pub kept: u32,
+    /// Names of the jobs that would be canceled at once, since they depend on what is left out.
+    pub barred: Vec<String>,
+    /// Names of the jobs that would be left out since the spec does not have them any more.
+    pub removed: Vec<String>,
+}
+
+/// A job that would run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartedJob {
+    /// Its number.
+    pub id: JobId,
+    /// Its name.
+    pub name: String,
+    /// How it stands now.
+    pub status: JobStatus,
+    /// Why; at least one.
+    pub reasons: Vec<Reason>,
 }
 
 /// Why the server did not do what was asked.

@@ -7,6 +7,7 @@
 
 mod commits;
 mod idle_nodes;
+mod inputs;
 mod joining;
 mod performance;
 mod requests;
@@ -32,7 +33,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::accountant::EndedStep;
 use crate::clock::now;
-use crate::handle::{Acknowledgement, Input, RequestError};
+use crate::handle::{Acknowledgement, Handle, Input, RequestError};
 use crate::leave_out;
 use crate::placers::may_block;
 use crate::state_dir::Announcement;
@@ -42,6 +43,7 @@ use crate::worker::Release;
 use crate::workers::WorkerLink;
 use commits::{CommitState, CommitUnderWay};
 use idle_nodes::IdleNodes;
+use inputs::InputLook;
 pub(crate) use served::{Served, Surroundings};
 
 /// How long an event that nothing waits for may stay in memory. Short beside any job that a person
@@ -101,6 +103,9 @@ pub(crate) struct Driver {
     /// A server drives it, and gets nodes from schedulers; `None`: it has its nodes.
     served: Option<Served>,
     idle_nodes: IdleNodes,
+    /// The way into this driver.
+    handle: Handle,
+    input_look: InputLook,
 }
 
 /// What a driver is made of.
@@ -113,6 +118,8 @@ pub(crate) struct DriverParts {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) context: LaunchContext,
     pub(crate) inbox: mpsc::UnboundedReceiver<Input>,
+    /// The way to that.
+    pub(crate) handle: Handle,
     pub(crate) notices: mpsc::UnboundedSender<String>,
     pub(crate) max_parallel_jobs: usize,
     pub(crate) served: Option<Served>,
@@ -217,6 +224,8 @@ impl Driver {
             is_detached: false,
             served: parts.served,
             idle_nodes: IdleNodes::new(parts.release),
+            handle: parts.handle,
+            input_look: InputLook::default(),
         }
     }
 
@@ -244,6 +253,7 @@ impl Driver {
                 }
                 if let Some(conclusion) = self.conclusion
                     && self.has_let_go()
+                    && !self.is_looking()
                 {
                     if self.served.is_none() {
                         drop(self.announcement.take());
@@ -266,6 +276,7 @@ impl Driver {
     async fn wait(&mut self, inputs: &mut Vec<Input>) -> Woken {
         let minded = self.mind_at().into_iter().chain(self.mind_nodes_at());
         let decide_at = self.engine.next_expiry().into_iter().chain(minded).min();
+        let looks_until = self.looks_until();
         let (writing, retry_at) = match self.commit.as_mut().map(|commit| &mut commit.state) {
             Some(CommitState::Writing(done)) => (Some(done), None),
             Some(CommitState::Waiting { until, .. }) => (None, Some(*until)),
@@ -273,7 +284,7 @@ impl Driver {
         };
         let flush_at = self.flush_at.filter(|_| writing.is_none() && retry_at.is_none());
         let decide_at = decide_at.map(|at| Instant::now() + at.since(now()));
-        let wake_at = [flush_at, retry_at, decide_at].into_iter().flatten().min();
+        let wake_at = [flush_at, retry_at, decide_at, looks_until].into_iter().flatten().min();
         let time = async {
             match wake_at {
                 Some(at) => sleep_until(at).await,
@@ -333,8 +344,9 @@ impl Driver {
                     let report = leave_out::enable(&mut self.engine, &request, now);
                     self.answer(reply, report);
                 }
-                Input::PutBack(reply) => {
-                    let report = self.put_back(now);
+                Input::InputsSeen(seen) => self.take_inputs(seen),
+                Input::PutBack(is_plain, reply) => {
+                    let report = self.put_back(is_plain, now);
                     self.held.restarts.push((reply, report));
                 }
                 Input::Detach => {
@@ -436,6 +448,9 @@ impl Driver {
         match self.engine.apply(&event) {
             Ok(effects) => {
                 self.hold_effects(effects);
+                if let Event::StepEnded { job, .. } = &event {
+                    self.look_at_inputs(*job);
+                }
                 self.pending.push(event);
             }
             Err(refused) => tracing::debug!(%refused, "an event came too late"),
@@ -519,9 +534,12 @@ impl Driver {
         self.held.answers.push(Box::new(move || drop(reply.send(report))));
     }
 
-    fn put_back(&mut self, now: Timestamp) -> Result<RestartReport, RequestError> {
+    fn put_back(&mut self, is_plain: bool, now: Timestamp) -> Result<RestartReport, RequestError> {
         if self.engine.phase() != Phase::Running {
             return Err(RequestError::Over);
+        }
+        if !is_plain {
+            return Err(RequestError::under_way(self.engine.id()));
         }
         let jobs = self.engine.jobs_to_put_back();
         let put_back = jobs.iter().map(|(first, last)| last.0 - first.0 + 1).sum();

@@ -101,6 +101,7 @@ fn driver(
         executor: workers.clone(),
         context: LaunchContext { output_dir: "/".into(), submission_dir: "/".into() },
         inbox: outbox,
+        handle: handle.clone(),
         notices: mpsc::unbounded_channel().0,
         max_parallel_jobs: usize::MAX,
         served: Some(served),

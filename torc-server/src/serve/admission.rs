@@ -54,6 +54,22 @@ pub(crate) enum SubmitError {
     NoScheduler(String),
 }
 
+impl From<SubmitError> for RequestError {
+    /// For a workflow that is there already and is defined anew.
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Request(error) => error,
+            SubmitError::Run(error) => Self::NeverRuns(error.full_text()),
+            SubmitError::NoFit(words) => Self::NeverRuns(words),
+            SubmitError::Placer(error) => error.into(),
+            SubmitError::NoScheduler(words) => Self::Lacking(words),
+            SubmitError::NotBegun(_) | SubmitError::Unservable(_) => {
+                Self::Refused(error.to_string())
+            }
+        }
+    }
+}
+
 impl From<StoreError> for SubmitError {
     fn from(error: StoreError) -> Self {
         Self::Request(error.into())

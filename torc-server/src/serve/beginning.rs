@@ -21,6 +21,7 @@ use crate::admission::offers;
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts, Served, Surroundings};
 use crate::handle::{Handle, Input, KnownShapes, RequestError};
+use crate::restarting::Restart;
 use crate::store::StoreError;
 use crate::stored::StoredView;
 use crate::workers::Workers;
@@ -126,6 +127,18 @@ impl Runs {
         Ok((count, self.drive(stored, events, shapes)?))
     }
 
+    /// Begins the run that a restart has decided on, and says how many jobs run again.
+    pub(super) fn begin_restart(
+        self: &Arc<Self>,
+        stored: StoredView,
+        restart: &Restart,
+        shapes: Option<KnownShapes>,
+    ) -> Result<(u32, Begun), RequestError> {
+        let events = restart.events(&stored.engine, now());
+        self.allocator.forgive(stored.engine.id());
+        Ok((restart.count(), self.drive(stored, events, shapes)?))
+    }
+
     /// Starts a driver, with the events that its run begins or goes on with. `shapes`: what is known of
     /// the nodes of its schedulers; they are asked, beside it, where that was not done yet.
     fn drive(
@@ -181,6 +194,7 @@ impl Runs {
                 submission_dir: stored.origin.submission_dir.as_str().into(),
             },
             inbox: outbox,
+            handle: handle.clone(),
             notices,
             max_parallel_jobs: usize::MAX,
             served: Some(served),

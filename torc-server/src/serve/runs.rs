@@ -3,7 +3,7 @@
 //! Owns which workflows have a driver. Does not know who asks, or over what connection.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -13,16 +13,20 @@ use torc_core::engine::Event;
 use torc_core::ids::{AllocationId, WorkflowId};
 use torc_core::wire::{
     CancelReport, CancelRequest, DisableReport, EnableReport, NamedJobs, RestartReport,
+    RestartRequest,
 };
+use torc_core::workflow::Workflow;
 
+use super::admission;
 use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
 use crate::clock::now;
 use crate::driver::find_jobs;
-use crate::handle::{Handle, RequestError};
+use crate::handle::{Handle, KnownShapes, RequestError};
 use crate::leave_out;
 use crate::placers::Placers;
+use crate::restarting::Restart;
 use crate::schedulers::Schedulers;
 use crate::state_dir::StateDir;
 use crate::store::StoreError;
@@ -278,15 +282,22 @@ impl Runs {
         self.handle(id).ok_or(RequestError::Over)
     }
 
-    /// Runs again what did not complete: in the run under way, or in a new one.
+    /// Runs again what did not complete: in the run under way, or in a new one, with whatever else has a
+    /// reason to.
     pub(crate) async fn restart(
         self: &Arc<Self>,
         id: Option<WorkflowId>,
+        request: RestartRequest,
     ) -> Result<RestartReport, RequestError> {
         let chosen = id.or_else(|| self.latest());
+        let is_plain = request.is_plain();
+        let shapes = match &request.spec {
+            Some(spec) => Some(self.admit(chosen, spec).await?),
+            None => None,
+        };
         loop {
             while let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-                match handle.put_back().await {
+                match handle.put_back(is_plain).await {
                     // The run is over, and its allocations are being given back.
                     Err(RequestError::Over) => handle.closed().await,
                     answer => return answer,
@@ -301,9 +312,9 @@ impl Runs {
             if is_under_way(&stored.engine) {
                 let handle = self.driver_of(stored)?;
                 drop(only_one);
-                return handle.put_back().await.map_err(unrecorded);
+                return handle.put_back(is_plain).await.map_err(unrecorded);
             }
-            let (put_back, begun) = self.begin_again(stored)?;
+            let (put_back, begun) = self.begin_again(stored, request, shapes).await?;
             drop(only_one);
             // Nobody is told of a run that could be forgotten.
             begun.await.map_err(|_| unrecorded(RequestError::Over))?;
@@ -311,15 +322,40 @@ impl Runs {
         }
     }
 
-    fn begin_again(self: &Arc<Self>, stored: StoredView) -> Result<(u32, Begun), RequestError> {
-        if stored.engine.unfinished_jobs().is_empty() {
+    /// Whether a workflow can be run as its spec says now.
+    async fn admit(
+        &self,
+        id: Option<WorkflowId>,
+        spec: &Workflow,
+    ) -> Result<KnownShapes, RequestError> {
+        let submission_dir = self.load(id).await?.origin.submission_dir;
+        admission::check_itself(spec, Path::new(&submission_dir))?;
+        let shapes = admission::ask_schedulers(spec, &self.schedulers).await?;
+        admission::check_fit(&Arc::new(spec.clone()), &shapes)?;
+        self.placers.open(&spec.header)?;
+        Ok(shapes)
+    }
+
+    async fn begin_again(
+        self: &Arc<Self>,
+        stored: StoredView,
+        request: RestartRequest,
+        shapes: Option<KnownShapes>,
+    ) -> Result<(u32, Begun), RequestError> {
+        let folder = &stored.origin.submission_dir;
+        let decided = Restart::decide(stored.engine, request, folder).await;
+        let (engine, restart) = decided.map_err(RequestError::Store)?;
+        let stored = StoredView { engine, ..stored };
+        if restart.plan.is_empty() {
             let id = stored.engine.id();
             let why =
                 format!("every job of workflow {id} has completed; there is nothing to restart");
             return Err(RequestError::Refused(why));
         }
-        self.placers.open(&stored.engine.workflow().header)?;
-        self.begin_run(stored, None)
+        if shapes.is_none() {
+            self.placers.open(&stored.engine.workflow().header)?;
+        }
+        self.begin_restart(stored, &restart, shapes)
     }
 
     /// Has all drivers end, with all that is known made durable, and closes the store. What runs in

@@ -9,7 +9,7 @@ use torc_core::engine::JobStatus;
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::traits::{AllocationEnd, AllocationHandle, NodeState, Outcome};
 use torc_core::wire::link::{Hello, ToServer, ToWorker};
-use torc_core::wire::{AllocationStage, PROTOCOL, RunState};
+use torc_core::wire::{AllocationStage, PROTOCOL, RestartRequest, RunState};
 use torc_server::access::Access;
 use torc_server::link::channel::{Channel, Ended, Settings};
 use torc_server::link::client::Client;
@@ -217,7 +217,9 @@ async fn a_server_that_cannot_go_on_sends_no_worker_away() {
     let stranger = place.worker(7);
     let refused = stranger.task.await.unwrap().unwrap_err();
     assert!(refused.contains("allocation 7 is over"), "{refused}");
-    let restarted = Access::restart_live(&place.state_dir(), None).await.unwrap_err();
+    let restarted = Access::restart_live(&place.state_dir(), None, &RestartRequest::default())
+        .await
+        .unwrap_err();
     assert!(restarted.to_string().contains("could not be recorded"), "{restarted}");
     assert!(!worker.task.is_finished());
     serving.stop().await;

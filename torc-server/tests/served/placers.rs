@@ -9,6 +9,7 @@ use torc_core::ids::JobId;
 use torc_core::placer::{Policy, WholeNodePlacer};
 use torc_core::time::Timestamp;
 use torc_core::traits::{Delta, Placer, Plan, Snapshot, Waiting};
+use torc_core::wire::RestartRequest;
 use torc_core::workflow::SortMethod;
 use torc_server::access::{Access, AccessError};
 use torc_server::placers::Placers;
@@ -124,7 +125,8 @@ async fn a_workflow_whose_placer_is_not_there_is_refused_and_not_stored() {
     serving.stop().await;
     place.placers = Placers::none();
     let serving = place.serve().await;
-    let restarted = Access::restart_live(&place.state_dir(), None).await;
+    let restarted =
+        Access::restart_live(&place.state_dir(), None, &RestartRequest::default()).await;
     assert!(matches!(restarted, Err(AccessError::Lacking(_))), "{restarted:?}");
     assert!(plans.load(Ordering::Relaxed) > 0);
     serving.stop().await;

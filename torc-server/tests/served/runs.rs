@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
+use torc_core::spec::{Context, load};
 use torc_core::traits::{AllocationEnd, AllocationHandle, AllocationRequest, Outcome};
-use torc_core::wire::{AllocationStage, RunState};
+use torc_core::wire::{AllocationStage, RestartRequest, RunState};
 use torc_server::access::{Access, AccessError};
 use torc_server::serve::ServeEnd;
 use torc_server::worker::WorkerEnd;
 
-use crate::site::{Place, TEN, THE_SECOND_CANNOT_WRITE, TWO_HELD, Worker, count, spec, until};
+use crate::site::{
+    NoSources, Place, TEN, THE_SECOND_CANNOT_WRITE, TWO_HELD, Worker, count, spec, until,
+};
 
 #[tokio::test]
 async fn a_workflow_runs_from_submission_to_its_end() {
@@ -306,7 +309,8 @@ async fn a_restart_that_waits_for_allocations_holds_nobody_up() {
     worker.end().await;
     let dir = place.state_dir();
     let text = spec(TEN, 1);
-    let mut restarted = std::pin::pin!(Access::restart_live(&dir, Some(WorkflowId(1))));
+    let plain = RestartRequest::default();
+    let mut restarted = std::pin::pin!(Access::restart_live(&dir, Some(WorkflowId(1)), &plain));
     tokio::select! {
         early = &mut restarted => panic!("its allocation has not ended: {early:?}"),
         second = place.submit(&text) => assert_eq!(second.unwrap(), WorkflowId(2)),
@@ -315,6 +319,56 @@ async fn a_restart_that_waits_for_allocations_holds_nobody_up() {
     let report = restarted.await.unwrap().unwrap();
     assert_eq!((report.put_back, report.is_new_run), (2, true));
     serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_spec_that_has_changed_is_run_anew_also_by_the_next_server() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    let one = "[{name: a, command: quick, resource_requirements: one},
+        {name: b, command: quick, resource_requirements: one}]";
+    let id = place.submit(&spec(one, 1)).await.unwrap();
+    place.requested(1).await;
+    let worker = place.worker(1);
+    let asks = |text: &str, all: bool| RestartRequest {
+        spec: Some(load(spec(text, 1).as_bytes(), None, &context()).unwrap().workflow),
+        all,
+    };
+    let dir = place.state_dir();
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    let other = one.replacen("quick", "hold", 1);
+    let restart = async |request: RestartRequest| {
+        Access::restart_live(&dir, Some(id), &request).await.map(Option::unwrap)
+    };
+    let nothing = restart(asks(one, false)).await.unwrap_err().to_string();
+    assert!(nothing.contains("nothing to restart"), "{nothing}");
+    let large = restart(asks(&other.replace("resource_requirements: one", "labels: [x]"), false));
+    assert!(matches!(large.await, Err(AccessError::NeverRuns(_))));
+    let report = restart(asks(&other, false)).await.unwrap();
+    assert_eq!((report.put_back, report.is_new_run), (1, true));
+    let refused = restart(asks(&other, true)).await.unwrap_err().to_string();
+    assert!(refused.contains("is under way"), "{refused}");
+    place.requested(2).await;
+    serving.kill();
+
+    let serving = place.serve().await;
+    let worker = place.worker(2);
+    let held = worker.launched(1).await;
+    assert_eq!(held[0].to_string(), "wf1_j1_r2_a1");
+    worker.steps.end(held[0], Outcome::Exited { code: 0 });
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 2);
+    let plan = Access::open(&dir).await.unwrap().plan_restart(None, asks(&other, false)).await;
+    assert_eq!(plan.unwrap().jobs, []);
+    worker.end().await;
+    place.cluster.end("2", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+fn context() -> Context<'static> {
+    Context { user: None, sources: &NoSources }
 }
 
 #[tokio::test]
