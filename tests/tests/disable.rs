@@ -81,11 +81,14 @@ jobs:
     assert_eq!(report, serde_json::json!({"disabled": 1, "canceled": 1, "run_without": 0}));
     place.restart().expect(1);
     assert_eq!(place.lines("ran"), ["other"]);
+    place.torc(&["explain", "bad"]).expect(0).says("left out until `torc enable --job bad`");
+    place.torc(&["explain", "after"]).expect(0).says("it depends on bad");
     place.expect_jobs("bad disabled\nafter canceled\nother completed");
     let report = place.json(&["enable", "--job", "bad"]);
     let expected = serde_json::json!({"enabled": 1, "put_back": 0, "waits_for_restart": true});
     assert_eq!(report, expected);
     place.expect_jobs("bad uninitialized\nafter canceled\nother completed");
+    place.torc(&["explain", "bad"]).expect(0).says("`torc restart` begins it");
     place.restart().expect(1);
     assert_eq!(place.lines("ran"), ["other", "bad"]);
 }

@@ -35,6 +35,8 @@ use crate::view::View;
 
 /// A server answers a question within milliseconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for a restart, for which input files may have to be read.
+const PATIENCE_WITH_FILES: Duration = Duration::from_secs(600);
 /// How long a process may have the database before it listens, or after it has stopped listening.
 const TRANSITION: Duration = Duration::from_secs(10);
 /// How long to wait before looking again.
@@ -355,7 +357,8 @@ impl Access {
         let Some(owner) = Self::live_owner(dir).await? else { return Ok(None) };
         let asked = Selection { id, ..Selection::default() };
         let path = format!("/v1/restart?{}", query(&asked));
-        ask(&owner, Method::POST, &path, to_json(request)).await.map(Some)
+        let asking = (Method::POST, path.as_str());
+        ask_within(PATIENCE_WITH_FILES, &owner, asking, to_json(request)).await.map(Some)
     }
 
     /// What a restart would do. Nothing changes.
@@ -371,7 +374,8 @@ impl Access {
             Self::Live(owner, _) => {
                 let asked = Selection { id, ..Selection::default() };
                 let path = format!("/v1/restart/plan?{}", query(&asked));
-                ask(&owner, Method::POST, &path, to_json(&request)).await
+                let asking = (Method::POST, path.as_str());
+                ask_within(PATIENCE_WITH_FILES, &owner, asking, to_json(&request)).await
             }
             Self::Stored(store, _) => {
                 let mut store = store.into_inner();
@@ -508,11 +512,20 @@ async fn ask<T: DeserializeOwned>(
     path: &str,
     body: Vec<u8>,
 ) -> Result<T, AccessError> {
+    ask_within(PATIENCE, owner, (method, path), body).await
+}
+
+async fn ask_within<T: DeserializeOwned>(
+    patience: Duration,
+    owner: &Owner,
+    (method, path): (Method, &str),
+    body: Vec<u8>,
+) -> Result<T, AccessError> {
     let silent = |reason: String| AccessError::Silent { owner: Box::new(owner.clone()), reason };
     let exchange = async { Client::reach(owner).await?.request(method, path, body).await };
-    let answer = tokio::time::timeout(PATIENCE, exchange)
+    let answer = tokio::time::timeout(patience, exchange)
         .await
-        .map_err(|_| silent(format!("no answer within {} s", PATIENCE.as_secs())))?;
+        .map_err(|_| silent(format!("no answer within {} s", patience.as_secs())))?;
     let (status, body) = answer.map_err(|error| silent(error.to_string()))?;
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));

@@ -166,6 +166,12 @@ fn print(explanation: &Explanation, names: &[String]) {
     let job = &explanation.job;
     outln!("job `{}` is {}", job.name, job.status);
     match job.status {
+        JobStatus::Uninitialized if explanation.waits_for.is_empty() => {
+            outln!("  it waits for the next run; `torc restart` begins it");
+        }
+        JobStatus::Disabled => {
+            outln!("  it is left out until `torc enable --job {}`", job.name);
+        }
         JobStatus::Blocked | JobStatus::Uninitialized => {
             outln!("  it waits for {}", list(&explanation.waits_for));
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::{Changed, Checklist, Plan, Reason, Revision, Wish, decide};
 use crate::engine::{Engine, Event};
 use crate::fingerprint::{Files, Fingerprint, LARGEST_READ};
@@ -513,4 +515,78 @@ fn a_workflow_is_not_defined_anew_during_a_run_nor_by_what_leads_nowhere() {
     let event = Event::Redefined { at: story.now, revision: Box::new(dangling) };
     story.engine.apply(&event).expect_err("there are no such requirements");
     assert_eq!(**story.engine.workflow(), *story.first);
+}
+
+/// A spec of some of eight jobs, each with one of two commands, which may depend on those before it.
+fn specs() -> impl Strategy<Value = String> {
+    let job = (any::<bool>(), any::<bool>(), any::<bool>(), any::<u8>());
+    prop::collection::vec(job, 8).prop_map(|jobs| {
+        let is_there = |index: usize| jobs[index].0 || index == 0;
+        let mut text = "name: w\njobs:\n".to_owned();
+        // The order of a spec says nothing about the numbers that its jobs have.
+        for index in (0..8).rev().filter(|index| is_there(*index)) {
+            let (_, other, minds, before) = jobs[index];
+            let names = (0..index).filter(|at| is_there(*at) && before & (1 << at) != 0);
+            let names: Vec<String> = names.map(|at| format!("j{at}")).collect();
+            text += &format!(
+                "  - {{name: j{index}, command: {}, cancel_on_blocking_job_failure: {minds}, \
+                 depends_on: [{}]}}\n",
+                if other { "x" } else { "y" },
+                names.join(", "),
+            );
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn whatever_specs_follow_one_another_jobs_keep_their_numbers_and_a_replay_is_the_same(
+        first in specs(),
+        rounds in prop::collection::vec((prop::option::of(specs()), any::<bool>(), any::<u8>()), 1..5),
+    ) {
+        let mut story = Story::ran(&first, &["j1", "j4"]);
+        let mut numbers: BTreeMap<String, JobId> = BTreeMap::new();
+        for (text, all, failing) in rounds {
+            let (revision, plan) = story.plan(text.as_deref(), all);
+            let old = story.engine.workflow().clone();
+            let new = match &revision {
+                Some(revision) => revision.applied_to(&old).expect("it fits"),
+                None => (*old).clone(),
+            };
+            let is_removed = |job: JobId| match &revision {
+                Some(revision) => revision.is_removed()(job),
+                None => story.engine.is_removed(job),
+            };
+            let again: Vec<JobId> = plan.jobs.iter().map(|again| again.job).collect();
+            for (job, number) in new.jobs.iter().zip(1..).map(|(job, number)| (job, JobId(number))) {
+                let known = *numbers.entry(job.name.to_string()).or_insert(number);
+                prop_assert_eq!(known, number);
+                let follows = job.depends_on.iter().any(|before| again.contains(before));
+                let is_again = again.contains(&number);
+                let is_kept = number.index() < old.jobs.len()
+                    && !is_removed(number)
+                    && story.engine.status(number) == crate::engine::JobStatus::Completed;
+                prop_assert!(!follows || is_again || plan.barred.contains(&number)
+                    || !is_kept, "{} is left as it is", job.name);
+            }
+            prop_assert!(plan.jobs.iter().all(|again| !again.reasons.is_empty()));
+            if plan.is_empty() {
+                continue;
+            }
+            story.restart(text.as_deref(), all);
+            let names: Vec<String> =
+                (0..8).filter(|at| failing & (1 << at) != 0).map(|at| format!("j{at}")).collect();
+            story.run_on(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            story.end();
+            prop_assert_eq!(story.engine.counts().ended() as usize, new.jobs.len());
+            if let Some(text) = text {
+                let spec = spec(&text);
+                let revision = Revision::between(story.engine.workflow(), &spec);
+                prop_assert!(revision.is_nothing_for(&story.engine));
+            }
+        }
+    }
 }
