@@ -70,7 +70,7 @@ pub enum RunError {
     #[error("input files are missing: {}", .0.join(", "))]
     MissingFiles(Vec<String>),
     /// Every job has completed.
-    #[error("every job of workflow {0} has completed; there is nothing to restart")]
+    #[error("every job of workflow {0} has completed or is left out; there is nothing to restart")]
     NothingLeft(WorkflowId),
     /// It had begun but could not go on.
     #[error(transparent)]

@@ -348,8 +348,9 @@ impl Runs {
         let stored = StoredView { engine, ..stored };
         if restart.plan.is_empty() {
             let id = stored.engine.id();
-            let why =
-                format!("every job of workflow {id} has completed; there is nothing to restart");
+            let why = format!(
+                "every job of workflow {id} has completed or is left out; there is nothing to restart"
+            );
             return Err(RequestError::Refused(why));
         }
         if shapes.is_none() {

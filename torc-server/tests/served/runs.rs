@@ -7,7 +7,7 @@ use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 use torc_core::spec::{Context, load};
 use torc_core::traits::{AllocationEnd, AllocationHandle, AllocationRequest, Outcome};
-use torc_core::wire::{AllocationStage, RestartRequest, RunState};
+use torc_core::wire::{AllocationStage, NamedJobs, RestartRequest, RunState};
 use torc_server::access::{Access, AccessError};
 use torc_server::serve::ServeEnd;
 use torc_server::worker::WorkerEnd;
@@ -362,6 +362,47 @@ async fn a_spec_that_has_changed_is_run_anew_also_by_the_next_server() {
     assert_eq!(count(&report, JobStatus::Completed), 2);
     let plan = Access::open(&dir).await.unwrap().plan_restart(None, asks(&other, false)).await;
     assert_eq!(plan.unwrap().jobs, []);
+    worker.end().await;
+    place.cluster.end("2", AllocationEnd::Completed);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_are_left_out_and_taken_in_again_by_a_server() {
+    let place = Place::new();
+    let serving = place.serve().await;
+    place.submit(&spec(TWO_HELD, 1)).await.unwrap();
+    place.requested(1).await;
+    let named = |name: &str| NamedJobs { jobs: vec![name.to_owned()] };
+    let dir = place.state_dir();
+    let access = async || Access::open(&dir).await.unwrap();
+    let report = access().await.disable(None, &named("h2")).await.unwrap();
+    assert_eq!((report.disabled, report.canceled), (1, 0));
+    let unknown = access().await.disable(None, &named("h3")).await.unwrap_err().to_string();
+    assert_eq!(unknown, "there is no job `h3`");
+    let worker = place.worker(1);
+    let held = worker.launched(1).await;
+    let runs = access().await.disable(None, &named("h1")).await.unwrap_err().to_string();
+    assert!(runs.contains("cannot be disabled"), "{runs}");
+    worker.steps.end(held[0], Outcome::Exited { code: 0 });
+    let report = place.ended().await;
+    assert_eq!(count(&report, JobStatus::Completed), 1);
+    assert_eq!(count(&report, JobStatus::Disabled), 1);
+    worker.end().await;
+    place.cluster.end("1", AllocationEnd::Completed);
+    let plain = RestartRequest::default();
+    let nothing = Access::restart_live(&dir, None, &plain).await.unwrap_err().to_string();
+    assert!(nothing.contains("nothing to restart"), "{nothing}");
+    let report = access().await.enable(None, &named("h2")).await.unwrap();
+    assert_eq!((report.enabled, report.waits_for_restart), (1, true));
+    let report = Access::restart_live(&dir, None, &plain).await.unwrap().unwrap();
+    assert_eq!((report.put_back, report.is_new_run), (1, true));
+    place.requested(2).await;
+    let worker = place.worker(2);
+    let held = worker.launched(1).await;
+    assert_eq!(held[0].to_string(), "wf1_j2_r2_a1");
+    worker.steps.end(held[0], Outcome::Exited { code: 0 });
+    assert_eq!(count(&place.ended().await, JobStatus::Completed), 2);
     worker.end().await;
     place.cluster.end("2", AllocationEnd::Completed);
     serving.stop().await;
