@@ -142,6 +142,8 @@ impl Place {
         command
             .current_dir(self.path())
             .env_remove("TORC_OUTPUT_DIR")
+            .env_remove("TORC_WORKFLOW_ID")
+            .env_remove("TORC_JOB_ID")
             .env_remove("TORC_LOG")
             .env_remove("TORC_PLUGIN_PATH")
             .env("TORC_CONFIG", self.join("config.toml"))

@@ -105,6 +105,19 @@ fn check_job(job: &Value) {
     assert!(statuses().iter().any(|status| job["status"] == **status), "{job:#}");
 }
 
+#[test]
+fn files_and_user_data_have_exactly_the_documented_fields() {
+    let place = Place::with(
+        "name: w\nfiles: [{name: f, path: f}]\nuser_data: [{name: u}]\njobs: [{name: a, command: 'true'}]",
+    );
+    place.run(&[]).expect(0);
+    check_fields(&place.json(&["files"])[0], &fields("File report"));
+    let set = place.json(&["user-data", "set", "u", "1"]);
+    check_fields(&set, &fields("User data report"));
+    assert_eq!(place.json(&["user-data", "get", "u"]), set);
+    assert_eq!(place.json(&["user-data", "list"])[0], set);
+}
+
 const MIXED: &str = r#"
 name: mixed
 execution_config: {enforce_runtime: true, sigterm_lead_seconds: 1}

@@ -344,10 +344,10 @@ fn commands_and_exit_codes_are_documented() {
         .filter_map(|line| line.strip_prefix("## `torc ")?.split_once('`'))
         .map(|(command, _)| command)
         .collect();
-    // Each a file or a folder.
+    // Each a file or a folder, in which a hyphen is written as Rust can.
     let listed = fs::read_dir(root().join("torc-cli/src/commands")).expect("a folder");
     let stem = |entry: std::io::Result<fs::DirEntry>| {
-        Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned())
+        Some(entry.ok()?.path().file_stem()?.to_string_lossy().replace('_', "-"))
     };
     let mut commands: Vec<String> = listed.filter_map(stem).filter(|name| name != "mod").collect();
     commands.sort();

@@ -3,6 +3,7 @@
 
 mod args;
 mod assumed;
+mod calling_job;
 mod commands;
 mod executors;
 mod exit;

@@ -20,6 +20,7 @@ pub mod offer;
 pub mod os_text;
 pub mod placer;
 pub mod plan;
+mod references;
 pub mod resources;
 pub mod restart;
 pub mod simulation;

@@ -482,7 +482,7 @@ pub struct UserData {
     pub name: Arc<str>,
     /// The value at submission.
     pub data: Option<serde_json::Value>,
-    /// Not kept over a restart.
+    /// It has its first value again when the jobs that write it run again.
     pub is_ephemeral: bool,
 }
 

@@ -9,23 +9,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use torc_core::engine::{Engine, Event};
 use torc_core::ids::WorkflowId;
 use torc_core::time::Timestamp;
 use torc_core::wire::{
     AllocationReport, AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport,
-    ErrorReport, JobReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartReport, RestartRequest,
-    ServerReport, SubmitReport, SubmitRequest, WorkflowReport,
+    ErrorReport, FileReport, JobReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartReport,
+    RestartRequest, ServerReport, SubmitReport, SubmitRequest, UserDataReport, UserDataRequest,
+    WorkflowReport,
 };
 use torc_core::workflow::Workflow;
 
 use crate::api::Selection;
 use crate::archive::{Archive, refusal};
+use crate::change::Change;
 use crate::clock::now;
 use crate::driver::find_jobs;
-use crate::handle::RequestError;
 use crate::known_dirs;
-use crate::leave_out;
+use crate::leave_out::{Disable, Enable};
 use crate::link::client::Client;
 use crate::restarting::Restart;
 use crate::state_dir::{Owner, StateDir};
@@ -205,6 +205,40 @@ impl Access {
         self.look("allocations", &asked, |view| view.allocations()).await
     }
 
+    /// Its files, in the order of the spec, and whether they are there, as this host sees it.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn files(&self, id: Option<WorkflowId>) -> Result<Vec<FileReport>, AccessError> {
+        let asked = Selection { id, ..Selection::default() };
+        let files: Vec<FileReport> = self.look("files", &asked, |view| view.files()).await?;
+        Ok(files.into_iter().map(looked_at).collect())
+    }
+
+    /// Its user data with its present values, in the order of the spec.
+    ///
+    /// # Errors
+    /// As [`Self::workflow`].
+    pub async fn user_data(
+        &self,
+        id: Option<WorkflowId>,
+    ) -> Result<Vec<UserDataReport>, AccessError> {
+        let asked = Selection { id, ..Selection::default() };
+        self.look("user-data", &asked, |view| view.user_data()).await
+    }
+
+    /// Sets user data of a workflow: through who runs it, or in the store when nobody does.
+    ///
+    /// # Errors
+    /// When there is no such user data, the value is too large, or it cannot be recorded; nothing has changed then.
+    pub async fn set_user_data(
+        dir: &StateDir,
+        id: Option<WorkflowId>,
+        request: &UserDataRequest,
+    ) -> Result<UserDataReport, AccessError> {
+        Self::change(dir, "user-data", id, request).await
+    }
+
     /// What to know of a workflow that nobody runs now before it runs again; the latest when none is named.
     ///
     /// # Errors
@@ -343,6 +377,41 @@ impl Access {
         Ok(read(&stored.view(now())))
     }
 
+    /// Makes a change through who runs the workflow, or in its log when nobody does: which of both can change while
+    /// others do the same.
+    async fn change<C>(
+        dir: &StateDir,
+        what: &str,
+        id: Option<WorkflowId>,
+        change: &C,
+    ) -> Result<C::Report, AccessError>
+    where
+        C: Change + Serialize,
+        C::Report: DeserializeOwned,
+    {
+        let asked = Selection { id, ..Selection::default() };
+        let path = format!("/v1/{what}?{}", query(&asked));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let made = match Self::open(dir).await? {
+                Self::Live(owner, _) => ask(&owner, Method::POST, &path, to_json(change)).await,
+                Self::Stored(store, _) => {
+                    store.into_inner().close().await?;
+                    change_stored(dir, id, change).await
+                }
+            };
+            match made {
+                // It has ended just now, or somebody else was faster; nothing has changed.
+                Err(AccessError::Over(_) | AccessError::Store(StoreError::InUse { .. }))
+                    if Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                made => return made,
+            }
+        }
+    }
+
     /// Puts the jobs of the run under way that did not complete back into it. `None`: nobody runs a
     /// workflow now.
     ///
@@ -417,11 +486,11 @@ impl Access {
     /// When a job is unknown, or runs or has completed, or the wish cannot be recorded; nothing has changed
     /// then.
     pub async fn disable(
-        self,
+        dir: &StateDir,
         id: Option<WorkflowId>,
-        request: &NamedJobs,
+        request: NamedJobs,
     ) -> Result<DisableReport, AccessError> {
-        self.wish("disable", id, request, leave_out::disable).await
+        Self::change(dir, "disable", id, &Disable(request)).await
     }
 
     /// Takes jobs of a workflow in again.
@@ -430,44 +499,11 @@ impl Access {
     /// When a job is unknown, or another one runs without it, or the wish cannot be recorded; nothing has
     /// changed then.
     pub async fn enable(
-        self,
+        dir: &StateDir,
         id: Option<WorkflowId>,
-        request: &NamedJobs,
+        request: NamedJobs,
     ) -> Result<EnableReport, AccessError> {
-        self.wish("enable", id, request, leave_out::enable).await
-    }
-
-    /// Asks who drives a workflow for a change of it, or makes that change in the store.
-    async fn wish<T: DeserializeOwned>(
-        self,
-        what: &str,
-        id: Option<WorkflowId>,
-        request: &NamedJobs,
-        make: impl FnOnce(&mut Engine, &NamedJobs, Timestamp) -> Result<(Vec<Event>, T), RequestError>,
-    ) -> Result<T, AccessError> {
-        match self {
-            Self::Live(owner, _) => {
-                let asked = Selection { id, ..Selection::default() };
-                let path = format!("/v1/{what}?{}", query(&asked));
-                ask(&owner, Method::POST, &path, to_json(request)).await
-            }
-            Self::Stored(store, dir) => {
-                store.into_inner().close().await?;
-                let mut store = Store::own(&dir).await?;
-                let output_dir = dir.path().to_string_lossy();
-                let stored = StoredView::load(&mut store, id, &output_dir).await?;
-                let StoredView { mut engine, next_sequence, .. } = stored;
-                let made = make(&mut engine, request, now());
-                if let Ok((events, _)) = &made
-                    && !events.is_empty()
-                {
-                    store.append(engine.id(), next_sequence, events).await?;
-                }
-                store.close().await?;
-                made.map(|(_, report)| report)
-                    .map_err(|error| AccessError::Refused(error.to_string()))
-            }
-        }
+        Self::change(dir, "enable", id, &Enable(request)).await
     }
 }
 
@@ -496,6 +532,39 @@ async fn cancel_stored(
     let canceled = engine.counts().ended() - ended_before;
     store.close().await?;
     Ok(CancelReport { canceled, signaled: 0 })
+}
+
+/// Nobody runs the workflow: the change is written to its log.
+async fn change_stored<C: Change>(
+    dir: &StateDir,
+    id: Option<WorkflowId>,
+    change: &C,
+) -> Result<C::Report, AccessError> {
+    let mut store = Store::own(dir).await?;
+    let StoredView { mut engine, next_sequence, .. } =
+        StoredView::load(&mut store, id, &dir.path().to_string_lossy()).await?;
+    let made = change.make(&mut engine, now());
+    if let Ok((_, events)) = &made
+        && !events.is_empty()
+    {
+        store.append(engine.id(), next_sequence, events).await?;
+    }
+    store.close().await?;
+    made.map(|(report, _)| report).map_err(|error| AccessError::Refused(error.to_string()))
+}
+
+/// A file with what there is of it.
+fn looked_at(file: FileReport) -> FileReport {
+    let Ok(found) = std::fs::metadata(&file.location) else { return file };
+    let since = |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).ok();
+    let modified = found.modified().ok().and_then(since);
+    let ms = |time: Duration| Timestamp(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    FileReport {
+        exists: true,
+        size: (!found.is_dir()).then_some(found.len()),
+        modified_at: modified.map(ms),
+        ..file
+    }
 }
 
 fn query(asked: &Selection) -> String {

@@ -18,12 +18,14 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
-    CancelRequest, ErrorReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartRequest,
-    ServerReport,
+    CancelRequest, ErrorReport, PROTOCOL, RestartPlanReport, RestartRequest, ServerReport,
+    UserDataRequest,
 };
 
 use crate::archive::{self, Archive};
+use crate::change::Change;
 use crate::handle::{Handle, RequestError};
+use crate::leave_out::{Disable, Enable};
 use crate::restarting::{Restart, live_report};
 use crate::state_dir::{Owner, StateDir};
 use crate::store::StoreError;
@@ -126,6 +128,8 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/v1/restart/plan", post(plan_restart))
         .route("/v1/disable", post(disable))
         .route("/v1/enable", post(enable))
+        .route("/v1/files", get(files))
+        .route("/v1/user-data", get(user_data).post(set_user_data))
         .route("/v1/workflows", get(workflows))
         .route("/v1/export", get(export))
         .route("/v1/import", post(import))
@@ -218,6 +222,22 @@ async fn allocations(State(desk): State<Desk>, Query(asked): Query<Selection>) -
     answer(desk.look(asked.id, |view| view.allocations()).await)
 }
 
+async fn files(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(desk.look(asked.id, |view| view.files()).await)
+}
+
+async fn user_data(State(desk): State<Desk>, Query(asked): Query<Selection>) -> Response {
+    answer(desk.look(asked.id, |view| view.user_data()).await)
+}
+
+async fn set_user_data(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<UserDataRequest>,
+) -> Response {
+    answer(desk.change(asked.id, request).await)
+}
+
 async fn cancel(
     State(desk): State<Desk>,
     Query(asked): Query<Selection>,
@@ -235,29 +255,17 @@ async fn cancel(
 async fn disable(
     State(desk): State<Desk>,
     Query(asked): Query<Selection>,
-    Json(request): Json<NamedJobs>,
+    Json(request): Json<Disable>,
 ) -> Response {
-    answer(match desk {
-        Desk::Many(runs) => runs.disable(asked.id, request).await,
-        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
-            Ok(()) => handle.disable(request).await,
-            Err(refused) => Err(refused),
-        },
-    })
+    answer(desk.change(asked.id, request).await)
 }
 
 async fn enable(
     State(desk): State<Desk>,
     Query(asked): Query<Selection>,
-    Json(request): Json<NamedJobs>,
+    Json(request): Json<Enable>,
 ) -> Response {
-    answer(match desk {
-        Desk::Many(runs) => runs.enable(asked.id, request).await,
-        Desk::One { handle, workflow, .. } => match only(workflow, asked.id) {
-            Ok(()) => handle.enable(request).await,
-            Err(refused) => Err(refused),
-        },
-    })
+    answer(desk.change(asked.id, request).await)
 }
 
 async fn restart(
@@ -364,6 +372,21 @@ impl Desk {
                 let decided = Restart::decide(engine, request, &origin.submission_dir).await;
                 let (engine, restart) = decided.map_err(RequestError::Store)?;
                 Ok(restart.report(&engine))
+            }
+        }
+    }
+
+    /// Changes a workflow: here the one that runs, at a server any.
+    async fn change<C: Change>(
+        self,
+        id: Option<WorkflowId>,
+        change: C,
+    ) -> Result<C::Report, RequestError> {
+        match self {
+            Self::Many(runs) => runs.change(id, change).await,
+            Self::One { handle, workflow, .. } => {
+                only(workflow, id)?;
+                handle.change(change).await
             }
         }
     }

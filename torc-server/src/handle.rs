@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use torc_core::engine::{ActionCommand, Event};
+use torc_core::engine::{ActionCommand, Engine, Event};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
     AllocationHandle, AllocationState, NodeShape, StepAccount, StepEvent, StepEvents,
 };
 use torc_core::wire::link::{Hello, ToWorker};
-use torc_core::wire::{
-    AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport, NamedJobs,
-    RestartReport, WorkflowReport,
-};
+use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
+use crate::change::Change;
 use crate::placers::PlacerError;
 use crate::store::StoreError;
 use crate::view::View;
@@ -40,14 +38,12 @@ pub(crate) enum Input {
     Look(Option<WorkflowId>, LookFn),
     /// A wish to end jobs.
     Cancel(CancelRequest, oneshot::Sender<Result<CancelReport, RequestError>>),
-    /// A wish to leave these jobs out.
-    Disable(NamedJobs, oneshot::Sender<Result<DisableReport, RequestError>>),
-    /// A wish to take these jobs in again.
-    Enable(NamedJobs, oneshot::Sender<Result<EnableReport, RequestError>>),
     /// What the input files of a job that completed are like.
     InputsSeen(Event),
     /// A wish to run again what did not complete, and whether no more than that.
     PutBack(bool, oneshot::Sender<Result<RestartReport, RequestError>>),
+    /// A wish to change the workflow.
+    Change(ChangeFn),
     /// A wish to stop here and go on later.
     Stop,
     /// The same where others see to it that what runs is asked to end.
@@ -107,6 +103,11 @@ pub(crate) enum AllocationInput {
     /// journal holds.
     Observed(AllocationHandle, AllocationState, Vec<StepEvent>),
 }
+
+/// Changes a workflow: the events, applied, and whom to answer once they are durable.
+pub(crate) type ChangeFn = Box<dyn FnOnce(&mut Engine, Timestamp) -> (Vec<Event>, AnswerFn) + Send>;
+/// Answers somebody.
+pub(crate) type AnswerFn = Box<dyn FnOnce() + Send>;
 
 pub(crate) type LookFn = Box<dyn FnOnce(Result<&View<'_>, RequestError>) + Send>;
 
@@ -240,26 +241,6 @@ impl Handle {
         answered.await.map_err(|_| RequestError::Over)?
     }
 
-    /// Leaves jobs out, once that wish is durable.
-    ///
-    /// # Errors
-    /// When the run is over, a job is unknown, or one runs or has completed; nothing has changed then.
-    pub async fn disable(&self, request: NamedJobs) -> Result<DisableReport, RequestError> {
-        let (reply, answered) = oneshot::channel();
-        self.inbox.send(Input::Disable(request, reply)).map_err(|_| RequestError::Over)?;
-        answered.await.map_err(|_| RequestError::Over)?
-    }
-
-    /// Takes jobs in again, once that wish is durable.
-    ///
-    /// # Errors
-    /// When the run is over, a job is unknown, or another one runs without it; nothing has changed then.
-    pub async fn enable(&self, request: NamedJobs) -> Result<EnableReport, RequestError> {
-        let (reply, answered) = oneshot::channel();
-        self.inbox.send(Input::Enable(request, reply)).map_err(|_| RequestError::Over)?;
-        answered.await.map_err(|_| RequestError::Over)?
-    }
-
     /// Puts the jobs that did not complete back into the run, once that wish is durable. `is_plain`: no more
     /// than that is wished.
     ///
@@ -268,6 +249,21 @@ impl Handle {
     pub async fn put_back(&self, is_plain: bool) -> Result<RestartReport, RequestError> {
         let (reply, answered) = oneshot::channel();
         self.inbox.send(Input::PutBack(is_plain, reply)).map_err(|_| RequestError::Over)?;
+        answered.await.map_err(|_| RequestError::Over)?
+    }
+
+    /// Changes the workflow; the answer comes once that is durable.
+    pub(crate) async fn change<C: Change>(&self, change: C) -> Result<C::Report, RequestError> {
+        let (reply, answered) = oneshot::channel();
+        let make: ChangeFn = Box::new(move |engine, now| {
+            let (report, events) = match change.make(engine, now) {
+                Ok((report, events)) => (Ok(report), events),
+                Err(refused) => (Err(refused), Vec::new()),
+            };
+            // Whoever asked may have gone away meanwhile.
+            (events, Box::new(move || drop(reply.send(report))))
+        });
+        self.inbox.send(Input::Change(make)).map_err(|_| RequestError::Over)?;
         answered.await.map_err(|_| RequestError::Over)?
     }
 

@@ -3,51 +3,63 @@
 //! Owns what whoever wishes it is told. Does not know whether somebody drives the workflow. Invariant: what is
 //! refused has changed nothing.
 
+use serde::{Deserialize, Serialize};
 use torc_core::engine::{Engine, Event, Immovable, Refused};
 use torc_core::time::Timestamp;
 use torc_core::wire::{DisableReport, EnableReport, NamedJobs};
 
+use crate::change::Change;
 use crate::driver::find_jobs;
 use crate::handle::RequestError;
 
-/// Leaves jobs out. The events are applied, and are to be made durable.
-///
-/// # Errors
-/// When there is no such job, or it runs or has completed.
-pub(crate) fn disable(
-    engine: &mut Engine,
-    request: &NamedJobs,
-    at: Timestamp,
-) -> Result<(Vec<Event>, DisableReport), RequestError> {
-    let jobs = find_jobs(engine, &request.jobs)?;
-    let event = engine.disabling(at, &jobs)?;
-    let follows = engine.follows_disabling(&jobs);
-    let disabled = event.as_ref().map_or(0, count);
-    let events: Vec<Event> = event.into_iter().collect();
-    apply(engine, &events)?;
-    let (canceled, run_without) = (follows.canceled, follows.run_without);
-    Ok((events, DisableReport { disabled, canceled, run_without }))
+/// Leaves jobs out. Refused when there is no such job, or it runs or has completed.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Disable(pub(crate) NamedJobs);
+
+impl Change for Disable {
+    type Report = DisableReport;
+
+    fn make(
+        &self,
+        engine: &mut Engine,
+        now: Timestamp,
+    ) -> Result<(DisableReport, Vec<Event>), RequestError> {
+        let jobs = find_jobs(engine, &self.0.jobs)?;
+        let event = engine.disabling(now, &jobs)?;
+        let follows = engine.follows_disabling(&jobs);
+        let disabled = event.as_ref().map_or(0, count);
+        let events: Vec<Event> = event.into_iter().collect();
+        apply(engine, &events)?;
+        let (canceled, run_without) = (follows.canceled, follows.run_without);
+        Ok((DisableReport { disabled, canceled, run_without }, events))
+    }
 }
 
-/// Takes jobs in again. The events are applied, and are to be made durable.
-///
-/// # Errors
-/// When there is no such job, or another one runs without it.
-pub(crate) fn enable(
-    engine: &mut Engine,
-    request: &NamedJobs,
-    at: Timestamp,
-) -> Result<(Vec<Event>, EnableReport), RequestError> {
-    let jobs = find_jobs(engine, &request.jobs)?;
-    let events = engine.enabling(at, &jobs)?;
-    apply(engine, &events)?;
-    let mut counts = events.iter().map(count);
-    let report = EnableReport {
-        enabled: counts.next().unwrap_or(0),
-        put_back: counts.next().unwrap_or(0),
-        waits_for_restart: !engine.can_resume(),
-    };
-    Ok((events, report))
+/// Takes jobs in again. Refused when there is no such job, or another one runs without it.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Enable(pub(crate) NamedJobs);
+
+impl Change for Enable {
+    type Report = EnableReport;
+
+    fn make(
+        &self,
+        engine: &mut Engine,
+        now: Timestamp,
+    ) -> Result<(EnableReport, Vec<Event>), RequestError> {
+        let jobs = find_jobs(engine, &self.0.jobs)?;
+        let events = engine.enabling(now, &jobs)?;
+        apply(engine, &events)?;
+        let mut counts = events.iter().map(count);
+        let report = EnableReport {
+            enabled: counts.next().unwrap_or(0),
+            put_back: counts.next().unwrap_or(0),
+            waits_for_restart: !engine.can_resume(),
+        };
+        Ok((report, events))
+    }
 }
 
 fn apply(engine: &mut Engine, events: &[Event]) -> Result<(), Refused> {

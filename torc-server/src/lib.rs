@@ -12,6 +12,7 @@ mod allocator;
 mod api;
 pub mod archive;
 pub mod batch_run;
+mod change;
 pub mod crew;
 mod disk;
 pub mod doctor;

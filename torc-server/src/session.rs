@@ -144,6 +144,7 @@ pub struct Running {
     result: Option<Result<Driven, RunError>>,
     api: Api,
     dir: StateDir,
+    submission_dir: Arc<str>,
     executor: Arc<dyn Executor>,
     wind_up: Option<WindUp>,
     _watch: Option<Watching>,
@@ -320,6 +321,7 @@ impl Session {
             output_dir: output_dir.as_str().into(),
             submission_dir: origin.submission_dir.into(),
         };
+        let submission_dir = context.submission_dir.clone();
         self.dir.make_folders()?;
         let (inbox, outbox) = mpsc::unbounded_channel();
         let handle = Handle::new(inbox);
@@ -371,6 +373,7 @@ impl Session {
             result: None,
             api,
             dir: self.dir,
+            submission_dir,
             executor,
             wind_up,
             _watch: watch,
@@ -451,6 +454,7 @@ impl Running {
             now: now(),
             is_live: false,
             output_dir: &output_dir,
+            submission_dir: &self.submission_dir,
             observed: &NOTHING_OBSERVED,
             held_back: &NOTHING_HELD_BACK,
         };

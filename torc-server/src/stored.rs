@@ -39,6 +39,7 @@ impl StoredView {
             now,
             is_live: false,
             output_dir,
+            submission_dir: &self.origin.submission_dir,
             observed: &NOTHING_OBSERVED,
             held_back: &NOTHING_HELD_BACK,
         }

@@ -6,7 +6,9 @@ use torc_core::engine::{Attempt, Engine, Sight};
 use torc_core::ids::{AllocationId, JobId, StepId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{AllocationState, PlannedStart};
-use torc_core::wire::{AllocationReport, AttemptReport, JobReport, WorkflowReport};
+use torc_core::wire::{
+    AllocationReport, AttemptReport, FileReport, JobReport, UserDataReport, WorkflowReport,
+};
 
 /// A look at a workflow at one moment.
 pub struct View<'a> {
@@ -20,6 +22,8 @@ pub struct View<'a> {
     pub is_live: bool,
     /// Where torc keeps its files, absolute.
     pub output_dir: &'a str,
+    /// Where the workflow was submitted, absolute.
+    pub submission_dir: &'a str,
     /// What the scheduler said last of each allocation.
     pub observed: &'a BTreeMap<AllocationId, AllocationState>,
     /// Why requests for allocations have not been submitted.
@@ -47,6 +51,21 @@ impl View<'_> {
             planned: self.planned,
         };
         self.engine.allocation_reports(sight)
+    }
+
+    /// Its files. Whether they are there was not looked at: that takes as long as a file system does.
+    pub fn files(&self) -> Vec<FileReport> {
+        let mut files = self.engine.file_reports();
+        for file in &mut files {
+            let location = std::path::Path::new(self.submission_dir).join(&file.path);
+            file.location = location.to_string_lossy().into_owned();
+        }
+        files
+    }
+
+    /// Its user data with its present values.
+    pub fn user_data(&self) -> Vec<UserDataReport> {
+        self.engine.user_data_reports()
     }
 
     /// Its jobs in expansion order, or the one with this name.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod data;
 mod exec;
 mod forecast;
 mod plugin;
@@ -13,6 +14,9 @@ use torc_core::engine::JobStatus;
 use torc_core::ids::WorkflowId;
 use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
+pub(crate) use self::data::{
+    FilesArgs, UserDataCommand, UserDataGetArgs, UserDataListArgs, UserDataSetArgs,
+};
 pub(crate) use self::exec::ExecArgs;
 pub(crate) use self::forecast::{ForecastArgs, NodeArgs, Packing, SimulateArgs};
 pub(crate) use self::plugin::{
@@ -127,6 +131,11 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// List the jobs of a workflow
     Jobs(JobsArgs),
+    /// List the files of a workflow: who writes and reads each, and whether it is there
+    Files(FilesArgs),
+    /// List, print or set the values that jobs hand to each other
+    #[command(subcommand)]
+    UserData(UserDataCommand),
     /// List the attempts of jobs with exit codes, times and resources used
     Results(ResultsArgs),
     /// Print the output of a job

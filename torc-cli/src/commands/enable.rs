@@ -15,7 +15,7 @@ pub(crate) async fn execute(
     format: Format,
 ) -> Result<Exit, Failure> {
     let request = NamedJobs { jobs: args.jobs.clone() };
-    let report = Access::open(dir).await?.enable(args.workflow.workflow, &request).await?;
+    let report = Access::enable(dir, args.workflow.workflow, request).await?;
     match format {
         Format::Json => crate::render::json(&report),
         Format::Table => print(report),

@@ -11,6 +11,7 @@ mod enable;
 mod exec;
 mod explain;
 mod export;
+mod files;
 mod graph;
 mod import;
 mod jobs;
@@ -29,6 +30,7 @@ mod slurm;
 mod spec;
 mod status;
 mod submit;
+mod user_data;
 mod validate;
 pub(crate) mod worker;
 
@@ -62,6 +64,8 @@ pub(crate) async fn execute(args: &Args) -> Result<Exit, Failure> {
         Command::Import(import) => import::execute(import, &dir, args.format).await,
         Command::Status(status) => status::execute(status, &dir, args.format).await,
         Command::Jobs(jobs) => jobs::execute(jobs, &dir, args.format).await,
+        Command::Files(files) => files::execute(files, &dir, args.format).await,
+        Command::UserData(command) => user_data::execute(command, &dir, args.format).await,
         Command::Results(results) => results::execute(results, &dir, args.format).await,
         Command::Logs(logs) => logs::execute(logs, &dir).await,
         Command::Cancel(cancel) => cancel::execute(cancel, &dir, args.format).await,

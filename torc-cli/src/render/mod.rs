@@ -53,6 +53,16 @@ pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     }
 }
 
+/// As many of these names as a cell of a table has room for.
+pub(crate) fn few(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut cell = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        cell += &format!(" and {} more", names.len() - SHOWN);
+    }
+    cell
+}
+
 pub(crate) fn error_word() -> String {
     format!("{RED_BOLD}error:{PLAIN}")
 }

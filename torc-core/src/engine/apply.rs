@@ -10,6 +10,7 @@ use crate::workflow::DanglingReference;
 
 use super::attempts::{Attempt, AttemptEnd};
 use super::status::{Change, IllegalChange, JobStatus, transition};
+use super::user_data::SetValue;
 use super::verdict::{Situation, attempt_status, verdict};
 use super::{ActionCommand, Effect, EndBook, Engine, Event, Phase, PlacementFault, RequestBook};
 
@@ -28,6 +29,9 @@ pub enum Refused {
     /// There is no such job.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
+    /// There is no such user data.
+    #[error("there is no user data with the index {0}")]
+    UnknownUserData(u32),
     /// There is no such allocation, or it has ended, or its number is taken.
     #[error("allocation {0} is not open")]
     WrongAllocation(AllocationId),
@@ -120,6 +124,10 @@ impl Engine {
                 let account = StepAccount { usage: *usage, state: state.clone() };
                 self.account(StepId { workflow, job, run, attempt }, &account)?;
             }
+            Event::UserDataSet { at, item, value, by } => {
+                self.keep_user_data(*item, SetValue::new(value, *at, *by))?;
+                return Ok(effects);
+            }
             Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
             Event::StopRequested { at } => effects = self.stop(*at)?,
             Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
@@ -187,6 +195,7 @@ impl Engine {
         for job in &jobs {
             self.jobs[job.index()].launches = 0;
         }
+        self.forget_ephemeral(&jobs, true);
         self.reset(&jobs)
     }
 
@@ -196,6 +205,7 @@ impl Engine {
         }
         let jobs = self.resettable(ranges)?;
         self.recount_actions();
+        self.forget_ephemeral(&jobs, false);
         self.reset(&jobs)
     }
 

@@ -296,6 +296,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<Box<str>>,
     },
+    /// User data has this value from now on. It says nothing about the time of a run: nobody may drive it.
+    UserDataSet {
+        /// When.
+        at: Timestamp,
+        /// Index into the workflow's user data.
+        item: u32,
+        /// The value.
+        value: serde_json::Value,
+        /// The job that set it; `None`: somebody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<JobId>,
+    },
     /// Somebody wished these jobs ended; all of them when none is named.
     CancelRequested {
         /// When.
@@ -354,6 +366,7 @@ impl Event {
             | Self::StepStarted { at, .. }
             | Self::StepEnded { at, .. }
             | Self::StepAccounted { at, .. }
+            | Self::UserDataSet { at, .. }
             | Self::CancelRequested { at, .. }
             | Self::StopRequested { at }
             | Self::RunEnded { at, .. } => *at,

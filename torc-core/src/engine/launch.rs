@@ -50,7 +50,7 @@ impl Engine {
         Some(Step {
             id,
             job_name: definition.name.clone(),
-            argv: vec!["bash".to_owned(), "-c".to_owned(), definition.script()],
+            argv: vec!["bash".to_owned(), "-c".to_owned(), self.script(definition)],
             env: self.step_env(id, definition, context),
             working_dir: context.submission_dir.clone(),
             stdio: stdio_paths(id, self.stdio(definition), &context.output_dir),
@@ -82,6 +82,16 @@ impl Engine {
     /// Where a job's output goes.
     pub fn stdio(&self, job: &Job) -> Stdio {
         job.stdio.as_deref().copied().unwrap_or(self.workflow.header.execution.stdio)
+    }
+
+    /// The text for `bash -c`: the script precedes the command, on a line of its own when it has several. User data
+    /// has the values that it has now.
+    fn script(&self, job: &Job) -> String {
+        let command = self.with_user_data(job, &job.command);
+        let Some(script) = &job.invocation_script else { return command.into_owned() };
+        let script = self.with_user_data(job, script.trim_end());
+        let between = if script.contains('\n') { '\n' } else { ' ' };
+        format!("{script}{between}{command}")
     }
 
     fn step_nodes(&self, placement: &Placement) -> Option<Vec<StepNode>> {

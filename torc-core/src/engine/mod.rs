@@ -33,6 +33,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod unfired;
+mod user_data;
 mod verdict;
 mod wait_cause;
 
@@ -57,6 +58,7 @@ pub use ledger::PlacementFault;
 pub use outlook::Future;
 pub(crate) use recovery::ranges_of;
 pub use status::{Change, IllegalChange, JobStatus, transition};
+pub use user_data::{DEEPEST_VALUE, LARGEST_VALUE, NotSet};
 pub use verdict::return_code;
 pub use wait_cause::{LeftOver, Moment, Named, NotAsked, Unstarted, WaitCause};
 
@@ -99,6 +101,7 @@ pub struct Engine {
     attempts: Vec<Attempt>,
     /// The last that was seen of the input files of each job that completed.
     inputs: BTreeMap<JobId, SeenInputs>,
+    user_data: user_data::SetValues,
     ledger: ledger::Ledger,
     placer: Box<dyn Placer>,
     /// Whose placer that is; `None`: torc's own.
@@ -229,6 +232,7 @@ impl Engine {
             running: BTreeMap::new(),
             attempts: Vec::new(),
             inputs: BTreeMap::new(),
+            user_data: user_data::SetValues::new(),
             ledger: ledger::Ledger::default(),
             placer,
             guest: None,

@@ -247,7 +247,11 @@ pub(crate) const USER_DATA: Object = Object::of(
     with_parameters![
         needed("name", Takes::Text, "By which jobs name it."),
         field("data", Takes::Anything, "The value."),
-        field("is_ephemeral", Takes::Flag, "It is not kept between runs."),
+        field(
+            "is_ephemeral",
+            Takes::Flag,
+            "It has its first value again when the jobs that write it run again."
+        ),
     ],
 );
 

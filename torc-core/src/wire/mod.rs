@@ -396,6 +396,60 @@ pub struct AttemptReport {
     pub stderr: Option<String>,
 }
 
+/// A file that jobs read or write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReport {
+    /// Its name in the spec.
+    pub name: String,
+    /// Its path in the spec.
+    pub path: String,
+    /// Its path, absolute.
+    pub location: String,
+    /// The jobs that write it, in the order of the spec.
+    pub producers: Vec<String>,
+    /// The jobs that read it, likewise.
+    pub consumers: Vec<String>,
+    /// Whether it is there now.
+    pub exists: bool,
+    /// Its bytes, if it is there and not a folder.
+    pub size: Option<u64>,
+    /// When it was last changed, if it is there.
+    pub modified_at: Option<Timestamp>,
+}
+
+/// User data with its present value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserDataReport {
+    /// Its name in the spec.
+    pub name: String,
+    /// What it is now; null, too, where it has no value.
+    pub value: serde_json::Value,
+    /// Whether the spec gives it a value, or it was set.
+    pub has_value: bool,
+    /// It has the spec's value again when the jobs that write it begin anew.
+    pub is_ephemeral: bool,
+    /// The jobs that write it, in the order of the spec.
+    pub producers: Vec<String>,
+    /// The jobs that read it, likewise.
+    pub consumers: Vec<String>,
+    /// When it was set, if it was.
+    pub set_at: Option<Timestamp>,
+    /// The job that set it, if a job did.
+    pub set_by: Option<String>,
+}
+
+/// A wish to set user data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserDataRequest {
+    /// Its name.
+    pub name: String,
+    /// The value.
+    pub value: serde_json::Value,
+    /// The job that wishes so, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<JobId>,
+}
+
 /// A wish to end jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {

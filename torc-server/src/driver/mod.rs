@@ -33,8 +33,7 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::accountant::EndedStep;
 use crate::clock::now;
-use crate::handle::{Acknowledgement, Handle, Input, RequestError};
-use crate::leave_out;
+use crate::handle::{Acknowledgement, AnswerFn, Handle, Input, RequestError};
 use crate::placers::may_block;
 use crate::state_dir::Announcement;
 use crate::store::StoreError;
@@ -140,8 +139,8 @@ struct Held {
     launches: Vec<Event>,
     cancels: Vec<(CancelReply, Result<CancelReport, RequestError>)>,
     restarts: Vec<(RestartReply, Result<RestartReport, RequestError>)>,
-    /// Other answers to wishes.
-    answers: Vec<Answer>,
+    /// Whoever wished for a change.
+    answers: Vec<AnswerFn>,
     /// Launches that these events clear. Nothing waits for them.
     clearances: Vec<(JobId, AttemptId)>,
     /// Workers to be taken in.
@@ -168,8 +167,6 @@ struct Held {
 }
 
 type RestartReply = oneshot::Sender<Result<RestartReport, RequestError>>;
-/// Gives whoever asked an answer.
-type Answer = Box<dyn FnOnce() + Send>;
 type CancelReply = oneshot::Sender<Result<CancelReport, RequestError>>;
 
 impl Held {
@@ -336,18 +333,15 @@ impl Driver {
                     let report = self.cancel(&request, now);
                     self.held.cancels.push((reply, report));
                 }
-                Input::Disable(request, reply) => {
-                    let report = leave_out::disable(&mut self.engine, &request, now);
-                    self.answer(reply, report);
-                }
-                Input::Enable(request, reply) => {
-                    let report = leave_out::enable(&mut self.engine, &request, now);
-                    self.answer(reply, report);
-                }
                 Input::InputsSeen(seen) => self.take_inputs(seen),
                 Input::PutBack(is_plain, reply) => {
                     let report = self.put_back(is_plain, now);
                     self.held.restarts.push((reply, report));
+                }
+                Input::Change(make) => {
+                    let (events, answer) = make(&mut self.engine, now);
+                    self.pending.extend(events);
+                    self.held.answers.push(answer);
                 }
                 Input::Detach => {
                     self.is_detached = true;
@@ -518,20 +512,6 @@ impl Driver {
             canceled: canceled.saturating_sub(canceled_before),
             signaled: u32::try_from(signaled).unwrap_or(u32::MAX),
         })
-    }
-
-    /// Holds the answer to a wish, with the events that it came to, until they are durable.
-    fn answer<T: Send + 'static>(
-        &mut self,
-        reply: oneshot::Sender<Result<T, RequestError>>,
-        done: Result<(Vec<Event>, T), RequestError>,
-    ) {
-        let report = done.map(|(events, report)| {
-            self.pending.extend(events);
-            report
-        });
-        // Whoever asked may have gone away meanwhile.
-        self.held.answers.push(Box::new(move || drop(reply.send(report))));
     }
 
     fn put_back(&mut self, is_plain: bool, now: Timestamp) -> Result<RestartReport, RequestError> {

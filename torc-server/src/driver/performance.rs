@@ -102,6 +102,7 @@ impl Driver {
                 now: now(),
                 is_live: true,
                 output_dir: &self.context.output_dir,
+                submission_dir: &self.context.submission_dir,
                 observed: self.served.as_ref().map_or(&NOTHING_OBSERVED, |served| &served.observed),
                 held_back: self
                     .served

@@ -11,20 +11,17 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use torc_core::engine::Event;
 use torc_core::ids::{AllocationId, WorkflowId};
-use torc_core::wire::{
-    CancelReport, CancelRequest, DisableReport, EnableReport, NamedJobs, RestartReport,
-    RestartRequest,
-};
+use torc_core::wire::{CancelReport, CancelRequest, RestartReport, RestartRequest};
 use torc_core::workflow::Workflow;
 
 use super::admission;
 use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
+use crate::change::Change;
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::handle::{Handle, KnownShapes, RequestError};
-use crate::leave_out;
 use crate::placers::Placers;
 use crate::restarting::Restart;
 use crate::schedulers::Schedulers;
@@ -226,48 +223,25 @@ impl Runs {
         Ok(CancelReport { canceled: engine.counts().ended() - ended_before, signaled: 0 })
     }
 
-    /// Leaves jobs of a workflow out.
-    pub(crate) async fn disable(
+    /// Changes a workflow, driven or not.
+    pub(crate) async fn change<C: Change>(
         self: &Arc<Self>,
         id: Option<WorkflowId>,
-        request: NamedJobs,
-    ) -> Result<DisableReport, RequestError> {
+        change: C,
+    ) -> Result<C::Report, RequestError> {
         let chosen = id.or_else(|| self.latest());
         if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-            return handle.disable(request).await;
+            return handle.change(change).await;
         }
         let only_one = self.beginning.lock().await;
         let stored = self.load(chosen).await?;
         if needs_driver(&stored) {
             let handle = self.driver_of(stored)?;
             drop(only_one);
-            return handle.disable(request).await.map_err(unrecorded);
+            return handle.change(change).await.map_err(unrecorded);
         }
         let StoredView { mut engine, next_sequence, .. } = stored;
-        let (events, report) = leave_out::disable(&mut engine, &request, now())?;
-        self.append(engine.id(), next_sequence, events).await?;
-        Ok(report)
-    }
-
-    /// Takes jobs of a workflow in again.
-    pub(crate) async fn enable(
-        self: &Arc<Self>,
-        id: Option<WorkflowId>,
-        request: NamedJobs,
-    ) -> Result<EnableReport, RequestError> {
-        let chosen = id.or_else(|| self.latest());
-        if let Some(handle) = chosen.and_then(|id| self.handle(id)) {
-            return handle.enable(request).await;
-        }
-        let only_one = self.beginning.lock().await;
-        let stored = self.load(chosen).await?;
-        if needs_driver(&stored) {
-            let handle = self.driver_of(stored)?;
-            drop(only_one);
-            return handle.enable(request).await.map_err(unrecorded);
-        }
-        let StoredView { mut engine, next_sequence, .. } = stored;
-        let (events, report) = leave_out::enable(&mut engine, &request, now())?;
+        let (report, events) = change.make(&mut engine, now())?;
         self.append(engine.id(), next_sequence, events).await?;
         Ok(report)
     }

@@ -375,14 +375,13 @@ async fn jobs_are_left_out_and_taken_in_again_by_a_server() {
     place.requested(1).await;
     let named = |name: &str| NamedJobs { jobs: vec![name.to_owned()] };
     let dir = place.state_dir();
-    let access = async || Access::open(&dir).await.unwrap();
-    let report = access().await.disable(None, &named("h2")).await.unwrap();
+    let report = Access::disable(&dir, None, named("h2")).await.unwrap();
     assert_eq!((report.disabled, report.canceled), (1, 0));
-    let unknown = access().await.disable(None, &named("h3")).await.unwrap_err().to_string();
+    let unknown = Access::disable(&dir, None, named("h3")).await.unwrap_err().to_string();
     assert_eq!(unknown, "there is no job `h3`");
     let worker = place.worker(1);
     let held = worker.launched(1).await;
-    let runs = access().await.disable(None, &named("h1")).await.unwrap_err().to_string();
+    let runs = Access::disable(&dir, None, named("h1")).await.unwrap_err().to_string();
     assert!(runs.contains("cannot be disabled"), "{runs}");
     worker.steps.end(held[0], Outcome::Exited { code: 0 });
     let report = place.ended().await;
@@ -393,7 +392,7 @@ async fn jobs_are_left_out_and_taken_in_again_by_a_server() {
     let plain = RestartRequest::default();
     let nothing = Access::restart_live(&dir, None, &plain).await.unwrap_err().to_string();
     assert!(nothing.contains("nothing to restart"), "{nothing}");
-    let report = access().await.enable(None, &named("h2")).await.unwrap();
+    let report = Access::enable(&dir, None, named("h2")).await.unwrap();
     assert_eq!((report.enabled, report.waits_for_restart), (1, true));
     let report = Access::restart_live(&dir, None, &plain).await.unwrap().unwrap();
     assert_eq!((report.put_back, report.is_new_run), (1, true));

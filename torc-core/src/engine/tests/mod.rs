@@ -17,6 +17,7 @@ mod refusals;
 mod reports;
 mod scenarios;
 mod slots;
+mod user_data;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

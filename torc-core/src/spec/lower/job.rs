@@ -9,7 +9,7 @@ use super::data::named;
 use super::item::{Combination, Expansion, Pattern};
 use super::names::Names;
 use super::pattern::Patterns;
-use super::substitute::substitute;
+use super::substitute::{substitute, with_values};
 use super::{Expanded, graph, nul_byte};
 use crate::diagnostics::{Problem, Span};
 use crate::ids::JobId;
@@ -229,7 +229,11 @@ impl Builder<'_, '_> {
         };
         let command = text(&plan.command);
         let invocation_script = plan.script.as_ref().map(text);
-        check_command(&command, invocation_script.as_deref(), plan.command.span(), scope.problems);
+        let (shown, script) = (
+            with_values(&command, scope),
+            invocation_script.as_deref().map(|text| with_values(text, scope)),
+        );
+        check_command(&shown, script.as_deref(), plan.command.span(), scope.problems);
         Job {
             name: self.names.all().get(index as usize).cloned().unwrap_or_else(|| "".into()),
             command,

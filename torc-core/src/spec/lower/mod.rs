@@ -22,6 +22,7 @@ use super::problems::{Problems, excerpt};
 use super::table;
 use super::tree::Spanned;
 use crate::diagnostics::{Problem, Span};
+use crate::references::LONGEST_NAME;
 use crate::workflow::{FailureHandler, Header, Requirements, SchedulerSettings, Workflow};
 use item::{Expansion, SharedTable};
 use names::Names;
@@ -146,9 +147,6 @@ pub(crate) struct Expanded<T> {
     pub(crate) items: Vec<T>,
     pub(crate) names: Names,
 }
-
-/// Bytes that a name can have.
-pub(crate) const LONGEST_NAME: usize = 1024;
 
 /// The problem with a name, if it cannot be used.
 pub(crate) fn bad_name(what: &str, name: &str, span: Span) -> Option<Problem> {

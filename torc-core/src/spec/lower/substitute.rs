@@ -1,60 +1,44 @@
-//! `${files.input.N}` and its kind in commands: replaced by the path or the value, and taken as a
-//! relation of the job. Every other `${…}` is the shell's.
+//! `${files.input.N}` and its kind in commands: paths are put in their place, and each is taken as a relation of
+//! the job. References to user data stay: their values are put in when a job is launched.
 
 use std::borrow::Cow;
 
-use super::LONGEST_NAME;
 use super::job::Scope;
 use crate::diagnostics::Span;
+use crate::references::{self, USER_DATA};
 use crate::spec::model::Relation;
 
-const REFERENCES: [(&str, Relation); 4] = [
+const PREFIXES: [(&str, Relation); 4] = [
     ("files.input.", Relation::InputFiles),
     ("files.output.", Relation::OutputFiles),
-    ("user_data.input.", Relation::InputUserData),
-    ("user_data.output.", Relation::OutputUserData),
+    (USER_DATA[0], Relation::InputUserData),
+    (USER_DATA[1], Relation::OutputUserData),
 ];
 
-/// The text with its references replaced; what it refers to is added to `used`.
+/// The text with its references to files replaced; what it refers to is added to `used`.
 pub(crate) fn substitute<'t>(
     text: &'t str,
     span: Span,
     scope: &Scope<'_, '_>,
     used: &mut [Vec<u32>; 4],
 ) -> Cow<'t, str> {
-    let mut out = String::new();
-    let mut done = 0;
-    for (start, _) in text.match_indices("${") {
-        if start < done {
-            // Part of a name that was just replaced.
-            continue;
-        }
-        let inner = &text[start + 2..];
-        let Some((prefix, relation)) =
-            REFERENCES.iter().find(|(prefix, _)| inner.starts_with(prefix))
-        else {
-            continue;
-        };
-        // No name is longer, so that hostile text costs no more than its length.
-        let most = prefix.len() + LONGEST_NAME + 1;
-        let Some(length) = inner.bytes().take(most).position(|byte| byte == b'}') else { continue };
-        let name = &inner[prefix.len()..length];
-        let Some(index) = scope.names(*relation).resolve(name, span, scope.problems) else {
-            continue;
-        };
-        used[*relation as usize].push(index);
-        out.push_str(&text[done..start]);
-        if relation.is_about_files() {
-            out.push_str(&scope.files.1[index as usize].path);
+    references::replace(text, &PREFIXES.map(|(prefix, _)| prefix), |which, name| {
+        let (prefix, relation) = PREFIXES[which];
+        let index = scope.names(relation).resolve(name, span, scope.problems)?;
+        used[relation as usize].push(index);
+        Some(if relation.is_about_files() {
+            Cow::Borrowed(&*scope.files.1[index as usize].path)
         } else {
-            let data = scope.user_data.1[index as usize].data.as_ref();
-            out.push_str(&data.map_or_else(|| "null".to_owned(), ToString::to_string));
-        }
-        done = start + 2 + length + 1;
-    }
-    if done == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[done..]);
-    Cow::Owned(out)
+            Cow::Owned(format!("${{{prefix}{name}}}"))
+        })
+    })
+}
+
+/// The text as it is launched while all user data has the values that the spec gives it.
+pub(crate) fn with_values<'t>(text: &'t str, scope: &Scope<'_, '_>) -> Cow<'t, str> {
+    references::replace(text, &USER_DATA, |_, name| {
+        let index = scope.user_data.0.find(name)?;
+        let data = scope.user_data.1[index as usize].data.as_ref();
+        Some(Cow::Owned(data.map_or_else(|| "null".to_owned(), ToString::to_string)))
+    })
 }
