@@ -1,6 +1,6 @@
 //! Every file in `examples/` runs to its end as the comment at its top says.
 
-use torc_tests::{Place, Started, checkout};
+use torc_tests::{Place, Started, checkout, torc};
 
 /// Runs an example in a copy of what it needs, so that nothing is left in the checkout.
 fn run_example(file: &str, options: &[&str]) -> (Place, torc_tests::Ended) {
@@ -9,6 +9,10 @@ fn run_example(file: &str, options: &[&str]) -> (Place, torc_tests::Ended) {
         std::os::unix::fs::symlink(checkout().join(needed), place.join(needed)).expect("a link");
     }
     let path = format!("examples/{file}");
+    // Some of them have jobs that call torc.
+    let torc = torc().parent().expect("a folder").to_string_lossy().into_owned();
+    let path_variable = std::env::var("PATH").unwrap_or_default();
+    place.set_env([("PATH".to_owned(), format!("{torc}:{path_variable}"))]);
     let ended = Started::start(place.command(&[&["run", &path], options].concat())).wait();
     (place, ended)
 }
@@ -44,6 +48,16 @@ fn a_diamond_by_files_is_run_in_order() {
 #[test]
 fn the_sweep_finds_a_best_rate() {
     run_example("sweep.yaml", &[]).1.expect(0);
+}
+
+#[test]
+fn a_job_adds_a_job_for_each_piece_that_it_finds() {
+    let (place, ended) = run_example("dynamic.yaml", &[]);
+    ended.expect(0).says("5 completed");
+    let said = place.torc(&["logs", "sum"]).expect(0).stdout;
+    let words = std::fs::read_to_string(checkout().join("LICENSE")).unwrap();
+    let words = words.split_whitespace().count();
+    assert_eq!(said, format!("3 pieces have {words} words\n"));
 }
 
 #[test]

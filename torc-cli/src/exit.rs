@@ -116,7 +116,9 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Store(error) => error.into(),
-            RunError::NothingLeft(_) | RunError::StandIn(_) => Self::new(Exit::Usage, error),
+            RunError::NothingLeft(_) | RunError::StandIn(_) | RunError::Refused(_) => {
+                Self::new(Exit::Usage, error)
+            }
             RunError::Internal(_) => Self::internal(&error),
             RunError::MissingFiles(_) | RunError::NeverRuns(_) => {
                 Self::new(Exit::NeverRuns, error.full_text())

@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path) -> Result<SpecFile, Failure> {
     let format = Format::from_extension(&source.name);
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::new(Exit::Environment, format!("the current folder: {error}")))?;
-    let folders = if is_stdin { SpecFolders::here() } else { SpecFolders::of(path) };
+    let folders = folders(path);
     let mut spec = of(bytes, source, format, (!is_stdin).then_some(absolute), folders);
     spec.take_launcher_of_site()?;
     Ok(spec)
@@ -145,6 +145,11 @@ pub(crate) fn bytes(path: &Path) -> Result<(Vec<u8>, SourceText), Failure> {
     let name = if is_stdin(path) { "standard input".into() } else { path.to_string_lossy() };
     let text = String::from_utf8_lossy(&bytes).into();
     Ok((bytes, SourceText { name: (&*name).into(), text }))
+}
+
+/// Where the files that a spec names are looked for.
+pub(crate) fn folders(path: &Path) -> SpecFolders {
+    if is_stdin(path) { SpecFolders::here() } else { SpecFolders::of(path) }
 }
 
 fn is_stdin(path: &Path) -> bool {

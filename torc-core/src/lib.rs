@@ -7,6 +7,7 @@
 //!
 //! Whoever wants something of their own in torc begins with [`traits`].
 
+pub mod addition;
 pub mod diagnostics;
 pub mod engine;
 pub mod fingerprint;

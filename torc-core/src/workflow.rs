@@ -13,6 +13,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::addition::{Extent, Growth};
 use crate::ids::JobId;
 use crate::launch_template::LaunchTemplate;
 use crate::placer::Policy;
@@ -71,7 +72,7 @@ impl Workflow {
     /// With the first that does not.
     pub fn check_references(&self) -> Result<(), DanglingReference> {
         let header = &self.header;
-        let has_job = |job: &JobId| (1..=self.jobs.len()).contains(&(job.0 as usize));
+        let extent = Extent::of(self);
         for action in &header.actions {
             let jobs = match &action.trigger {
                 Trigger::OnJobsReady(jobs) | Trigger::OnJobsComplete(jobs) => &jobs[..],
@@ -79,24 +80,19 @@ impl Workflow {
             };
             let has_scheduler = match &action.kind {
                 ActionKind::ScheduleNodes { scheduler, .. } => {
-                    within(*scheduler, &header.schedulers)
+                    (*scheduler as usize) < header.schedulers.len()
                 }
                 ActionKind::RunCommands(_) => true,
             };
-            if !has_scheduler || !jobs.iter().all(has_job) {
+            if !has_scheduler || !jobs.iter().all(|job| extent.has_job(*job)) {
                 return Err(DanglingReference::OfAction);
             }
         }
-        let dangles = |job: &&Job| !header.has_all_of(job) || !job.depends_on.iter().all(has_job);
-        match self.jobs.iter().find(dangles) {
+        match self.jobs.iter().find(|job| !extent.holds(job)) {
             Some(job) => Err(DanglingReference::OfJob(job.name.clone())),
             None => Ok(()),
         }
     }
-}
-
-fn within<T>(index: u32, table: &[T]) -> bool {
-    (index as usize) < table.len()
 }
 
 /// All of a workflow but its jobs.
@@ -136,6 +132,9 @@ pub struct Header {
     pub use_pending_failed: bool,
     /// Bound on jobs that add jobs.
     pub max_dynamic_iterations: Option<u32>,
+    /// What is needed to add jobs, where that is allowed.
+    #[serde(default, skip_serializing_if = "Growth::is_empty")]
+    pub growth: Growth,
     /// Seconds after which an idle worker with nothing it could ever run exits.
     pub wait_for_new_jobs_seconds: u64,
     /// Workers stay although the workflow is complete.
@@ -156,20 +155,6 @@ impl Header {
             Some(LauncherSetting::Plugin(name)) => self.settings_of(name),
             Some(LauncherSetting::Template { .. }) | None => serde_json::Map::new(),
         }
-    }
-
-    /// Whether all is there that a job refers to by index.
-    fn has_all_of(&self, job: &Job) -> bool {
-        let has_data = job.data.as_deref().is_none_or(|data| {
-            let files = data.input_files.iter().chain(&data.output_files);
-            let mut user_data = data.input_user_data.iter().chain(&data.output_user_data);
-            files.copied().all(|file| within(file, &self.files))
-                && user_data.all(|item| within(*item, &self.user_data))
-        });
-        has_data
-            && within(job.requirements, &self.requirements)
-            && job.failure_handler.is_none_or(|index| within(index, &self.failure_handlers))
-            && job.scheduler.is_none_or(|index| within(index, &self.schedulers))
     }
 
     /// Whether steps are launched by srun, each on the nodes that it was given.
@@ -310,19 +295,6 @@ pub struct Job {
     /// Where its output goes, when that differs from the workflow's setting.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub stdio: Option<Arc<Stdio>>,
-}
-
-impl Job {
-    /// The text for `bash -c`: the script precedes the command, on a line of its own when it has several.
-    pub fn script(&self) -> String {
-        match &self.invocation_script {
-            None => self.command.to_string(),
-            Some(script) if script.trim_end().contains('\n') => {
-                format!("{}\n{}", script.trim_end(), self.command)
-            }
-            Some(script) => format!("{} {}", script.trim_end(), self.command),
-        }
-    }
 }
 
 /// What a job reads and writes: indices into the workflow's files and user data. Ascending, without

@@ -12,16 +12,16 @@ use tokio::time::Instant;
 use torc_core::ids::WorkflowId;
 use torc_core::time::Timestamp;
 use torc_core::wire::{
-    AllocationReport, AttemptReport, CancelReport, CancelRequest, DisableReport, EnableReport,
-    ErrorReport, FileReport, JobReport, NamedJobs, PROTOCOL, RestartPlanReport, RestartReport,
-    RestartRequest, ServerReport, SubmitReport, SubmitRequest, UserDataReport, UserDataRequest,
-    WorkflowReport,
+    AddJobsAnswer, AddJobsRequest, AllocationReport, AttemptReport, CancelReport, CancelRequest,
+    DisableReport, EnableReport, ErrorReport, FileReport, JobReport, NamedJobs, PROTOCOL,
+    RestartPlanReport, RestartReport, RestartRequest, ServerReport, SubmitReport, SubmitRequest,
+    UserDataReport, UserDataRequest, WorkflowReport,
 };
 use torc_core::workflow::Workflow;
 
 use crate::api::Selection;
 use crate::archive::{Archive, refusal};
-use crate::change::Change;
+use crate::change::{Change, Moment};
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::known_dirs;
@@ -239,6 +239,19 @@ impl Access {
         Self::change(dir, "user-data", id, request).await
     }
 
+    /// Adds jobs to a workflow: through who runs it, or in the store when nobody does.
+    ///
+    /// # Errors
+    /// When the workflow does not allow it, or it cannot be recorded; nothing has changed then. What is wrong with the
+    /// text is an answer.
+    pub async fn add_jobs(
+        dir: &StateDir,
+        id: Option<WorkflowId>,
+        request: &AddJobsRequest,
+    ) -> Result<AddJobsAnswer, AccessError> {
+        Self::change(dir, "jobs", id, request).await
+    }
+
     /// What to know of a workflow that nobody runs now before it runs again; the latest when none is named.
     ///
     /// # Errors
@@ -452,7 +465,8 @@ impl Access {
                     StoredView::load(&mut store, id, "").await?;
                 store.close().await?;
                 let decided = Restart::decide(engine, request, &origin.submission_dir).await;
-                let (engine, restart) = decided.map_err(AccessError::Refused)?;
+                let (engine, restart) =
+                    decided.map_err(|error| AccessError::Refused(error.to_string()))?;
                 Ok(restart.report(&engine))
             }
         }
@@ -543,7 +557,7 @@ async fn change_stored<C: Change>(
     let mut store = Store::own(dir).await?;
     let StoredView { mut engine, next_sequence, .. } =
         StoredView::load(&mut store, id, &dir.path().to_string_lossy()).await?;
-    let made = change.make(&mut engine, now());
+    let made = change.make(&mut engine, Moment { now: now(), is_driven: false });
     if let Ok((_, events)) = &made
         && !events.is_empty()
     {

@@ -42,17 +42,20 @@ pub(crate) fn check_feasibility(
     if never.is_empty() { Ok(()) } else { Err(RunError::NeverRuns(never)) }
 }
 
-/// Files that some job reads and none writes must be there.
+/// Files that some job reads and none writes must be there. Where jobs can be added, one of them may write what is read
+/// by jobs that wait for others: of these files nothing is said.
 ///
 /// # Errors
 /// With all that are missing.
 pub(crate) fn check_inputs(workflow: &Workflow, submission_dir: &Path) -> Result<(), RunError> {
-    let data = || workflow.jobs.iter().filter_map(|job| job.data.as_deref());
+    let is_growing = workflow.header.max_dynamic_iterations.is_some();
+    let reads = workflow.jobs.iter().filter(|job| !is_growing || job.depends_on.is_empty());
     let mut wanted = vec![false; workflow.header.files.len()];
-    for file in data().flat_map(|data| &data.input_files) {
+    for file in reads.filter_map(|job| job.data.as_deref()).flat_map(|data| &data.input_files) {
         wanted[*file as usize] = true;
     }
-    for file in data().flat_map(|data| &data.output_files) {
+    let data = workflow.jobs.iter().filter_map(|job| job.data.as_deref());
+    for file in data.flat_map(|data| &data.output_files) {
         wanted[*file as usize] = false;
     }
     let missing: Vec<String> = wanted

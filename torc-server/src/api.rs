@@ -18,8 +18,8 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use torc_core::ids::WorkflowId;
 use torc_core::wire::{
-    CancelRequest, ErrorReport, PROTOCOL, RestartPlanReport, RestartRequest, ServerReport,
-    UserDataRequest,
+    AddJobsRequest, CancelRequest, ErrorReport, PROTOCOL, RestartPlanReport, RestartRequest,
+    ServerReport, UserDataRequest,
 };
 
 use crate::archive::{self, Archive};
@@ -120,7 +120,7 @@ pub(crate) fn router(desk: Desk) -> Router {
     Router::new()
         .route("/v1/server", get(server))
         .route("/v1/workflow", get(workflow_report))
-        .route("/v1/jobs", get(jobs))
+        .route("/v1/jobs", get(jobs).post(add_jobs))
         .route("/v1/attempts", get(attempts))
         .route("/v1/allocations", get(allocations))
         .route("/v1/cancel", post(cancel))
@@ -234,6 +234,14 @@ async fn set_user_data(
     State(desk): State<Desk>,
     Query(asked): Query<Selection>,
     Json(request): Json<UserDataRequest>,
+) -> Response {
+    answer(desk.change(asked.id, request).await)
+}
+
+async fn add_jobs(
+    State(desk): State<Desk>,
+    Query(asked): Query<Selection>,
+    Json(request): Json<AddJobsRequest>,
 ) -> Response {
     answer(desk.change(asked.id, request).await)
 }
@@ -370,7 +378,7 @@ impl Desk {
                 let StoredView { engine, origin, .. } =
                     in_store(self.store().load(Some(id))).await?;
                 let decided = Restart::decide(engine, request, &origin.submission_dir).await;
-                let (engine, restart) = decided.map_err(RequestError::Store)?;
+                let (engine, restart) = decided?;
                 Ok(restart.report(&engine))
             }
         }

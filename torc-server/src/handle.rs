@@ -13,7 +13,7 @@ use torc_core::traits::{
 use torc_core::wire::link::{Hello, ToWorker};
 use torc_core::wire::{AttemptReport, CancelReport, CancelRequest, RestartReport, WorkflowReport};
 
-use crate::change::Change;
+use crate::change::{Change, Moment};
 use crate::placers::PlacerError;
 use crate::store::StoreError;
 use crate::view::View;
@@ -105,7 +105,7 @@ pub(crate) enum AllocationInput {
 }
 
 /// Changes a workflow: the events, applied, and whom to answer once they are durable.
-pub(crate) type ChangeFn = Box<dyn FnOnce(&mut Engine, Timestamp) -> (Vec<Event>, AnswerFn) + Send>;
+pub(crate) type ChangeFn = Box<dyn FnOnce(&mut Engine, Moment) -> (Vec<Event>, AnswerFn) + Send>;
 /// Answers somebody.
 pub(crate) type AnswerFn = Box<dyn FnOnce() + Send>;
 
@@ -255,8 +255,8 @@ impl Handle {
     /// Changes the workflow; the answer comes once that is durable.
     pub(crate) async fn change<C: Change>(&self, change: C) -> Result<C::Report, RequestError> {
         let (reply, answered) = oneshot::channel();
-        let make: ChangeFn = Box::new(move |engine, now| {
-            let (report, events) = match change.make(engine, now) {
+        let make: ChangeFn = Box::new(move |engine, at| {
+            let (report, events) = match change.make(engine, at) {
                 Ok((report, events)) => (Ok(report), events),
                 Err(refused) => (Err(refused), Vec::new()),
             };

@@ -5,10 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 use torc_core::engine::{Engine, Event, Immovable, Refused};
-use torc_core::time::Timestamp;
 use torc_core::wire::{DisableReport, EnableReport, NamedJobs};
 
-use crate::change::Change;
+use crate::change::{Change, Moment};
 use crate::driver::find_jobs;
 use crate::handle::RequestError;
 
@@ -23,10 +22,10 @@ impl Change for Disable {
     fn make(
         &self,
         engine: &mut Engine,
-        now: Timestamp,
+        at: Moment,
     ) -> Result<(DisableReport, Vec<Event>), RequestError> {
         let jobs = find_jobs(engine, &self.0.jobs)?;
-        let event = engine.disabling(now, &jobs)?;
+        let event = engine.disabling(at.in_run(engine), &jobs)?;
         let follows = engine.follows_disabling(&jobs);
         let disabled = event.as_ref().map_or(0, count);
         let events: Vec<Event> = event.into_iter().collect();
@@ -47,10 +46,10 @@ impl Change for Enable {
     fn make(
         &self,
         engine: &mut Engine,
-        now: Timestamp,
+        at: Moment,
     ) -> Result<(EnableReport, Vec<Event>), RequestError> {
         let jobs = find_jobs(engine, &self.0.jobs)?;
-        let events = engine.enabling(now, &jobs)?;
+        let events = engine.enabling(at.in_run(engine), &jobs)?;
         apply(engine, &events)?;
         let mut counts = events.iter().map(count);
         let report = EnableReport {

@@ -11,6 +11,7 @@ use torc_core::wire::{RestartPlanReport, RestartRequest, RestartedJob};
 use torc_core::workflow::Workflow;
 
 use crate::disk::Disk;
+use crate::handle::RequestError;
 use crate::view::View;
 
 /// A restart that was decided.
@@ -26,17 +27,18 @@ impl Restart {
     /// Decides which jobs run again. Looks at their files, beside everything else.
     ///
     /// # Errors
-    /// When the spec cannot be made to fit the workflow, which is an error in torc.
+    /// When jobs were added to the workflow, of which a spec does not know; when the spec cannot be made to fit
+    /// the workflow, which is an error in torc.
     pub(crate) async fn decide(
         engine: Engine,
         request: RestartRequest,
         submission_dir: &str,
-    ) -> Result<(Engine, Self), String> {
+    ) -> Result<(Engine, Self), RequestError> {
         let all = request.all;
         let (revision, list) = prepare(&engine, request)?;
         let mut disk = Disk::at(submission_dir);
         let looked = tokio::task::spawn_blocking(move || list.evidence(&mut disk)).await;
-        let evidence: Evidence = looked.map_err(|error| error.to_string())?;
+        let evidence: Evidence = looked.map_err(|error| RequestError::Store(error.to_string()))?;
         let defined = revision.as_ref().map(|(revision, workflow)| (revision, workflow));
         let plan = decide(&engine, Wish { revision: defined, all }, &evidence);
         let begun = engine.workflow().jobs.len();
@@ -100,12 +102,21 @@ impl Restart {
 fn prepare(
     engine: &Engine,
     request: RestartRequest,
-) -> Result<(Option<(Revision, Workflow)>, Checklist), String> {
+) -> Result<(Option<(Revision, Workflow)>, Checklist), RequestError> {
+    if let (Some(_), Some(added)) = (&request.spec, engine.workflow().header.growth.added.first()) {
+        let job = &engine.workflow().jobs[added.first.index()].name;
+        return Err(RequestError::Refused(format!(
+            "jobs were added to the workflow while it ran, `{job}` first, and no spec has them; restart it \
+             without --spec, or start the spec anew"
+        )));
+    }
     let revision = request.spec.map(|spec| Revision::between(engine.workflow(), &spec));
     let Some(revision) = revision.filter(|revision| !revision.is_nothing_for(engine)) else {
         return Ok((None, Checklist::of(engine, engine.workflow())));
     };
-    let workflow = revision.applied_to(engine.workflow()).map_err(|error| error.to_string())?;
+    let workflow = revision
+        .applied_to(engine.workflow())
+        .map_err(|error| RequestError::Store(error.to_string()))?;
     let list = Checklist::of(engine, &workflow);
     Ok((Some((revision, workflow)), list))
 }

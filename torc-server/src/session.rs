@@ -21,7 +21,7 @@ use crate::api::{Api, ApiError, Desk, router};
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::earlier::Earlier;
-use crate::handle::Handle;
+use crate::handle::{Handle, RequestError};
 use crate::inherited::{self, Watch, WindUp};
 use crate::placers::{self, PlacerError, Placers};
 use crate::restarting::Restart;
@@ -72,6 +72,9 @@ pub enum RunError {
     /// Every job has completed.
     #[error("every job of workflow {0} has completed or is left out; there is nothing to restart")]
     NothingLeft(WorkflowId),
+    /// It makes no sense as things stand.
+    #[error("{0}")]
+    Refused(String),
     /// It had begun but could not go on.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -511,7 +514,10 @@ async fn decided(
 ) -> Result<(Engine, Option<Restart>), RunError> {
     let Some(request) = request else { return Ok((engine, None)) };
     let decided = Restart::decide(engine, request, &origin.submission_dir).await;
-    let (engine, restart) = decided.map_err(RunError::Internal)?;
+    let (engine, restart) = decided.map_err(|error| match error {
+        RequestError::Refused(why) => RunError::Refused(why),
+        other => RunError::Internal(other.to_string()),
+    })?;
     if restart.plan.is_empty() {
         return Err(RunError::NothingLeft(engine.id()));
     }

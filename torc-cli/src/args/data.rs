@@ -1,4 +1,6 @@
-//! The arguments of the commands about files and user data.
+//! The arguments of the commands about files and user data, and of those that jobs call.
+
+use std::path::PathBuf;
 
 use clap::{Args as ArgGroup, Subcommand};
 use torc_core::ids::WorkflowId;
@@ -33,6 +35,25 @@ pub(crate) struct OwnWorkflowArg {
         value_parser = workflow_id
     )]
     pub(crate) workflow: Option<WorkflowId>,
+}
+
+/// What can be done about jobs besides listing them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsPart {
+    /// Add jobs to a workflow while it is there; inside a job, to its own
+    Add(JobsAddArgs),
+}
+
+#[derive(Debug, ArgGroup)]
+pub(crate) struct JobsAddArgs {
+    /// The jobs, written as in a spec, in a YAML, JSON, JSON5 or KDL file, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// The job that they depend on, by its name [default: inside a job that job, else none]
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) workflow: OwnWorkflowArg,
 }
 
 #[derive(Debug, ArgGroup)]

@@ -15,7 +15,8 @@ use torc_core::ids::WorkflowId;
 use torc_core::workflow::USUAL_PARALLEL_STEPS;
 
 pub(crate) use self::data::{
-    FilesArgs, UserDataCommand, UserDataGetArgs, UserDataListArgs, UserDataSetArgs,
+    FilesArgs, JobsAddArgs, JobsPart, UserDataCommand, UserDataGetArgs, UserDataListArgs,
+    UserDataSetArgs,
 };
 pub(crate) use self::exec::ExecArgs;
 pub(crate) use self::forecast::{ForecastArgs, NodeArgs, Packing, SimulateArgs};
@@ -129,7 +130,7 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Show where a workflow stands
     Status(StatusArgs),
-    /// List the jobs of a workflow
+    /// List the jobs of a workflow, or add some
     Jobs(JobsArgs),
     /// List the files of a workflow: who writes and reads each, and whether it is there
     Files(FilesArgs),
@@ -355,7 +356,10 @@ pub(crate) struct WorkflowArg {
 }
 
 #[derive(Debug, ArgGroup)]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct JobsArgs {
+    #[command(subcommand)]
+    pub(crate) part: Option<JobsPart>,
     #[command(flatten)]
     pub(crate) workflow: WorkflowArg,
     /// Only jobs with one of these statuses

@@ -29,6 +29,9 @@ pub enum Refused {
     /// There is no such job.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
+    /// Jobs to be added do not fit the workflow.
+    #[error("the jobs to be added do not fit the workflow")]
+    Unfit,
     /// There is no such user data.
     #[error("there is no user data with the index {0}")]
     UnknownUserData(u32),
@@ -128,6 +131,7 @@ impl Engine {
                 self.keep_user_data(*item, SetValue::new(value, *at, *by))?;
                 return Ok(effects);
             }
+            Event::JobsAdded { addition, .. } => self.grow(addition)?,
             Event::CancelRequested { jobs, .. } => effects = self.cancel(jobs.as_deref())?,
             Event::StopRequested { at } => effects = self.stop(*at)?,
             Event::RunEnded { at, complete } => self.end_run(*at, *complete)?,
@@ -243,7 +247,7 @@ impl Engine {
 
     /// Each of these jobs was reset to blocked: those that wait for nothing are ready, and those
     /// whose dependency ended badly without being reset are canceled.
-    fn settle_reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
+    pub(super) fn settle_reset(&mut self, jobs: &[JobId]) -> Result<(), Refused> {
         let workflow = self.workflow.clone();
         let depends_on = |job: JobId| workflow.jobs[job.index()].depends_on.iter().copied();
         let is_blocked = |engine: &Self, job| engine.status(job) == JobStatus::Blocked;

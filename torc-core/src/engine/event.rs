@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::addition::Addition;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{AllocationId, AttemptId, JobId, NodeId, RunId, StepId, WorkerId};
 use crate::resources::{Allocation, Placement};
@@ -308,6 +309,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<JobId>,
     },
+    /// Jobs were added to the workflow.
+    JobsAdded {
+        /// When.
+        at: Timestamp,
+        /// They, and what else changes by them.
+        addition: Box<Addition>,
+    },
     /// Somebody wished these jobs ended; all of them when none is named.
     CancelRequested {
         /// When.
@@ -367,6 +375,7 @@ impl Event {
             | Self::StepEnded { at, .. }
             | Self::StepAccounted { at, .. }
             | Self::UserDataSet { at, .. }
+            | Self::JobsAdded { at, .. }
             | Self::CancelRequested { at, .. }
             | Self::StopRequested { at }
             | Self::RunEnded { at, .. } => *at,

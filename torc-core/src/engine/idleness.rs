@@ -107,6 +107,11 @@ impl Idleness {
         self.pools.clear();
     }
 
+    /// There are so many classes from now on; nothing of the new ones waits so far.
+    pub(super) fn grow(&mut self, classes: usize) {
+        self.classes.resize(classes, Stage::default());
+    }
+
     /// Jobs of a class began or ceased to wait.
     pub(super) fn note(&mut self, class: ClassId, waiting: WaitingCount) {
         if self.classes[class.0 as usize] != waiting.into() {

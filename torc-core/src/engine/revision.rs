@@ -29,6 +29,7 @@ impl Engine {
         let added = workflow.jobs.len() - self.jobs.len();
         self.jobs.resize(workflow.jobs.len(), JobState::default());
         self.counts.0[JobStatus::Uninitialized as usize] += u32::try_from(added).unwrap_or(0);
+        self.user_data = self.user_data_in(&workflow.header);
         self.workflow = Arc::new(workflow);
         self.follow_definition();
         let is_removed = revision.is_removed();

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -13,7 +14,7 @@ use crate::ids::JobId;
 use crate::references::{self, USER_DATA};
 use crate::time::Timestamp;
 use crate::wire::{FileReport, UserDataReport};
-use crate::workflow::{Job, JobData};
+use crate::workflow::{Header, Job, JobData};
 
 use super::{Engine, Event, Refused};
 
@@ -32,6 +33,8 @@ pub(super) struct SetValue {
     at: Timestamp,
     /// The job that set it; `None`: somebody else.
     by: Option<JobId>,
+    /// When it became another value than before; `None`: it is the one that the spec has.
+    changed_at: Option<Timestamp>,
 }
 
 /// By the index of the user data.
@@ -119,7 +122,10 @@ impl Engine {
             return Err(Refused::UnknownUserData(item));
         }
         set.by.map(|job| self.known(job)).transpose()?;
-        self.user_data.insert(item, set);
+        let is_same = *self.user_data_value(item) == set.value;
+        let before = self.user_data.get(&item).and_then(|before| before.changed_at);
+        let changed_at = if is_same { before } else { Some(set.at) };
+        self.user_data.insert(item, SetValue { changed_at, ..set });
         Ok(())
     }
 
@@ -143,6 +149,33 @@ impl Engine {
             let item = *item as usize;
             !(forgotten[item] && header.user_data[item].is_ephemeral)
         });
+    }
+
+    /// The names of the user data that a job reads and that have another value now than when its latest attempt
+    /// began.
+    pub fn user_data_changed_since(&self, job: JobId) -> Vec<&str> {
+        let data = self.workflow.jobs[job.index()].data.as_deref();
+        let (Some(data), Some(attempt)) = (data, self.latest_attempt(job)) else {
+            return Vec::new();
+        };
+        let is_later = |item: &&u32| {
+            let changed = self.user_data.get(*item).and_then(|set| set.changed_at);
+            changed.is_some_and(|at| at > attempt.dispatched_at)
+        };
+        let read = data.input_user_data.iter().filter(is_later);
+        read.map(|item| &*self.workflow.header.user_data[*item as usize].name).collect()
+    }
+
+    /// The values that were set, by the names that user data has in another definition of the workflow.
+    pub(super) fn user_data_in(&self, header: &Header) -> SetValues {
+        let name = |item: &u32| &self.workflow.header.user_data[*item as usize].name;
+        let known = (0..).zip(&header.user_data).map(|(index, item)| (&item.name, index));
+        let known: BTreeMap<&Arc<str>, u32> = known.collect();
+        let kept = self
+            .user_data
+            .iter()
+            .filter_map(|(item, set)| Some((*known.get(name(item))?, set.clone())));
+        kept.collect()
     }
 
     /// The present value; null where it has none.
@@ -224,7 +257,7 @@ impl Engine {
 
 impl SetValue {
     pub(super) fn new(value: &Json, at: Timestamp, by: Option<JobId>) -> Self {
-        Self { value: value.clone(), at, by }
+        Self { value: value.clone(), at, by, changed_at: Some(at) }
     }
 }
 

@@ -35,7 +35,7 @@ impl<'a> Comparison<'a> {
     pub(super) fn changes(&self, job: JobId) -> Vec<Reason> {
         let (old, new) = (&self.old.jobs[job.index()], &self.new.jobs[job.index()]);
         let mut reasons = Vec::new();
-        if old.script() != new.script() {
+        if (&old.command, &old.invocation_script) != (&new.command, &new.invocation_script) {
             reasons.push(Reason::CommandChanged);
         }
         let names = self.env(old, new);

@@ -163,6 +163,12 @@ impl<'a> Stage<'a> {
         {
             reasons.extend(comparison.into_iter().flat_map(|between| between.changes(job)));
         }
+        if self.status(job) == JobStatus::Completed {
+            let changed = self.engine.user_data_changed_since(job).into_iter();
+            let changed = changed.map(|name| Reason::UserDataChanged { name: name.to_owned() });
+            let new = changed.filter(|reason| !reasons.contains(reason)).collect::<Vec<_>>();
+            reasons.extend(new);
+        }
         reasons.extend(evidence.of(job).iter().cloned());
         if reasons.is_empty() && all {
             reasons.push(Reason::All);

@@ -124,6 +124,10 @@ fn header(spec: &Header, numbers: &[JobId]) -> Header {
     }
     header.families = spec.families.iter().flat_map(|family| parts(family, numbers)).collect();
     header.families.sort_by_key(|family| family.first);
+    for (job, _) in &mut header.growth.written {
+        *job = numbers[job.index()];
+    }
+    header.growth.written.sort_by_key(|(job, _)| *job);
     header
 }
 

@@ -416,7 +416,11 @@ pub(crate) const LAUNCHER: Object = Object::of(
 
 pub(crate) const DYNAMIC_JOBS: Object = Object::of(
     "`dynamic_jobs`",
-    &[field("max_iterations", AT_LEAST_ONE, "How often jobs may add jobs.")],
+    &[needed(
+        "max_iterations",
+        AT_LEAST_ONE,
+        "How many additions of jobs may lead to one another.",
+    )],
 );
 
 pub(crate) const MONITOR: Object = Object::open(

@@ -8,6 +8,7 @@
 mod completion;
 mod decode;
 mod fields;
+mod fragment;
 mod json;
 mod kdl;
 mod launchers;
@@ -31,8 +32,10 @@ mod write;
 mod yaml;
 
 pub use completion::{Completed, CompletionError, complete};
+pub use fragment::{Fragment, add, check_fragment};
 use json::Dialect;
 use lower::Lowered;
+pub use lower::addition::Ground;
 pub use plugin_uses::{PathStep, PluginRole, PluginUse};
 use problems::Problems;
 pub use schema::schema;
@@ -47,7 +50,8 @@ use crate::diagnostics::{Problem, Span};
 use crate::workflow::Workflow;
 
 /// How a spec is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// YAML 1.2, core schema.
     Yaml,

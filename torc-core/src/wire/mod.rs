@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostics::{Problem, Severity, Span};
 use crate::engine::{JobStatus, WaitCause};
 use crate::idle::{IdleCause, IdleTime};
 use crate::ids::{AllocationId, AttemptId, JobId, RunId, WorkflowId};
 use crate::os_text::OsText;
 use crate::resources::{Slots, may_run_under};
 use crate::restart::Reason;
+use crate::spec::Format;
 use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, AllocationState, NodeState, Outcome};
 use crate::workflow::Workflow;
@@ -436,6 +438,87 @@ pub struct UserDataReport {
     pub set_at: Option<Timestamp>,
     /// The job that set it, if a job did.
     pub set_by: Option<String>,
+}
+
+/// A wish to add jobs to a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddJobsRequest {
+    /// A fragment of a spec.
+    pub text: String,
+    /// How it is written; `None`: each way is tried.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The files that it names, by their paths: each with its content, or why it cannot be read.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Result<Vec<u8>, String>>,
+    /// The job that adds them, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<JobId>,
+}
+
+/// What became of such a wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum AddJobsAnswer {
+    /// The jobs are there.
+    Added {
+        /// Which.
+        report: AddedJobsReport,
+        /// What is legal in the text, but probably not meant or not done.
+        warnings: Vec<ProblemInText>,
+    },
+    /// The text has these problems.
+    Rejected {
+        /// Errors and warnings.
+        problems: Vec<ProblemInText>,
+    },
+    /// They would be added in an iteration beyond the bound.
+    TooLate {
+        /// In words.
+        error: String,
+    },
+    /// One of them can never run on the nodes that are there.
+    Never {
+        /// In words.
+        error: String,
+    },
+}
+
+/// Jobs that were added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedJobsReport {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The names of the jobs that were added, in the order of the text.
+    pub added: Vec<String>,
+    /// The names of those that were there already, and are the same.
+    pub present: Vec<String>,
+    /// How many additions led to this one, itself included.
+    pub iteration: u32,
+}
+
+/// A problem of a text that somebody else has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemInText {
+    /// See [`Problem::code`].
+    pub code: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// One sentence without a full stop.
+    pub message: String,
+    /// Where.
+    pub span: Option<Span>,
+    /// A few words to put beside the place.
+    pub label: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl From<Problem> for ProblemInText {
+    fn from(problem: Problem) -> Self {
+        let Problem { code, severity, message, span, label, help } = problem;
+        Self { code: code.to_owned(), severity, message, span, label, help }
+    }
 }
 
 /// A wish to set user data.

@@ -32,6 +32,7 @@ use torc_core::traits::{Executor, ExecutorError, NodeState, PlannedStart, StepEv
 use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::accountant::EndedStep;
+use crate::change::Moment;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, AnswerFn, Handle, Input, RequestError};
 use crate::placers::may_block;
@@ -339,7 +340,8 @@ impl Driver {
                     self.held.restarts.push((reply, report));
                 }
                 Input::Change(make) => {
-                    let (events, answer) = make(&mut self.engine, now);
+                    let (events, answer) = make(&mut self.engine, Moment { now, is_driven: true });
+                    self.forget_clearances(&events);
                     self.pending.extend(events);
                     self.held.answers.push(answer);
                 }
@@ -415,6 +417,24 @@ impl Driver {
     fn is_alone_with_its_steps(&self) -> bool {
         self.served.is_none()
             && self.engine.live_allocations().all(|allocation| allocation.inherited.is_none())
+    }
+
+    /// Cleared jobs that wait for others again are launched as all others are: that they were cleared is taken back
+    /// with these events.
+    fn forget_clearances(&mut self, events: &[Event]) {
+        let has_relinked = |event: &Event| match event {
+            Event::JobsAdded { addition, .. } => !addition.relinked.is_empty(),
+            _ => false,
+        };
+        if !events.iter().any(has_relinked) {
+            return;
+        }
+        let cleared: HashSet<JobId> = self.engine.cleared_jobs().into_iter().collect();
+        self.cleared.retain(|(job, _)| cleared.contains(job));
+        self.held.clearances.retain(|(job, _)| cleared.contains(job));
+        if let Some(commit) = &mut self.commit {
+            commit.held.clearances.retain(|(job, _)| cleared.contains(job));
+        }
     }
 
     fn conclude(&mut self, now: Timestamp) {

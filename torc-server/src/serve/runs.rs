@@ -18,7 +18,7 @@ use super::admission;
 use super::beginning::{Begun, is_under_way, needs_driver};
 use crate::accountant::Accountant;
 use crate::allocator::Allocator;
-use crate::change::Change;
+use crate::change::{Change, Moment};
 use crate::clock::now;
 use crate::driver::find_jobs;
 use crate::handle::{Handle, KnownShapes, RequestError};
@@ -241,7 +241,7 @@ impl Runs {
             return handle.change(change).await.map_err(unrecorded);
         }
         let StoredView { mut engine, next_sequence, .. } = stored;
-        let (report, events) = change.make(&mut engine, now())?;
+        let (report, events) = change.make(&mut engine, Moment { now: now(), is_driven: false })?;
         self.append(engine.id(), next_sequence, events).await?;
         Ok(report)
     }
@@ -318,7 +318,7 @@ impl Runs {
     ) -> Result<(u32, Begun), RequestError> {
         let folder = &stored.origin.submission_dir;
         let decided = Restart::decide(stored.engine, request, folder).await;
-        let (engine, restart) = decided.map_err(RequestError::Store)?;
+        let (engine, restart) = decided?;
         let stored = StoredView { engine, ..stored };
         if restart.plan.is_empty() {
             let id = stored.engine.id();

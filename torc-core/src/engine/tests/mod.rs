@@ -9,6 +9,7 @@ mod clearance;
 mod deltas;
 mod disabling;
 mod faults;
+mod growth;
 mod guests;
 mod idleness;
 mod launch;
@@ -22,6 +23,8 @@ mod user_data;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::addition::Growth;
 
 use super::{Effect, Engine, Event, JobStatus};
 use crate::ids::{AttemptId, JobId, WorkflowId};
@@ -104,6 +107,7 @@ fn header() -> Header {
         resource_monitor: None,
         use_pending_failed: false,
         max_dynamic_iterations: None,
+        growth: Growth::default(),
         wait_for_new_jobs_seconds: 90,
         ignore_workflow_completion: false,
         wait_for_server_minutes: 20,
@@ -130,6 +134,8 @@ pub(super) fn placer() -> Box<dyn Placer> {
 /// An engine with its log: what a driver and a store would hold.
 pub(super) struct Run {
     pub(super) engine: Engine,
+    /// What was submitted: the engine's may have grown.
+    pub(super) submitted: Arc<Workflow>,
     pub(super) log: Vec<Event>,
     pub(super) now: Timestamp,
 }
@@ -149,8 +155,9 @@ impl Run {
         nodes: Vec<NodeInventory>,
         placer: Box<dyn Placer>,
     ) -> Self {
-        let engine = Engine::new(WorkflowId(1), Arc::new(workflow), placer);
-        let mut run = Self { engine, log: Vec::new(), now: Timestamp(1_000) };
+        let submitted = Arc::new(workflow);
+        let engine = Engine::new(WorkflowId(1), submitted.clone(), placer);
+        let mut run = Self { engine, submitted, log: Vec::new(), now: Timestamp(1_000) };
         run.start();
         let allocation = run.engine.number_allocation(nodes, Arc::from([]), None);
         run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
@@ -159,8 +166,9 @@ impl Run {
 
     /// Begins the first run of a workflow that has to ask for nodes.
     pub(super) fn begin_without_nodes(workflow: Workflow) -> Self {
-        let engine = Engine::new(WorkflowId(1), Arc::new(workflow), placer());
-        let mut run = Self { engine, log: Vec::new(), now: Timestamp(1_000_000) };
+        let submitted = Arc::new(workflow);
+        let engine = Engine::new(WorkflowId(1), submitted.clone(), placer());
+        let mut run = Self { engine, submitted, log: Vec::new(), now: Timestamp(1_000_000) };
         run.start();
         run
     }
@@ -260,7 +268,7 @@ impl Run {
     pub(super) fn replayed(&self) -> Engine {
         let text = serde_json::to_string(&self.log).expect("events serialize");
         let events: Vec<Event> = serde_json::from_str(&text).expect("events read back");
-        Engine::replay(WorkflowId(1), self.engine.workflow().clone(), placer(), events)
+        Engine::replay(WorkflowId(1), self.submitted.clone(), placer(), events)
             .expect("the log replays")
     }
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::addition::WrittenLinks;
+
 use super::{Run, job, node, requirements, workflow};
-use crate::engine::{Attempt, Event, JobStatus};
+use crate::diagnostics::Problem;
+use crate::engine::{Attempt, Event, JobStatus, NotAdded};
 use crate::ids::JobId;
 use crate::resources::NodeInventory;
 use crate::traits::Outcome;
@@ -29,6 +32,8 @@ enum Move {
     PutBack,
     Disable(usize),
     Enable(usize),
+    /// By which running job, if by one, with how many jobs, after which job.
+    Add(Option<usize>, usize, usize),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -56,6 +61,8 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::PutBack),
         2 => any::<usize>().prop_map(Move::Disable),
         2 => any::<usize>().prop_map(Move::Enable),
+        2 => (prop::option::of(any::<usize>()), 1..4usize, any::<usize>())
+            .prop_map(|(by, jobs, after)| Move::Add(by, jobs, after)),
     ]
 }
 
@@ -66,6 +73,9 @@ fn graphs() -> impl Strategy<Value = Workflow> {
     prop::collection::vec(of_job, 1..12).prop_map(|jobs| {
         let mut made = workflow(&[]);
         made.header.requirements = vec![requirements(1, 1), requirements(2, 1), requirements(1, 2)];
+        for (number, needs) in made.header.requirements.iter_mut().enumerate() {
+            needs.name = format!("needs{number}").into();
+        }
         for (index, (dependencies, needs, (cancels, retries))) in jobs.into_iter().enumerate() {
             let earlier: BTreeSet<JobId> = dependencies
                 .iter()
@@ -77,6 +87,12 @@ fn graphs() -> impl Strategy<Value = Workflow> {
             job.cancel_on_blocking_job_failure = cancels;
             job.failure_handler = retries.then_some(0);
             made.jobs.push(job);
+        }
+        made.header.max_dynamic_iterations = Some(2);
+        for index in (0..made.jobs.len()).step_by(3) {
+            let mut links = WrittenLinks::default();
+            links.regexes[0] = vec!["^n".into()];
+            made.header.growth.written.push((JobId::from_index(index), links));
         }
         made
     })
@@ -133,6 +149,21 @@ fn play(run: &mut Run, step: Move) {
             let job = JobId::from_index(which % run.engine.workflow().jobs.len());
             for event in run.engine.enabling(at, &[job]).unwrap_or_default() {
                 run.apply(event);
+            }
+        }
+        Move::Add(by, jobs, after) => {
+            let by = by.and_then(chosen).map(|(job, _)| job);
+            let known = run.engine.workflow().jobs.len();
+            let after = run.name(JobId::from_index(after % known));
+            let text = format!(
+                "jobs: [{{name: 'n{known}_{{i}}', command: c, depends_on: [{after}], \
+                 resource_requirements: new{jobs}, parameters: {{i: '1:{jobs}'}}}}]\n\
+                 resource_requirements: [{{name: new{jobs}, num_cpus: {jobs}}}]"
+            );
+            // All that may be wrong with it is that it comes too late or waits for itself.
+            if let Err(NotAdded::Rejected(rejected)) = run.add(&text, by) {
+                let is_cycle = |one: &Problem| one.code == "spec::cycle";
+                assert!(rejected.problems.iter().all(is_cycle), "{rejected:?}");
             }
         }
         Move::Restart => {

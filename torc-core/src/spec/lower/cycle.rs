@@ -2,7 +2,7 @@
 
 use super::Expanded;
 use super::names::Names;
-use crate::diagnostics::Problem;
+use crate::diagnostics::{Problem, Span};
 use crate::spec::problems::{Problems, excerpt};
 use crate::workflow::Job;
 
@@ -64,7 +64,9 @@ fn problem(mut cycle: Vec<usize>, names: &Names) -> Problem {
     }
     shown.push(name(&cycle[0]));
     let message = format!("jobs wait for each other: {}", shown.join(" -> "));
-    let place = names.place(u32::try_from(cycle[0]).unwrap_or(u32::MAX));
+    // What was there before the jobs of an addition has no place in its text.
+    let mut places = cycle.iter().map(|job| names.place(u32::try_from(*job).unwrap_or(u32::MAX)));
+    let place = places.find(|place| *place != Span::default()).unwrap_or_default();
     Problem::error("spec::cycle", message)
         .at(place, "waits for itself in the end")
         .help("an arrow leads to what a job waits for; remove one of them")

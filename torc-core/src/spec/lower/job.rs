@@ -3,6 +3,7 @@
 //! All the names are known before the first reference is resolved, so the order of the spec does
 //! not matter.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::data::named;
@@ -10,7 +11,8 @@ use super::item::{Combination, Expansion, Pattern};
 use super::names::Names;
 use super::pattern::Patterns;
 use super::substitute::{substitute, with_values};
-use super::{Expanded, graph, nul_byte};
+use super::{Expanded, nul_byte};
+use crate::addition::WrittenLinks;
 use crate::diagnostics::{Problem, Span};
 use crate::ids::JobId;
 use crate::spec::model::{JobItem, Links, Relation};
@@ -46,14 +48,41 @@ impl Scope<'_, '_> {
     }
 }
 
-/// Expands the jobs and resolves all they refer to. Beside them, how many jobs each item stands for, and those
-/// that parameters made.
+/// The jobs of a spec, expanded and resolved.
+pub(crate) struct Jobs {
+    /// What was there before is among the names, and not among the items.
+    pub(crate) expanded: Expanded<Job>,
+    /// The index of each item's name.
+    pub(crate) places: Vec<u32>,
+    /// Where the name of each entry of the spec is written.
+    pub(crate) spans: Vec<Span>,
+    /// How many jobs each of them stands for.
+    pub(crate) counts: Vec<u32>,
+    /// Those that parameters made.
+    pub(crate) families: Vec<Family>,
+    /// How they name what they refer to, in their order; empty where that need not be known.
+    pub(crate) written: Vec<WrittenLinks>,
+}
+
+impl Jobs {
+    /// Whether they were given up as too many, which was reported.
+    pub(crate) fn are_given_up(&self) -> bool {
+        self.expanded.items.len() < self.places.len()
+    }
+}
+
+/// Expands the jobs and resolves all they refer to. `names` are those of jobs that are there already: whoever has one
+/// of these is at its place. `is_growing`: how they name what they refer to is to be known.
 pub(crate) fn lower(
     items: Vec<JobItem>,
+    mut names: Names,
+    is_growing: bool,
     expansion: &Expansion<'_, '_>,
     scope: &Scope<'_, '_>,
-) -> (Expanded<Job>, Vec<u32>, Vec<Family>) {
-    let mut names = Names::new("job", "spec::unknown-job");
+) -> Jobs {
+    let before = names.all().len();
+    let mut places = Vec::new();
+    let mut known_again = HashSet::new();
     let mut expanded = Vec::with_capacity(items.len());
     let mut families = Vec::new();
     for mut item in items {
@@ -66,39 +95,50 @@ pub(crate) fn lower(
             break;
         }
         names.reserve(usize::try_from(all.count()).unwrap_or(0));
-        if has_parameters {
-            families.push(Family {
-                name: item.name.value.clone(),
-                first: JobId::from_index(names.all().len()),
-                jobs: u32::try_from(all.count()).unwrap_or(u32::MAX),
-            });
-        }
+        let first = names.all().len();
         let name = Pattern::new(&item.name, &all, scope.problems);
         for number in 0..all.count() {
             let one = Combination { all: &all, number, problems: scope.problems };
-            named("a job", &name, &one, &mut names);
+            let known = (before > 0).then(|| names.find(&name.fill(&one, Target::Text))).flatten();
+            let known =
+                known.filter(|place| (*place as usize) < before && known_again.insert(*place));
+            places.push(known.unwrap_or(u32::try_from(names.all().len()).unwrap_or(u32::MAX)));
+            if known.is_none() {
+                named("a job", &name, &one, &mut names);
+            }
+        }
+        // One of which some were there is in several pieces.
+        if has_parameters && (names.all().len() - first) as u64 == all.count() {
+            families.push(Family {
+                name: item.name.value.clone(),
+                first: JobId::from_index(first),
+                jobs: u32::try_from(all.count()).unwrap_or(u32::MAX),
+            });
         }
         expanded.push((item, all));
     }
+    let spans = expanded.iter().map(|(item, _)| item.name.span).collect();
     let counts =
         expanded.iter().map(|(_, all)| u32::try_from(all.count()).unwrap_or(u32::MAX)).collect();
     let mut builder = Builder {
         scope,
         names: &names,
-        job_patterns: Patterns::new(&names),
-        file_patterns: Patterns::new(scope.files.0),
-        data_patterns: Patterns::new(scope.user_data.0),
+        job_patterns: Patterns::of_growing(&names, is_growing),
+        file_patterns: Patterns::of_growing(scope.files.0, is_growing),
+        data_patterns: Patterns::of_growing(scope.user_data.0, is_growing),
         last: Last::default(),
-        jobs: Vec::with_capacity(names.all().len()),
+        jobs: Vec::with_capacity(places.len()),
+        places: &places,
+        written: is_growing.then(Vec::new),
         dependencies: 0,
         command_bytes: 0,
     };
     for (item, all) in expanded {
         builder.item(&item, &all);
     }
-    let mut jobs = builder.jobs;
-    graph::add_implied(&mut jobs, scope, &names);
-    (Expanded { items: jobs, names }, counts, families)
+    let Builder { jobs: items, written, .. } = builder;
+    let written = written.unwrap_or_default();
+    Jobs { expanded: Expanded { items, names }, places, spans, counts, families, written }
 }
 
 /// What the jobs before this one had: equal things are shared.
@@ -124,6 +164,10 @@ struct Builder<'b, 'a> {
     data_patterns: Patterns<'b>,
     last: Last,
     jobs: Vec<Job>,
+    /// The index of each job's name.
+    places: &'b [u32],
+    /// `None`: not to be known.
+    written: Option<Vec<WrittenLinks>>,
     dependencies: usize,
     /// Bytes of the commands so far.
     command_bytes: usize,
@@ -152,6 +196,27 @@ struct LinkPlan<'i> {
     depends_on: Vec<Pattern<'i>>,
     depends_on_regexes: Vec<Pattern<'i>>,
     data: [(Vec<Pattern<'i>>, Vec<Pattern<'i>>); 4],
+}
+
+impl LinkPlan<'_> {
+    /// What is written of one combination, with its parameters filled in.
+    fn filled_in(&self, one: &Combination<'_, '_>) -> WrittenLinks {
+        let filled = |patterns: &[Pattern<'_>], target: Target| {
+            let texts = patterns.iter().map(|pattern| Box::from(pattern.fill(one, target)));
+            let mut texts: Vec<Box<str>> = texts.collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts
+        };
+        let [reads, writes, reads_data, writes_data] = &self.data;
+        let names = [&self.depends_on, &reads.0, &writes.0, &reads_data.0, &writes_data.0];
+        let regexes =
+            [&self.depends_on_regexes, &reads.1, &writes.1, &reads_data.1, &writes_data.1];
+        WrittenLinks {
+            names: names.map(|patterns| filled(patterns, Target::Text)),
+            regexes: regexes.map(|patterns| filled(patterns, Target::Regex)),
+        }
+    }
 }
 
 impl Builder<'_, '_> {
@@ -216,8 +281,15 @@ impl Builder<'_, '_> {
     }
 
     fn job(&mut self, item: &JobItem, plan: &Plan<'_>, one: &Combination<'_, '_>) -> Job {
-        let index = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
+        let index = self.places[self.jobs.len()];
         let scope = self.scope;
+        if let Some(written) = &mut self.written {
+            written.push(
+                plan.links
+                    .as_ref()
+                    .map_or_else(WrittenLinks::default, |links| links.filled_in(one)),
+            );
+        }
         let (depends_on, mut used) = match &plan.links {
             Some(links) => (self.depends_on(links, index, one), self.used(links, one)),
             None => Default::default(),

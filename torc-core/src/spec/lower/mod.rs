@@ -4,6 +4,7 @@
 //! Reports everything it finds; a workflow comes out only when nothing is wrong.
 
 mod action;
+pub(crate) mod addition;
 mod advice;
 mod cycle;
 mod data;
@@ -21,6 +22,7 @@ use super::plugin_uses::{self, PluginUse};
 use super::problems::{Problems, excerpt};
 use super::table;
 use super::tree::Spanned;
+use crate::addition::Growth;
 use crate::diagnostics::{Problem, Span};
 use crate::references::LONGEST_NAME;
 use crate::workflow::{FailureHandler, Header, Requirements, SchedulerSettings, Workflow};
@@ -109,11 +111,14 @@ pub(crate) fn lower(
         advice::check_commands(&document.jobs, problems);
     }
     advice::check_ranks(&header.requirements, &requirement_names, problems);
-    let (mut jobs, jobs_of_items, families) = job::lower(document.jobs, &expansion, &scope);
-    if jobs.items.len() < jobs.names.all().len() {
-        // It was given up as too large, and that was reported.
+    let is_growing = header.max_dynamic_iterations.is_some();
+    let names = Names::new("job", "spec::unknown-job");
+    let lowered = job::lower(document.jobs, names, is_growing, &expansion, &scope);
+    if lowered.are_given_up() {
         return None;
     }
+    let job::Jobs { expanded: mut jobs, counts: jobs_of_items, families, written, .. } = lowered;
+    graph::add_implied(&mut jobs.items, &scope, &jobs.names);
     for (name, stdio) in document.stdio_overrides {
         if let Some(index) = jobs.names.resolve(&name.value, name.span, problems) {
             jobs.items[index as usize].stdio = Some(stdio.into());
@@ -125,9 +130,15 @@ pub(crate) fn lower(
         schedulers: &header.schedulers,
         is_slurm_mode: document.is_slurm_mode,
     };
+    let growth = Growth {
+        written: addition::numbered(written, 0),
+        action_regexes: addition::action_regexes(&document.actions, is_growing),
+        added: Vec::new(),
+    };
     let actions: Vec<Span> = document.actions.iter().map(advice::place_of).collect();
     header.actions = action::lower(document.actions, &targets, problems);
     header.families = families;
+    header.growth = growth;
     cycle::check(&jobs, problems);
     if problems.failed() {
         return None;

@@ -69,6 +69,8 @@ impl Names {
         let what = self.what;
         let help = if first == span {
             "put every parameter into the name, such as `name: run_{i}`".to_owned()
+        } else if first == Span::default() {
+            "the first is there already; rename one".to_owned()
         } else {
             format!("the first is on line {}; rename one", problems.line(first))
         };

@@ -20,11 +20,18 @@ pub(crate) struct Patterns<'n> {
     /// Indices in the order of the names; made when first needed.
     sorted: Option<Vec<u32>>,
     known: HashMap<Box<str>, Rc<[u32]>>,
+    /// A regex that selects nothing so far is as it should be.
+    may_match_later: bool,
 }
 
 impl<'n> Patterns<'n> {
     pub(crate) fn new(names: &'n Names) -> Self {
-        Self { names, sorted: None, known: HashMap::new() }
+        Self { names, sorted: None, known: HashMap::new(), may_match_later: false }
+    }
+
+    /// The same where names may come that are not there yet.
+    pub(crate) fn of_growing(names: &'n Names, may_match_later: bool) -> Self {
+        Self { may_match_later, ..Self::new(names) }
     }
 
     /// The ascending indices of the names that a regex matches. A wrong regex is an error, one that
@@ -40,7 +47,7 @@ impl<'n> Patterns<'n> {
         }
         let found: Rc<[u32]> = match self.matches(pattern) {
             Ok(found) => {
-                if found.is_empty() {
+                if found.is_empty() && !self.may_match_later {
                     problems.push(matches_nothing(pattern, span));
                 }
                 found.into()

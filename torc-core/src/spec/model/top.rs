@@ -9,6 +9,7 @@ use super::{
     ActionItem, DataItem, FileItem, JobItem, Key, Node, PluginsNamed, Spanned, StdioOverride, Text,
     Value, action, each, env, execution, item, resources, scheduler,
 };
+use crate::addition::Growth;
 use crate::diagnostics::Problem;
 use crate::spec::decode::{Fields, wrong_type};
 use crate::spec::fields;
@@ -139,6 +140,7 @@ fn header(
         resource_monitor: resource_monitor(fields),
         use_pending_failed: use_pending_failed(fields),
         max_dynamic_iterations: dynamic_jobs(fields),
+        growth: Growth::default(),
         wait_for_new_jobs_seconds: fields
             .count::<u64>("compute_node_wait_for_new_jobs_seconds")
             .unwrap_or(90),
@@ -209,12 +211,12 @@ fn use_pending_failed(fields: &mut Fields<'_, '_>) -> bool {
 
 fn dynamic_jobs(fields: &mut Fields<'_, '_>) -> Option<u32> {
     let problems = fields.problems();
-    let (key, node) = fields.take("dynamic_jobs")?;
-    let mut inner = Fields::open(node, &fields::DYNAMIC_JOBS, problems)?;
+    let mut inner = Fields::open(fields.node("dynamic_jobs")?, &fields::DYNAMIC_JOBS, problems)?;
+    if !inner.has("max_iterations") {
+        inner.missing("max_iterations", "3");
+    }
     let bound = inner.count("max_iterations");
     inner.finish();
-    let instead = "is not acted upon by this release of torc; no job can add jobs";
-    problems.not_run("`dynamic_jobs`", instead, key.span);
     bound
 }
 

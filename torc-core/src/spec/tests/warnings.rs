@@ -9,8 +9,9 @@ fn what_this_release_does_not_do_is_said() {
     check_rest("enable_ro_crate: true", "not-run-here true");
     check_rest("enable_ro_crate: false\nuse_pending_failed: false", "");
     check_rest("use_pending_failed: true", "not-run-here true");
-    check_rest("dynamic_jobs: {max_iterations: 3}", "not-run-here dynamic_jobs");
-    check_rest("dynamic_jobs: {max_iterations: 0}", "not-run-here dynamic_jobs\nout-of-range 0");
+    check_rest("dynamic_jobs: {max_iterations: 3}", "");
+    check_rest("dynamic_jobs: {}", "missing-field {}");
+    check_rest("dynamic_jobs: {max_iterations: 0}", "out-of-range 0");
     check_rest(
         "slurm_schedulers: [{name: s, account: p}]\nactions: [{trigger_type: on_workflow_start, \
          action_type: schedule_nodes, scheduler: s, max_parallel_jobs: 7}]",

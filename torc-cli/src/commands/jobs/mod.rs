@@ -1,11 +1,13 @@
 //! `torc jobs`: the jobs of a workflow.
 
+mod add;
+
 use torc_core::ids::JobId;
 use torc_core::wire::JobReport;
 use torc_server::access::Access;
 use torc_server::state_dir::StateDir;
 
-use crate::args::{Format, JobsArgs};
+use crate::args::{Format, JobsArgs, JobsPart};
 use crate::exit::{Exit, Failure};
 use crate::render::{causes, duration_ms, status_cell, table};
 
@@ -14,8 +16,11 @@ pub(crate) async fn execute(
     dir: &StateDir,
     format: Format,
 ) -> Result<Exit, Failure> {
+    if let Some(JobsPart::Add(add)) = &args.part {
+        return add::execute(add, dir, format).await;
+    }
     let mut jobs = Access::open(dir).await?.jobs(args.workflow.workflow).await?;
-    super::check_names(&args.jobs, jobs.iter().map(|job| job.name.as_str()))?;
+    crate::commands::check_names(&args.jobs, jobs.iter().map(|job| job.name.as_str()))?;
     let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
     jobs.retain(|job| {
         (args.status.is_empty() || args.status.contains(&job.status))
