@@ -23,6 +23,8 @@ use crate::driver::{DriveError, Driver, DriverParts};
 use crate::earlier::Earlier;
 use crate::handle::{Handle, RequestError};
 use crate::inherited::{self, Watch, WindUp};
+use crate::link::identity::IdentityError;
+use crate::link::listener::{ListenError, Listener};
 use crate::placers::{self, PlacerError, Placers};
 use crate::restarting::Restart;
 use crate::state_dir::{Announcement, StateDir};
@@ -32,9 +34,11 @@ use crate::stored::{StoredView, placer_for};
 use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
 
 mod beginning;
+mod door;
 mod options;
 mod survivors;
 
+use door::Door;
 pub(crate) use options::slots;
 pub use options::{Inside, Launching, RunOptions, StandInError, Start};
 
@@ -60,6 +64,15 @@ pub enum RunError {
     /// Nobody could reach this process.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// No port can be had for jobs on other hosts.
+    #[error("cannot listen for jobs on the other hosts of this allocation: {0}")]
+    Port(std::io::Error),
+    /// The same.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The key by which they know this process cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The placer that the spec names cannot be had.
     #[error(transparent)]
     Placer(#[from] PlacerError),
@@ -146,6 +159,8 @@ pub struct Running {
     /// What the task returned, once it has.
     result: Option<Result<Driven, RunError>>,
     api: Api,
+    /// For jobs on other hosts; it ends with this.
+    _listener: Option<Listener>,
     dir: StateDir,
     submission_dir: Arc<str>,
     executor: Arc<dyn Executor>,
@@ -326,6 +341,7 @@ impl Session {
         };
         let submission_dir = context.submission_dir.clone();
         self.dir.make_folders()?;
+        let door = Door::of(&self.dir, &options)?;
         let (inbox, outbox) = mpsc::unbounded_channel();
         let handle = Handle::new(inbox);
         let (notices_in, notices) = mpsc::unbounded_channel();
@@ -341,14 +357,14 @@ impl Session {
         let (events, begun) = beginning::begin(&mut engine, restart.as_ref(), found, allocation)?;
         placers::install(&mut engine, placer);
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
-        let owner = Api::owner()?;
+        let owner = door.owner()?;
         let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
         let instance = owner.instance.as_str().into();
         let store = StoreTask::spawn(self.store, output_dir);
         let (handle_of_desk, store_of_desk) = (handle.clone(), store.clone());
         let desk =
             Desk::One { handle: handle_of_desk, workflow: id, instance, store: store_of_desk };
-        let api = Api::listen(&self.dir, &owner, router(desk))?;
+        let (listener, api) = door.open(&self.dir, &owner, router(desk))?;
         let driver = Driver::new(DriverParts {
             engine,
             pending: events,
@@ -375,6 +391,7 @@ impl Session {
             task,
             result: None,
             api,
+            _listener: listener,
             dir: self.dir,
             submission_dir,
             executor,

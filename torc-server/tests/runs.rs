@@ -16,6 +16,7 @@ use torc_core::traits::{
     AllocationEnd, AllocationHandle, AllocationState, Executor, ExecutorError, Outcome, Step,
     StepEvent, StepEvents, StepSignal, StepState, Usage,
 };
+use torc_core::wire::UserDataRequest;
 use torc_core::workflow::Workflow;
 use torc_server::access::Access;
 use torc_server::clock::now;
@@ -139,6 +140,47 @@ fn options(inside: Option<Inside>) -> RunOptions {
         ends_at: None,
         max_parallel_jobs: None,
         inside,
+    }
+}
+
+#[tokio::test]
+async fn jobs_on_other_hosts_of_an_allocation_reach_the_run_and_nobody_else_needs_a_port() {
+    let handle = AllocationHandle("41".to_owned());
+    let inside = || Inside {
+        allocation: Inherited { handle: handle.clone(), has_slurm_steps: true },
+        ends_at: None,
+        observe: Box::new(|| Box::pin(async { AllocationState::Running { ends_at: None } })),
+    };
+    let two = vec![node(), NodeInventory { name: "m".into(), ..node() }];
+    for (nodes, is_open) in [(two, true), (vec![node()], false)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let session = open(
+            dir.path(),
+            Some("name: w\nuser_data: [{name: u}]\njobs: [{name: a, command: c}]"),
+        );
+        let session = session.await.expect("a session");
+        let options = RunOptions { nodes, ..options(Some(inside())) };
+        let begun = session.begin(None, options, async |start: Start<'_>| {
+            let plays = |_: &Step| Play::Hangs;
+            let executor = Pretender { events: start.events, plays, watch: Box::new(|_| {}) };
+            Ok(Launching { executor: Arc::new(executor), wind_up: None, release: None })
+        });
+        let running = begun.await.expect("the run begins");
+        let owner = Owner::read(dir.path()).expect("it says who it is");
+        assert_eq!(owner.remote.is_some(), is_open);
+        assert_eq!(dir.path().join("server.key.json").exists(), is_open);
+        if is_open {
+            // As it looks from another host.
+            let elsewhere = Owner { host: "elsewhere".to_owned(), socket: "/none".into(), ..owner };
+            let at = StateDir::at(dir.path()).expect("a path");
+            at.announce(&elsewhere).expect("it is written");
+            let request =
+                UserDataRequest { name: "u".to_owned(), value: 5.into(), by: Some(JobId(1)) };
+            let set = Access::set_user_data(&at, None, &request).await.expect("it is set");
+            assert_eq!((set.value, set.set_by.as_deref()), (5.into(), Some("a")));
+        }
+        running.handle.kill();
+        running.wait().await.expect("the run ends");
     }
 }
 
