@@ -1,4 +1,4 @@
-//! How many CPUs of each node a Slurm scheduler asks for that shares its nodes with others.
+//! How many CPUs and GPUs of each node a Slurm scheduler asks for that shares its nodes with others.
 //!
 //! Owns: what sbatch makes of the options that say so (sbatch(1)), in `extra`, `slurm_defaults` and the
 //! scheduler's own fields. Does not know: partitions that give whole nodes whatever is asked for.
@@ -56,31 +56,56 @@ struct Options {
 /// What the settings of a scheduler with so many nodes say; `None`: it has whole nodes, or it is not
 /// known.
 pub(super) fn shared_cpus(settings: &Json, nodes: u32) -> Option<SharedCpus> {
-    let mut options = Options::default();
-    options.take_defaults(settings);
-    if let Some(tasks) = settings.get("ntasks_per_node") {
-        options.take("ntasks-per-node", tasks.to_string());
-    }
-    let own = settings.get("exclusive").and_then(Json::as_bool);
-    if own.is_some() {
-        options.given.remove("exclusive");
-    }
-    options.take_extra(settings.get("extra").and_then(Json::as_str).unwrap_or_default())?;
-    if options.is_whole(own) {
-        return None;
-    }
+    let options = Options::of_shared(settings)?;
     let is_read = |name: &String| READ.contains(&name.as_str());
     let has_a_say = |name: &&String| UNREAD.iter().any(|start| name.starts_with(start));
     let mut names = options.given.keys().filter(|name| !is_read(name));
     if names.any(|name| has_a_say(&name)) {
         return None;
     }
-    let asks_for_gpus = settings.get("gres").is_some()
-        || options.given.keys().any(|name| name.starts_with("gpus") || name == "gres");
+    let asks_for_gpus = settings.get("gres").is_some() || options.ask_for_gpus();
     options.per_node(nodes, asks_for_gpus)
 }
 
+/// GPUs of each node that the settings of a scheduler ask for; `None`: it has whole nodes, or it is not known.
+pub(super) fn shared_gpus(settings: &Json) -> Option<u32> {
+    let options = Options::of_shared(settings)?;
+    if options.ask_for_gpus() {
+        return None;
+    }
+    let Some(gres) = settings.get("gres") else { return Some(0) };
+    let one = gres.as_str().filter(|gres| !gres.contains(','))?;
+    let words: Vec<&str> = one.split(':').collect();
+    match words[..] {
+        ["gpu"] => Some(1),
+        ["gpu", count] | ["gpu", _, count] => count.parse().ok(),
+        _ => None,
+    }
+}
+
 impl Options {
+    /// Those of a scheduler that shares its nodes; `None`: it does not, or that is not known.
+    fn of_shared(settings: &Json) -> Option<Self> {
+        let mut options = Self::default();
+        options.take_defaults(settings);
+        if let Some(tasks) = settings.get("ntasks_per_node") {
+            options.take("ntasks-per-node", tasks.to_string());
+        }
+        let own = settings.get("exclusive").and_then(Json::as_bool);
+        if own.is_some() {
+            options.given.remove("exclusive");
+        }
+        options.take_extra(settings.get("extra").and_then(Json::as_str).unwrap_or_default())?;
+        (!options.is_whole(own)).then_some(options)
+    }
+
+    /// Whether options, other than the scheduler's own `gres`, may ask for GPUs. sbatch takes the beginning of a name,
+    /// too.
+    fn ask_for_gpus(&self) -> bool {
+        let may = |name: &String| ["gp", "gr", "tre"].iter().any(|start| name.starts_with(start));
+        self.given.keys().any(may)
+    }
+
     fn take(&mut self, name: &str, value: String) {
         let name = match name {
             "c" => "cpus-per-task",
@@ -199,6 +224,26 @@ mod tests {
         check(json!({"extra": "-c4 --gpus-per-node=1"}), 4);
         check(json!({"exclusive": false, "defaults": {"exclusive": true}, "extra": "-c4"}), 4);
         check(json!({"nodes": 2, "extra": "--ntasks=4 --ntasks-per-node=2"}), 2);
+    }
+
+    #[test]
+    fn shared_nodes_give_the_gpus_that_are_asked_for() {
+        let check = |settings: Json, expected: Option<u32>| {
+            assert_eq!(shared_gpus(&settings), expected, "{settings}");
+        };
+        check(json!({"exclusive": false}), Some(0));
+        check(json!({"extra": "-c4"}), Some(0));
+        check(json!({"exclusive": false, "gres": "gpu"}), Some(1));
+        check(json!({"exclusive": false, "gres": "gpu:2"}), Some(2));
+        check(json!({"exclusive": false, "gres": "gpu:a100:3"}), Some(3));
+        check(json!({"exclusive": false, "gres": "gpu:a100"}), None);
+        check(json!({"exclusive": false, "gres": "gpu:1,tmp:4"}), None);
+        check(json!({"exclusive": false, "extra": "--gpus-per-node=1"}), None);
+        check(json!({"exclusive": false, "extra": "-G 2"}), None);
+        check(json!({"extra": "-c4 --gres=gpu:1"}), None);
+        check(json!({"defaults": {"gpus-per-node": 2}, "extra": "-c4"}), None);
+        check(json!({"gres": "gpu:1"}), None);
+        check(json!({}), None);
     }
 
     #[test]

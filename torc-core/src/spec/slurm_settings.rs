@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::slurm_cpus::{SharedCpus, shared_cpus};
+use super::slurm_cpus::{SharedCpus, shared_cpus, shared_gpus};
 use super::units;
 use crate::resources::Request;
 use crate::workflow::SchedulerSettings;
@@ -62,6 +62,8 @@ pub(crate) struct SlurmSettings {
     /// CPUs on each node, where it shares nodes with others; `None`: all that the node has, or it is not
     /// known.
     pub(crate) cpus: Option<SharedCpus>,
+    /// GPUs on each node, where it shares nodes with others; `None`: all that the node has, or it is not known.
+    pub(crate) gpus: Option<u32>,
     /// The partition; `None`: the cluster's default.
     pub(crate) partition: Option<String>,
     /// The labels of its workers. Sorted, without repeats.
@@ -80,6 +82,7 @@ impl SlurmSettings {
             walltime: scheduler.walltime(),
             memory: scheduler.settings.get("mem").and_then(memory),
             cpus: shared_cpus(&scheduler.settings, scheduler.nodes()),
+            gpus: shared_gpus(&scheduler.settings),
             partition: text("partition").map(str::to_owned),
             labels: scheduler.labels(),
         })
@@ -122,6 +125,7 @@ mod tests {
             walltime: Duration::from_secs(3600),
             memory: None,
             cpus: None,
+            gpus: None,
             partition: None,
             labels: Arc::from([]),
         };

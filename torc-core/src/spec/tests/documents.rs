@@ -86,6 +86,7 @@ fn every_warning_is_in_the_table() {
         warning(", runtime: PT6H", JOB, LONG, &["small"]),
         warning(", runtime: PT1M", JOB, "{name: small, walltime: '00:03:00'}", &["small"]),
         warning(", memory: 256g", JOB, "{name: small, mem: 64G}", &["small"]),
+        warning(", num_gpus: 4", JOB, EIGHT, &["small"]),
         warning(", num_cpus: 64", JOB, EIGHT, &["small"]),
         warning(", num_cpus: 64", JOB, SHARED, &["small"]),
         warning("", ", command: x, labels: [fast]", SMALL, &["small"]),

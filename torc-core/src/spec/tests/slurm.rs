@@ -73,6 +73,28 @@ fn jobs_that_need_more_cpus_than_shared_nodes_give() {
 }
 
 #[test]
+fn jobs_that_need_more_gpus_than_shared_nodes_give() {
+    let of = |settings: &str, gpus: &str| with(settings, &format!(", num_gpus: {gpus}"), "");
+    let shared = ", exclusive: false, extra: -c1";
+    check(&of(shared, "1"), "gpus-exceed-scheduler a");
+    check(&of(shared, "0"), "");
+    check(&of(&format!("{shared}, gres: 'gpu:2'"), "2"), "");
+    check(&of(&format!("{shared}, gres: 'gpu:2'"), "3"), "gpus-exceed-scheduler a");
+    check(&of(&format!("{shared} --gpus-per-node=1"), "3"), "");
+    // Whole nodes have all their GPUs.
+    check(&of("", "4"), "");
+    check(&of(", gres: 'gpu:2'", "4"), "");
+    let found = first(&of(shared, "1"));
+    let expected = "`a` needs 1 GPU on each node, but `s` asks for none of nodes that are shared; \
+                    ask for them: `gres: \"gpu:1\"`;";
+    assert!(found.starts_with(expected), "{found}");
+    let found = first(&of(&format!("{shared}, gres: 'gpu:2'"), "3"));
+    let expected =
+        "`a` needs 3 GPUs on each node, but `s` has 2 of nodes that are shared; ask for them:";
+    assert!(found.starts_with(expected), "{found}");
+}
+
+#[test]
 fn no_job_on_one_node_is_too_large_for_a_slot() {
     let of = |scheduler: &str, needs: &str, mode: &str| {
         let spec = with(scheduler, needs, "")

@@ -103,6 +103,7 @@ struct Lacks {
     nodes: bool,
     walltime: bool,
     memory: bool,
+    gpus: bool,
     cpus: bool,
     /// It may have too few CPUs, for nobody says how many it has.
     perhaps_cpus: bool,
@@ -125,13 +126,15 @@ impl Lacks {
                 (MemoryRequest::Bytes(needs), Some(has)) => needs > has,
                 _ => false,
             },
+            gpus: slurm.gpus.is_some_and(|has| needs.gpus > has),
             cpus: matches!(slurm.cpus, Some(SharedCpus::Stated(has)) if needs.cpus > has),
             perhaps_cpus: slurm.cpus == Some(SharedCpus::Unstated) && needs.cpus > 1,
         }
     }
 
     fn any(self) -> bool {
-        self.nodes || self.walltime || self.memory || self.cpus || self.perhaps_cpus
+        let short = self.nodes || self.walltime || self.memory || self.gpus;
+        short || self.cpus || self.perhaps_cpus
     }
 
     fn both(self, other: Self) -> Self {
@@ -139,6 +142,7 @@ impl Lacks {
             nodes: self.nodes && other.nodes,
             walltime: self.walltime && other.walltime,
             memory: self.memory && other.memory,
+            gpus: self.gpus && other.gpus,
             cpus: self.cpus && other.cpus,
             perhaps_cpus: self.perhaps_cpus && other.perhaps_cpus,
         }

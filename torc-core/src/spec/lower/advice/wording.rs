@@ -59,13 +59,16 @@ pub(super) fn unfit(
         too_short(&who, needs, known)
     } else if common.memory {
         too_little_memory(&who, needs, known)
+    } else if common.gpus {
+        too_few_gpus(&who, needs, known)
     } else if common.cpus {
         too_few_cpus(&who, needs, known)
     } else if common.perhaps_cpus {
         unstated_cpus(&who, needs, known)
     } else {
-        let message =
-            format!("{who} nodes, walltime, memory and CPUs that no one scheduler has together");
+        let message = format!(
+            "{who} nodes, walltime, memory, GPUs and CPUs that no one scheduler has together"
+        );
         Problem::warning("spec::no-scheduler", message)
             .help("let one scheduler have all of it: several allocations do not add up")
     }
@@ -155,6 +158,22 @@ fn too_few_cpus(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem
     Problem::warning("spec::cpus-exceed-scheduler", message).help(format!(
         "raise what the scheduler asks for, such as `extra: --cpus-per-task={wanted}`, or let it have \
          whole nodes: `exclusive: true`"
+    ))
+}
+
+fn too_few_gpus(who: &str, needs: &Requirements, known: &[Named<'_>]) -> Problem {
+    let most = known.iter().filter_map(|(_, slurm)| slurm.gpus).max().unwrap_or_default();
+    let wanted = needs.gpus;
+    let has = match most {
+        0 if known.len() == 1 => format!("{} asks for none", names(known)),
+        0 => format!("{} ask for none", names(known)),
+        most => at_most(known, &most.to_string()),
+    };
+    let plural = if wanted == 1 { "" } else { "s" };
+    let message =
+        format!("{who} {wanted} GPU{plural} on each node, but {has} of nodes that are shared");
+    Problem::warning("spec::gpus-exceed-scheduler", message).help(format!(
+        "ask for them: `gres: \"gpu:{wanted}\"`; or let the scheduler have whole nodes: `exclusive: true`"
     ))
 }
 
