@@ -88,9 +88,13 @@ pub(crate) fn look(uses: &[PluginUse], roles: Roles, args: &PluginArgs) -> Resul
                 Err(reason) => looked.wrong.push(bad_schema(used, &reason)),
             },
             Err(reason) => {
-                let message = format!("the settings of the plugin `{name}` were not looked at");
+                let message =
+                    format!("the settings of the plugin `{name}` were not looked at: {reason}");
                 let problem = Problem::warning("plugin::settings-unknown", message);
-                looked.unknown.push(problem.at(used.place(&[]), "this plugin").help(reason));
+                looked.unknown.push(problem.at(used.place(&[]), "this plugin").help(
+                    "`torc plugin list` shows which there are, and why others are not; \
+                     `--plugin-path DIR` adds a folder",
+                ));
             }
         }
     }

@@ -14,7 +14,7 @@ const LONGEST: usize = 400;
 
 /// The errors in what a spec says to sbatch.
 pub(crate) fn problems(loaded: &Loaded) -> Vec<Problem> {
-    let Loaded { workflow, slurm_defaults, scheduler_places, .. } = loaded;
+    let Loaded { workflow, slurm_defaults, slurm_defaults_place, scheduler_places, .. } = loaded;
     let defaults = script::check("", &json!({"defaults": slurm_defaults})).err();
     let schedulers = workflow.header.schedulers.iter().zip(scheduler_places);
     let of_schedulers =
@@ -25,10 +25,18 @@ pub(crate) fn problems(loaded: &Loaded) -> Vec<Problem> {
                 fields.remove("defaults");
             }
             let error = script::check(&one.name, &settings).err()?;
-            Some(Problem::error(CODE, shown(&error.to_string())).at(*at, "this scheduler"))
+            let problem = Problem::error(CODE, shown(&error.to_string()));
+            Some(problem.at(*at, "this scheduler").help(
+                "change it in the fields of this scheduler, mostly in `extra`, or leave it out",
+            ))
         });
     let of_defaults = defaults.iter().map(|error| {
-        Problem::error(CODE, shown(&error.problem.to_string())).help("look at `slurm_defaults`")
+        let problem = Problem::error(CODE, shown(&error.problem.to_string()));
+        let problem = problem.help("remove this option from `slurm_defaults`, or correct it");
+        match slurm_defaults_place {
+            Some(place) => problem.at(*place, "of all schedulers"),
+            None => problem,
+        }
     });
     of_defaults.chain(of_schedulers).collect()
 }

@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 
 use super::fields::{Object, Takes};
+use super::meant;
 use super::problems::{Problems, excerpt};
 use super::tree::{Key, Node, Spanned, Text, Value};
 use crate::diagnostics::{Problem, Span};
@@ -30,8 +31,8 @@ impl<'p, 'a> Fields<'p, 'a> {
                 Some(Self { object, head, entries, problems })
             }
             _ => {
-                let example = format!("{}: ...", object.names().next().unwrap_or("key"));
-                wrong_type(problems, &node, &format!("{} must be a map", object.what), &example);
+                let help = meant::object(object, &node);
+                wrong_type_with(problems, &node, &format!("{} must be a map", object.what), help);
                 None
             }
         }
@@ -179,7 +180,12 @@ impl<'p, 'a> Fields<'p, 'a> {
             Value::Seq(items) => items,
             _ => {
                 let message = format!("`{name}` must be a list");
-                wrong_type(self.problems, &node, &message, &format!("{name}: [...]"));
+                let written = self.problems.written(node.span);
+                let help = match self.object.field(name) {
+                    Some(field) => meant::list(field, &node, written),
+                    None => format!("write `{name}: [...]`"),
+                };
+                wrong_type_with(self.problems, &node, &message, help);
                 Vec::new()
             }
         }
@@ -206,7 +212,8 @@ impl<'p, 'a> Fields<'p, 'a> {
             }
             _ => {
                 let message = format!("`{name}` must be a map");
-                wrong_type(self.problems, &node, &message, &format!("{name}: {{key: value}}"));
+                let help = meant::map(name, &node);
+                wrong_type_with(self.problems, &node, &message, help);
                 Vec::new()
             }
         }
@@ -292,6 +299,7 @@ pub(crate) fn as_text(
     example: &str,
 ) -> Option<Text> {
     let separator = if name == "-" { " " } else { ": " };
+    let token = meant::token(&node, problems.written(node.span));
     match node.value {
         Value::Str(text) => Some(Spanned::new(text, node.span)),
         Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
@@ -300,7 +308,11 @@ pub(crate) fn as_text(
             None
         }
         _ => {
-            wrong_type(problems, &node, message, &format!("{name}{separator}{example}"));
+            let help = match token {
+                Some(token) => format!("braces need quotes: write `{name}{separator}{token}`"),
+                None => format!("write for example `{name}{separator}{example}`"),
+            };
+            wrong_type_with(problems, &node, message, help);
             None
         }
     }
@@ -308,6 +320,11 @@ pub(crate) fn as_text(
 
 /// Reports a value of the wrong type, with an example of the right form.
 pub(crate) fn wrong_type(problems: &Problems<'_>, node: &Node, message: &str, example: &str) {
+    wrong_type_with(problems, node, message, format!("write for example `{example}`"));
+}
+
+/// Reports a value of the wrong type, with what to do.
+fn wrong_type_with(problems: &Problems<'_>, node: &Node, message: &str, help: String) {
     let written = problems.written(node.span);
     let found = match node.value {
         Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
@@ -318,8 +335,6 @@ pub(crate) fn wrong_type(problems: &Problems<'_>, node: &Node, message: &str, ex
     let first_line = written.find('\n').map_or(node.span.end, |line| node.span.start + line);
     let span = Span { start: node.span.start, end: first_line };
     problems.push(
-        Problem::error("spec::wrong-type", message)
-            .at(span, format!("this is {found}"))
-            .help(format!("write for example `{example}`")),
+        Problem::error("spec::wrong-type", message).at(span, format!("this is {found}")).help(help),
     );
 }

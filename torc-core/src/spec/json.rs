@@ -7,6 +7,7 @@ use jsonc_parser::ast::{ObjectProp, ObjectPropName, Value as Ast};
 use jsonc_parser::common::Range;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
+use super::json_mistake::{self, Advice};
 use super::problems::Problems;
 use super::tree::{Key, MAX_DEPTH, MOST_NODES, Node, Spanned, Value};
 use super::tree_checks::{reject_duplicates, too_deep, too_large};
@@ -78,14 +79,10 @@ pub(crate) fn parse(
     match parse_to_ast(text, &CollectOptions::default(), options) {
         Ok(result) => result.value.map(|value| Converter { offset, dialect, problems }.node(value)),
         Err(error) => {
-            let Range { start, end } = error.range();
-            let span = Span { start: start + offset, end: end.max(start) + offset };
-            problems.push(
-                dialect
-                    .syntax_error(&lower_first(error.kind()))
-                    .at(span, "here")
-                    .help("look at the commas, quotes and brackets around this place"),
-            );
+            let Advice { place, label, help } = json_mistake::advice(text, &error);
+            let span = Span { start: place.start + offset, end: place.end + offset };
+            let problem = dialect.syntax_error(&lower_first(error.kind()));
+            problems.push(problem.at(span, label).help(help));
             None
         }
     }

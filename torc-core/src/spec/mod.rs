@@ -10,9 +10,11 @@ mod decode;
 mod fields;
 mod fragment;
 mod json;
+mod json_mistake;
 mod kdl;
 mod launchers;
 mod lower;
+mod meant;
 mod model;
 mod parameters;
 mod plugin_uses;
@@ -30,6 +32,7 @@ pub(crate) mod units;
 mod variables;
 mod write;
 mod yaml;
+mod yaml_mistake;
 
 pub use completion::{Completed, CompletionError, complete};
 pub use fragment::{Fragment, add, check_fragment};
@@ -106,6 +109,8 @@ pub struct Loaded {
     /// The spec's `slurm_defaults`, as long options of sbatch. The workflow has them in its Slurm
     /// schedulers; planned ones need them, too.
     pub slurm_defaults: Map<String, Json>,
+    /// Where they were written.
+    pub slurm_defaults_place: Option<Span>,
     /// Where the names of the resource requirements were written, in the workflow's order. The first ones,
     /// the reserved `default`, are written nowhere: their place is empty.
     pub requirement_places: Vec<Span>,
@@ -141,12 +146,13 @@ pub fn load(
     let loaded = root.and_then(|root| lowered(root, context, &problems));
     let problems = problems.finish();
     match loaded {
-        Some((lowered, slurm_defaults)) => {
+        Some((lowered, (slurm_defaults, slurm_defaults_place))) => {
             let Lowered { workflow, requirement_places, scheduler_places, plugin_uses, .. } =
                 lowered;
             Ok(Loaded {
                 workflow,
                 slurm_defaults,
+                slurm_defaults_place,
                 requirement_places,
                 scheduler_places,
                 plugin_uses,
@@ -249,16 +255,20 @@ fn tree(source: &str, format: Format, problems: &Problems<'_>) -> Option<Node> {
     }
 }
 
+/// The options of `slurm_defaults`, and where they were written.
+type SlurmDefaults = (Map<String, Json>, Option<Span>);
+
 /// The workflow of a tree, with its `slurm_defaults`.
 fn lowered(
     mut root: Node,
     context: &Context<'_>,
     problems: &Problems<'_>,
-) -> Option<(Lowered, Map<String, Json>)> {
+) -> Option<(Lowered, SlurmDefaults)> {
     variables::apply(&mut root, problems);
     let mut document = model::read(root, context.user, problems)?;
     let slurm_defaults = std::mem::take(&mut document.slurm_defaults);
-    Some((lower::lower(document, context.sources, problems)?, slurm_defaults))
+    let defaults = (slurm_defaults, document.slurm_defaults_place);
+    Some((lower::lower(document, context.sources, problems)?, defaults))
 }
 
 fn empty() -> Problem {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::Sources;
 use super::problems::{Problems, excerpt};
-use super::template::{Value as Filled, is_identifier};
+use super::template::{Value as Filled, is_identifier, right_name};
 use super::tree::{Key, Node, Text, Value};
 use crate::diagnostics::{Problem, Span};
 
@@ -172,7 +172,7 @@ pub(crate) fn read_all(
                 }
             } else {
                 bad(name.span, "a parameter's name has only letters, digits and `_`", "this name")
-                    .help("write a name such as `i` or `learning_rate`")
+                    .help(right_name(&name.value))
             };
             problems.push(problem);
             None

@@ -87,6 +87,15 @@ impl<'a> Problems<'a> {
         self.source.get(span.start..span.end).unwrap_or_default()
     }
 
+    /// A smaller place: that of the first such text within one, less its first `skip` bytes; the whole where it is
+    /// not written so.
+    pub(crate) fn within(&self, span: Span, text: &str, skip: usize) -> Span {
+        match self.written(span).find(text) {
+            Some(at) => Span { start: span.start + at + skip, end: span.start + at + text.len() },
+            None => span,
+        }
+    }
+
     /// The line of a place, from 1.
     pub(crate) fn line(&self, span: Span) -> usize {
         let breaks = self
@@ -111,7 +120,8 @@ impl<'a> Problems<'a> {
         let mut problems = self.found.into_inner();
         problems.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
         if self.dropped.get() > 0 {
-            let more = format!("there are {} more problems of this kind", self.dropped.get());
+            let more =
+                format!("there are {} more problems, which are not shown", self.dropped.get());
             let problem = Problem::warning("spec::more", more).help("repair these first");
             let severity = if self.failed.get() { Severity::Error } else { Severity::Warning };
             problems.push(Problem { severity, ..problem });
@@ -124,6 +134,20 @@ impl<'a> Problems<'a> {
 pub(crate) fn excerpt(text: &str) -> String {
     const MOST: usize = 60;
     let mut short: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MOST).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Text of a message that is to be written as it stands: as [`excerpt`], but quotes and backslashes are themselves.
+pub(crate) fn verbatim(text: &str) -> String {
+    const MOST: usize = 120;
+    let shown = |letter: char| match letter {
+        _ if letter.is_control() => letter.escape_debug().collect(),
+        letter => String::from(letter),
+    };
+    let mut short: String = text.chars().take(MOST).map(shown).collect();
     if text.chars().nth(MOST).is_some() {
         short.push('…');
     }

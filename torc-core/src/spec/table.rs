@@ -27,17 +27,39 @@ pub(crate) fn read(
     sources: &dyn Sources,
     problems: &Problems<'_>,
 ) -> Option<Vec<Parameter>> {
-    match content(&path.value, sources) {
+    let text = sources.read(&path.value).map_err(|why| {
+        (why, "the path is relative to the spec's folder, else to the current one".to_owned())
+    });
+    let table = text.and_then(|text| {
+        content(&path.value, text).map_err(|why| (why, right_form(&path.value).to_owned()))
+    });
+    match table {
         Ok(table) => Some(columns(table, path)),
-        Err(why) => {
+        Err((why, help)) => {
             let message = format!("the table `{}` cannot be used: {why}", excerpt(&path.value));
-            problems.push(
-                Problem::error("spec::bad-table", message)
-                    .at(path.span, "this table")
-                    .help("the path is relative to the spec's folder, else to the current one"),
-            );
+            let problem = Problem::error("spec::bad-table", message);
+            problems.push(problem.at(path.span, "this table").help(help));
             None
         }
+    }
+}
+
+fn extension(path: &str) -> String {
+    path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// What a table of this name has to be like.
+fn right_form(path: &str) -> &'static str {
+    match extension(path).as_str() {
+        "csv" => {
+            "its first line names the columns, and each other line has as many values; one with a comma \
+             stands in double quotes"
+        }
+        "json" => {
+            "write an array of objects with the same keys, such as `[{\"a\": 1}, {\"a\": 2}]`"
+        }
+        "jsonl" => "write an object a line, each with the same keys, such as `{\"a\": 1}`",
+        _ => "name it by what it is, such as `runs.csv`",
     }
 }
 
@@ -55,16 +77,14 @@ fn columns(table: Table, path: &Text) -> Vec<Parameter> {
     table.columns.into_iter().zip(values).map(parameter).collect()
 }
 
-fn content(path: &str, sources: &dyn Sources) -> Result<Table, String> {
-    let read: fn(&str) -> Result<Table, String> =
-        match path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).as_deref()
-        {
-            Some("csv") => from_csv,
-            Some("json") => from_json,
-            Some("jsonl") => from_jsonl,
-            _ => return Err("its name must end in .csv, .json or .jsonl".to_owned()),
-        };
-    let text = String::from_utf8(sources.read(path)?).map_err(|_| "it is not UTF-8 text")?;
+fn content(path: &str, bytes: Vec<u8>) -> Result<Table, String> {
+    let read: fn(&str) -> Result<Table, String> = match extension(path).as_str() {
+        "csv" => from_csv,
+        "json" => from_json,
+        "jsonl" => from_jsonl,
+        _ => return Err("its name must end in .csv, .json or .jsonl".to_owned()),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
     let table = read(text.strip_prefix('\u{feff}').unwrap_or(&text))?;
     let mut known = HashSet::new();
     for name in &table.columns {
@@ -199,10 +219,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::tests::Files;
 
     fn shown(name: &'static str, text: &'static str) -> String {
-        match content(name, &Files(vec![(name, text)])) {
+        match content(name, text.as_bytes().to_vec()) {
             Ok(table) => {
                 let rows: Vec<String> = table.rows.iter().map(|row| row.join("|")).collect();
                 format!("{}: {}", table.columns.join("|"), rows.join(" / "))

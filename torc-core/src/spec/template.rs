@@ -155,6 +155,18 @@ pub(crate) fn is_identifier(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
+/// What to write in place of a name that is no identifier.
+pub(crate) fn right_name(name: &str) -> String {
+    let is_fine = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let meant: String =
+        name.chars().map(|letter| if is_fine(letter) { letter } else { '_' }).collect();
+    if is_identifier(&meant) && meant.len() <= 60 && meant.chars().any(|letter| letter != '_') {
+        format!("write `{meant}`: a name has letters, digits and `_`, and no digit first")
+    } else {
+        "use letters, digits and `_`, not beginning with a digit".to_owned()
+    }
+}
+
 /// `d`, `3d`, `03d`, `.2f`, `8.2f`, `08.2f`, `f`, `s` or nothing.
 fn style(format: Option<&str>) -> Option<Style> {
     let format = match format {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::diagnostics::nearest;
+
 /// A quantity is not written as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
@@ -71,7 +73,9 @@ fn memory_meant(text: &str) -> Option<String> {
 pub(crate) fn runtime(text: &str) -> Result<Duration, Malformed> {
     const RIGHT: &str = "write an ISO 8601 duration, such as `PT30M`, `PT2H` or `P1DT12H`";
     let Some(rest) = text.strip_prefix('P') else {
-        return malformed("a runtime begins with P", RIGHT);
+        let meant = walltime(text).ok().or_else(|| words_meant(text));
+        let right = meant.map(|meant| format!("write `{}`", iso(meant)));
+        return malformed("a runtime begins with P", right.unwrap_or_else(|| RIGHT.to_owned()));
     };
     let (days, time) = rest.split_once('T').map_or((rest, None), |(days, time)| (days, Some(time)));
     if days.contains(['Y', 'M']) {
@@ -94,6 +98,39 @@ pub(crate) fn runtime(text: &str) -> Result<Duration, Malformed> {
         Some(total) if rest != "T" && !rest.is_empty() => Ok(total),
         _ => malformed("the runtime is not an ISO 8601 duration", RIGHT),
     }
+}
+
+/// The duration that `4h`, `90 min` or `1 day 2 hours` stands for.
+fn words_meant(text: &str) -> Option<Duration> {
+    let (mut rest, mut total) = (text.trim(), 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let (number, after) = rest.split_at(digits);
+        let after = after.trim_start();
+        let end = after.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(after.len());
+        let seconds = match after[..end].to_ascii_lowercase().as_str() {
+            "s" | "sec" | "secs" | "second" | "seconds" => 1,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3_600,
+            "d" | "day" | "days" => 86_400_u64,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(seconds)?)?;
+        rest = after[end..].trim_start();
+    }
+    const LONGEST: u64 = 3_200_000_000_000;
+    (1..=LONGEST).contains(&total).then(|| Duration::from_secs(total))
+}
+
+/// A duration of whole seconds in ISO 8601.
+fn iso(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let part =
+        |count: u64, unit: char| if count == 0 { String::new() } else { format!("{count}{unit}") };
+    let time = [(seconds / 3600 % 24, 'H'), (seconds / 60 % 60, 'M'), (seconds % 60, 'S')];
+    let time: String = time.into_iter().map(|(count, unit)| part(count, unit)).collect();
+    let days = part(seconds / 86_400, 'D');
+    if time.is_empty() { format!("P{days}") } else { format!("P{days}T{time}") }
 }
 
 /// Numbers, each with its unit, in this order and each at most once.
@@ -127,18 +164,20 @@ fn add_units(mut text: &str, units: &[(char, u64)]) -> Option<Duration> {
 /// A walltime as Slurm writes it: `HH:MM:SS` or `D-HH:MM:SS`.
 pub(crate) fn walltime(text: &str) -> Result<Duration, Malformed> {
     const RIGHT: &str = "write `HH:MM:SS` or `D-HH:MM:SS`, such as `04:00:00` or `2-00:00:00`";
-    let (days, clock) = match text.split_once('-') {
-        Some((days, clock)) => (days, clock),
+    let (days, hours) = match text.split_once('-') {
+        Some((days, hours)) => (days, hours),
         None => ("0", text),
     };
     let number = |part: &str| {
         let fits = !part.is_empty() && part.len() <= 6 && part.bytes().all(|b| b.is_ascii_digit());
         fits.then(|| part.parse::<u64>().ok()).flatten()
     };
-    let parts: Vec<_> = clock.split(':').map(number).collect();
+    let parts: Vec<_> = hours.split(':').map(number).collect();
     let (Some(days), [Some(hours), Some(minutes), Some(seconds)]) = (number(days), &parts[..])
     else {
-        return malformed("this is not a walltime", RIGHT);
+        let meant = if text.starts_with('P') { runtime(text).ok() } else { words_meant(text) };
+        let right = meant.map(|meant| format!("write `{}`", clock(meant)));
+        return malformed("this is not a walltime", right.unwrap_or_else(|| RIGHT.to_owned()));
     };
     if *minutes > 59 || *seconds > 59 {
         return malformed(
@@ -189,7 +228,15 @@ pub(crate) fn signal(text: &str) -> Result<i32, Malformed> {
     let named = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
     match named.or_else(|| text.parse().ok().filter(|number| (1..=HIGHEST).contains(number))) {
         Some(number) => Ok(number),
-        None => malformed("there is no such signal", "write a signal such as `SIGTERM` or `15`"),
+        None => {
+            let names = SIGNALS.iter().map(|(known, _)| *known);
+            let upper = text.to_ascii_uppercase();
+            let right = match nearest(upper.strip_prefix("SIG").unwrap_or(&upper), names) {
+                Some(near) => format!("did you mean `SIG{near}`?"),
+                None => "write a signal such as `SIGTERM` or `15`".to_owned(),
+            };
+            malformed("there is no such signal", right)
+        }
     }
 }
 
@@ -258,6 +305,41 @@ mod tests {
         }
         assert!(runtime("P99999999999999999999D").is_err());
         assert!(runtime("P9999999999999W").is_err());
+    }
+
+    #[test]
+    fn wrong_durations_show_the_right_form() {
+        let check =
+            |text: &str, right: &str| assert_eq!(runtime(text).unwrap_err().right, right, "{text}");
+        check("3h", "write `PT3H`");
+        check("90 min", "write `PT1H30M`");
+        check("1 day 2 hours", "write `P1DT2H`");
+        check("2-00:00:30", "write `P2DT30S`");
+        check("1d", "write `P1D`");
+        let general = "write an ISO 8601 duration, such as `PT30M`, `PT2H` or `P1DT12H`";
+        for text in ["", "60", "h", "3x", "0h", "99999999999999999999h", "18446744073709551615d"] {
+            check(text, general);
+        }
+        let check = |text: &str, right: &str| {
+            assert_eq!(walltime(text).unwrap_err().right, right, "{text}")
+        };
+        check("4h", "write `04:00:00`");
+        check("PT90M", "write `01:30:00`");
+        check("2 days", "write `2-00:00:00`");
+        let general = "write `HH:MM:SS` or `D-HH:MM:SS`, such as `04:00:00` or `2-00:00:00`";
+        for text in ["", "04:00", "240", "P1Y", "soon"] {
+            check(text, general);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_signal_comes_with_the_nearest() {
+        let check =
+            |text: &str, right: &str| assert_eq!(signal(text).unwrap_err().right, right, "{text}");
+        check("SIGTREM", "did you mean `SIGTERM`?");
+        check("sigterm", "did you mean `SIGTERM`?");
+        check("usr3", "did you mean `SIGUSR2`?");
+        check("99", "write a signal such as `SIGTERM` or `15`");
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 use super::parameters::scalar;
 use super::problems::{Problems, excerpt};
-use super::template::{Target, Template, Value as Filled, is_identifier, written_tokens};
+use super::template::{
+    Target, Template, Value as Filled, is_identifier, right_name, written_tokens,
+};
 use super::tree::{Node, Value};
 use crate::diagnostics::{Problem, Span};
 
@@ -23,7 +25,7 @@ pub(crate) fn apply(root: &mut Node, problems: &Problems<'_>) {
     let Some(known) = read(&definitions, &shared, problems) else {
         return;
     };
-    let walk = Walk { known: &known, problems };
+    let walk = Walk { known: known.iter().collect(), problems };
     let Value::Map(entries) = &mut root.value else {
         return;
     };
@@ -74,7 +76,7 @@ fn read(definitions: &Node, shared: &[Box<str>], problems: &Problems<'_>) -> Opt
             problems.push(
                 Problem::error("spec::bad-variable", message)
                     .at(key.span, "not an identifier")
-                    .help("use letters, digits and `_`, not beginning with a digit"),
+                    .help(right_name(name)),
             );
         } else if shared.contains(name) {
             problems.push(clash(name, key.span));
@@ -106,7 +108,7 @@ fn parameter_names(node: &Node) -> Vec<Box<str>> {
 type Known<'k> = Option<&'k [Box<str>]>;
 
 struct Walk<'w, 'a> {
-    known: &'w [Variable],
+    known: Vec<&'w Variable>,
     problems: &'w Problems<'a>,
 }
 
@@ -114,10 +116,16 @@ impl Walk<'_, '_> {
     fn item(&self, item: &mut Node, shared: &[Box<str>]) {
         let mut parameters = parameter_names(item);
         if let Some(Value::Map(entries)) = item.get("parameters").map(|own| &own.value) {
-            for (key, _) in entries {
-                if self.known.iter().any(|variable| variable.name == key.value) {
-                    self.problems.push(clash(&key.value, key.span));
-                }
+            let is_own = |name: &str| entries.iter().any(|(key, _)| &*key.value == name);
+            let (clashing, known): (Vec<_>, Vec<_>) =
+                self.known.iter().copied().partition(|variable| is_own(&variable.name));
+            let is_clash = |name: &str| clashing.iter().any(|variable| &*variable.name == name);
+            for (key, _) in entries.iter().filter(|(key, _)| is_clash(&key.value)) {
+                self.problems.push(clash(&key.value, key.span));
+            }
+            if !clashing.is_empty() {
+                // Which of the two a token means is not known: it stays.
+                return Walk { known, problems: self.problems }.item(item, shared);
             }
         }
         if let Some(Value::Seq(uses)) = item.get("use_parameters").map(|uses| &uses.value) {
@@ -187,7 +195,7 @@ impl Walk<'_, '_> {
             .unwrap_or_else(|| "define it, or write `${...}` for a variable of the shell".into());
         self.problems.push(
             Problem::error("spec::undefined-variable", format!("`{{{name}}}` is not defined"))
-                .at(span, "in this text")
+                .at(self.problems.within(span, &format!("{{{name}"), 1), "not defined")
                 .help(help),
         );
     }

@@ -10,6 +10,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use super::problems::Problems;
 use super::tree::{Key, MAX_DEPTH, MOST_NODES, Node, Spanned, Value};
 use super::tree_checks::{reject_duplicates, too_deep, too_large};
+use super::yaml_mistake;
 use crate::diagnostics::{Problem, Span};
 
 /// Nodes (of up to 64 bytes of text) that aliases may copy: room for a hundred thousand jobs that
@@ -102,31 +103,8 @@ impl<'t> Places<'t> {
         if error.info().contains("recursion limit") {
             return too_deep(Span { start: at, end: at });
         }
-        if let Some(tab) = tab_near(self.text, at.saturating_sub(self.offset)) {
-            let start = tab + self.offset;
-            return Problem::error("spec::yaml-tab", "YAML cannot be indented with tabs")
-                .at(Span { start, end: start + 1 }, "a tab")
-                .help("indent with spaces, two for each level");
-        }
-        let message = format!("this is not valid YAML: {}", error.info());
-        Problem::error("spec::yaml-syntax", message)
-            .at(Span { start: at, end: at }, "here")
-            .help("look at the indentation, quotes and brackets here and on the line before")
+        yaml_mistake::problem(self.text, at.saturating_sub(self.offset), error.info(), self.offset)
     }
-}
-
-/// A tab in the indentation of the line of `at`, of the one before or of the one after: the scanner
-/// notices some tabs late.
-fn tab_near(text: &str, at: usize) -> Option<usize> {
-    let before = text.get(..at).unwrap_or(text);
-    let start = before.rmatch_indices('\n').nth(1).map_or(0, |(newline, _)| newline + 1);
-    let mut line_start = start;
-    text[start..].split_inclusive('\n').take(3).find_map(|line| {
-        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
-        let tab = line[..indent].find('\t').map(|tab| line_start + tab);
-        line_start += line.len();
-        tab
-    })
 }
 
 /// A collection that is being read.

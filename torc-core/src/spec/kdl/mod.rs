@@ -11,7 +11,7 @@ pub(crate) mod syntax;
 
 use self::syntax::{Entry, Node as Written};
 use super::fields::{self, Field, Object, Takes};
-use super::problems::{Problems, excerpt};
+use super::problems::{Problems, excerpt, verbatim};
 use super::tree::{Key, Node, Spanned, Value};
 use super::tree_checks::reject_duplicates;
 use crate::diagnostics::{Problem, Span};
@@ -184,9 +184,20 @@ impl Reader<'_, '_> {
             return self.value(entry);
         }
         let name = excerpt(&node.name.value);
-        let help = format!("write for example `{name} \"value\"`");
+        let is_plain = |entry: &Entry| entry.name.is_none();
+        let words = (node.entries.len() > 1 && node.children.is_none())
+            .then(|| node.entries.iter().map(plain_text).collect::<Option<Vec<_>>>())
+            .flatten();
+        let help = match words {
+            Some(words) => {
+                format!("if it is one text, write `{name} \"{}\"`", verbatim(&words.join(" ")))
+            }
+            None => format!("write for example `{name} \"value\"`"),
+        };
         self.shape(format!("`{name}` takes one value"), node.name.span, &help);
-        Node::new(Value::Null, node.span)
+        // The first stands for it, so that it is not called missing besides.
+        let first = node.entries.iter().find(|entry| is_plain(entry));
+        first.map_or_else(|| Node::new(Value::Null, node.span), |entry| entry.value.clone())
     }
 
     /// A node that can be anything: what it is, it says itself, or it shows.
@@ -248,6 +259,14 @@ fn named(object: &'static Object, name: &str) -> Option<&'static Field> {
             is_list && field.name.strip_prefix(name).is_some_and(|rest| matches!(rest, "s" | "es"))
         })
     })
+}
+
+/// The text of an argument.
+fn plain_text(entry: &Entry) -> Option<&str> {
+    match &entry.value.value {
+        Value::Str(text) if entry.name.is_none() => Some(text),
+        _ => None,
+    }
 }
 
 fn is_bare(node: &Written) -> bool {

@@ -68,10 +68,14 @@ fn selected(
     }
     let selects = !item.jobs.is_empty() || !item.job_name_regexes.is_empty();
     if found.is_empty() && selects {
+        let help = match names.some() {
+            Some(some) => format!("correct `jobs` or `job_name_regexes`; the jobs are {some}"),
+            None => "remove it: the workflow has no jobs".to_owned(),
+        };
         problems.push(
             Problem::error("spec::action-without-jobs", "this action selects no job")
                 .at(item.moment.span, "it could never happen")
-                .help("correct `jobs` or `job_name_regexes`"),
+                .help(help),
         );
     }
     found.sort_unstable();

@@ -105,11 +105,25 @@ impl Names {
             let known = self.names.iter().map(|known| &**known);
             let help =
                 problems.did_you_mean(name, known).unwrap_or_else(|| self.known_names_or_advice());
+            // In a command only the reference is wrong, `${files.input.NAME}`.
+            let span = match problems.within(span, &format!(".{name}}}"), 1) {
+                found if found == span => span,
+                found => Span { end: found.end - 1, ..found },
+            };
             let message = format!("there is no {} named `{}`", self.what, excerpt(name));
             problems
                 .push(Problem::error(self.unknown, message).at(span, "unknown name").help(help));
         }
         found
+    }
+
+    /// A few of the names, as a part of a sentence; `None` when there are none.
+    pub(crate) fn some(&self) -> Option<String> {
+        const FEW: usize = 3;
+        let shown: Vec<_> =
+            self.names.iter().take(FEW).map(|name| format!("`{}`", excerpt(name))).collect();
+        let more = if self.names.len() > FEW { ", …" } else { "" };
+        (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
     }
 
     fn known_names_or_advice(&self) -> String {

@@ -12,7 +12,7 @@ use regex::Regex;
 
 use super::names::Names;
 use crate::diagnostics::{Problem, Span};
-use crate::spec::problems::{Problems, excerpt};
+use crate::spec::problems::{Problems, verbatim};
 
 /// Answers for the names of one kind.
 pub(crate) struct Patterns<'n> {
@@ -48,7 +48,7 @@ impl<'n> Patterns<'n> {
         let found: Rc<[u32]> = match self.matches(pattern) {
             Ok(found) => {
                 if found.is_empty() && !self.may_match_later {
-                    problems.push(matches_nothing(pattern, span));
+                    problems.push(matches_nothing(pattern, span, self.names));
                 }
                 found.into()
             }
@@ -120,19 +120,41 @@ fn literal_prefix(pattern: &str) -> Option<(String, bool)> {
     (!prefix.is_empty()).then_some((prefix, false))
 }
 
-fn matches_nothing(pattern: &str, span: Span) -> Problem {
-    let message = format!("the regex `{}` matches no name", excerpt(pattern));
-    Problem::warning("spec::regex-matches-nothing", message)
-        .at(span, "selects nothing")
-        .help("correct it, or remove it")
+fn matches_nothing(pattern: &str, span: Span, names: &Names) -> Problem {
+    let message = format!("the regex `{}` matches no name", verbatim(pattern));
+    let help = match names.some() {
+        Some(some) => format!("correct it, or remove it; the names are {some}"),
+        None => "remove it: there are no names".to_owned(),
+    };
+    Problem::warning("spec::regex-matches-nothing", message).at(span, "selects nothing").help(help)
 }
 
 fn bad_regex(pattern: &str, error: &regex::Error, span: Span) -> Problem {
     let text = error.to_string();
     let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    Problem::error("spec::bad-regex", format!("`{}` is not a regex: {why}", excerpt(pattern)))
+    Problem::error("spec::bad-regex", format!("`{}` is not a regex: {why}", verbatim(pattern)))
         .at(span, "this regex")
-        .help("the syntax is that of https://docs.rs/regex; write `\\.` for a full stop")
+        .help(right_regex(&why))
+}
+
+/// What to write in place of a wrong regex, by what its reader said.
+fn right_regex(why: &str) -> &'static str {
+    const ADVICE: [(&str, &str); 6] = [
+        ("unclosed group", "write the `)` that is missing, or `\\(` for the bracket itself"),
+        ("unopened group", "write the `(` that is missing, or `\\)` for the bracket itself"),
+        (
+            "unclosed character class",
+            "write the `]` that is missing, or `\\[` for the bracket itself",
+        ),
+        ("repetition operator missing", "write `.*` for any letters, or `\\*` for the star itself"),
+        ("look-around", "name what is to match: there is no `(?=`, `(?!`, `(?<=` and `(?<!`"),
+        ("backreferences", "name what is to match: there is no `\\1`"),
+    ];
+    let known = ADVICE.iter().find(|(said, _)| why.contains(said));
+    known.map_or(
+        "the syntax is that of https://docs.rs/regex; write `\\.` for a full stop",
+        |(_, help)| help,
+    )
 }
 
 #[cfg(test)]

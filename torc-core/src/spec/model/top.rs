@@ -10,7 +10,7 @@ use super::{
     Value, action, each, env, execution, item, resources, scheduler,
 };
 use crate::addition::Growth;
-use crate::diagnostics::Problem;
+use crate::diagnostics::{Problem, Span};
 use crate::spec::decode::{Fields, wrong_type};
 use crate::spec::fields;
 use crate::spec::plugin_uses::{PluginItem, PluginUse};
@@ -37,6 +37,8 @@ pub(crate) struct Document {
     pub(crate) stdio_overrides: Vec<StdioOverride>,
     /// Long options of sbatch for every Slurm scheduler.
     pub(crate) slurm_defaults: Map<String, Json>,
+    /// Where they were written.
+    pub(crate) slurm_defaults_place: Option<Span>,
     /// Whether steps are executed in Slurm mode, as far as the spec tells.
     pub(crate) is_slurm_mode: bool,
     /// The settings of plugins, by their names.
@@ -53,6 +55,7 @@ pub(crate) struct Document {
 pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> Option<Document> {
     let mut fields = Fields::open(root, &fields::SPEC, problems)?;
     let name = name(&mut fields);
+    let slurm_defaults_place = fields.node_span("slurm_defaults");
     let defaults = scheduler::defaults(&mut fields);
     let mut schedulers = each(&mut fields, "slurm_schedulers", |node, problems| {
         scheduler::slurm(node, &defaults, problems)
@@ -92,6 +95,7 @@ pub(crate) fn read(root: Node, user: Option<&str>, problems: &Problems<'_>) -> O
         actions: each(&mut fields, "actions", action::action),
         stdio_overrides,
         slurm_defaults: defaults,
+        slurm_defaults_place,
         is_slurm_mode,
         header: Header {
             plugins: plugin_items.iter().map(|item| item.written.to_json()).collect(),

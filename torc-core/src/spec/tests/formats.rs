@@ -66,11 +66,11 @@ fn tabs_are_explained() {
 
 #[test]
 fn syntax_errors_have_a_place() {
-    check("name: w\njobs: [\n", "yaml-syntax ");
-    check("name: 'w\njobs: []\n", "yaml-syntax ");
+    check("name: w\njobs: [\n", "yaml-syntax [");
+    check("name: 'w\njobs: []\n", "yaml-syntax '");
     check("name: w\nname: x\njobs: []\n", "duplicate-key name");
     assert!(first("name: w\nname: x\njobs: []\n").contains("line 1"));
-    check("name: w\njobs: []\nfoo: *x\n", "yaml-syntax ");
+    check("name: w\njobs: []\nfoo: *x\n", "yaml-syntax *x");
 }
 
 #[test]
