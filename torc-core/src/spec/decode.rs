@@ -96,7 +96,7 @@ impl<'p, 'a> Fields<'p, 'a> {
         self.problems.push(
             Problem::error("spec::missing-field", format!("{} needs `{name}`", self.object.what))
                 .at(self.head, format!("`{name}` is missing"))
-                .help(format!("add it, for example `{name}: {example}`")),
+                .help(format!("add it, for example `{}`", self.problems.pair(name, example))),
         );
     }
 
@@ -182,7 +182,7 @@ impl<'p, 'a> Fields<'p, 'a> {
                 let message = format!("`{name}` must be a list");
                 let written = self.problems.written(node.span);
                 let help = match self.object.field(name) {
-                    Some(field) => meant::list(field, &node, written),
+                    Some(field) => meant::list(field, &node, written, self.problems),
                     None => format!("write `{name}: [...]`"),
                 };
                 wrong_type_with(self.problems, &node, &message, help);
@@ -265,7 +265,8 @@ pub(crate) fn as_whole(
     name: &str,
     range: RangeInclusive<i64>,
 ) -> Option<Spanned<i64>> {
-    let example = format!("{name}: {}", range.start().max(&1));
+    let least = range.start().max(&1).to_string();
+    let example = format!("{name}: {least}");
     match &node.value {
         Value::Int(number) if range.contains(number) => Some(Spanned::new(*number, node.span)),
         Value::Int(_) | Value::Float(_) if is_whole(problems, node) => {
@@ -273,7 +274,7 @@ pub(crate) fn as_whole(
             problems.push(
                 Problem::error("spec::out-of-range", message)
                     .at(node.span, "out of range")
-                    .help(format!("for example `{example}`")),
+                    .help(format!("for example `{}`", problems.pair(name, &least))),
             );
             None
         }
@@ -320,6 +321,10 @@ pub(crate) fn as_text(
 
 /// Reports a value of the wrong type, with an example of the right form.
 pub(crate) fn wrong_type(problems: &Problems<'_>, node: &Node, message: &str, example: &str) {
+    let example = match example.split_once(": ") {
+        Some((name, value)) => problems.pair(name, value),
+        None => example.to_owned(),
+    };
     wrong_type_with(problems, node, message, format!("write for example `{example}`"));
 }
 

@@ -3,8 +3,9 @@
 //! Knows what fields take, and how a value was written; decides nothing.
 
 use super::fields::{Field, Object, Takes};
-use super::problems::verbatim;
+use super::problems::{Problems, verbatim};
 use super::tree::{Node, Value};
+use super::{Format, yaml};
 
 /// What to do about a value where an object is wanted.
 pub(crate) fn object(object: &Object, node: &Node) -> String {
@@ -17,7 +18,7 @@ pub(crate) fn object(object: &Object, node: &Node) -> String {
 }
 
 /// What to do about a value where the list of a field is wanted.
-pub(crate) fn list(field: &Field, node: &Node, written: &str) -> String {
+pub(crate) fn list(field: &Field, node: &Node, written: &str, problems: &Problems<'_>) -> String {
     let name = field.name;
     let items = match (&field.takes, &node.value) {
         (Takes::Many(object), Value::Map(entries)) => match &entries[..] {
@@ -34,7 +35,7 @@ pub(crate) fn list(field: &Field, node: &Node, written: &str) -> String {
         (_, Value::Map(_)) => "...".to_owned(),
         _ => verbatim(written.lines().next().unwrap_or_default()),
     };
-    format!("write `{name}: [{items}]`")
+    format!("write `{}`", problems.pair(name, &format!("[{items}]")))
 }
 
 /// What to do about a value where the map of a field is wanted.
@@ -101,4 +102,33 @@ fn named(object: &Object, name: &str) -> String {
     let pairs: Vec<String> =
         fields.into_iter().map(|field| format!("{}: {}", field.name, value(field))).collect();
     format!("{{{}}}", pairs.join(", "))
+}
+
+/// A field with an example of its value, which is in YAML, in a format. What KDL has other words for stays YAML.
+pub(crate) fn pair(format: Format, name: &str, example: &str) -> String {
+    let as_yaml = || format!("{name}: {example}");
+    let problems = Problems::new(example);
+    let Some(value) = yaml::parse(example, 0, &problems) else { return as_yaml() };
+    match format {
+        Format::Yaml => as_yaml(),
+        Format::Json | Format::Json5 => format!("\"{name}\": {}", value.to_json()),
+        Format::Kdl => match arguments(&value) {
+            Some(arguments) => format!("{name} {arguments}"),
+            None => as_yaml(),
+        },
+    }
+}
+
+/// The arguments of a node of KDL, if a value is no more than that.
+fn arguments(value: &Node) -> Option<String> {
+    match &value.value {
+        Value::Str(text) if !text.contains(['"', '\\']) => Some(format!("\"{text}\"")),
+        Value::Int(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(format!("#{flag}")),
+        Value::Seq(items) if items.iter().all(|item| !matches!(item.value, Value::Seq(_))) => {
+            let items: Option<Vec<String>> = items.iter().map(arguments).collect();
+            items.filter(|items| !items.is_empty()).map(|items| items.join(" "))
+        }
+        _ => None,
+    }
 }

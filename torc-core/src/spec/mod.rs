@@ -3,7 +3,8 @@
 //! Bytes become a tree with places ([`Format`] by format), variables are replaced, the tree is read
 //! strictly into the spec as written, and that is expanded, resolved and checked. Each step reports
 //! all it finds. Nothing here reads a file: a [`Sources`] is asked. A format only makes the tree;
-//! nothing after it knows which one it was.
+//! nothing after it knows which one it was, but for the
+//! examples in messages.
 
 mod completion;
 mod decode;
@@ -203,7 +204,7 @@ struct ReadTree<'a> {
 /// The tree of a source in this format, or in the first that it is in.
 fn read_tree(source: &str, format: Option<Format>) -> ReadTree<'_> {
     let read = |format| {
-        let problems = Problems::new(source);
+        let problems = Problems::of_format(source, format);
         let root = tree(source, format, &problems);
         ReadTree { format, root, problems }
     };

@@ -1,11 +1,12 @@
 //! Collects the problems of one spec while it is read.
 //!
-//! Knows the source text, so that a message can name a line. Keeps one problem for a code and
+//! Knows the source text and its format, so that a message can name a line and show an example. Keeps one problem for a code and
 //! place: an item that expands to a hundred thousand jobs is wrong once.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 
+use super::{Format, meant};
 use crate::diagnostics::{Problem, Severity, Span, nearest};
 
 /// More than anybody reads; a bound on memory.
@@ -18,6 +19,8 @@ const MOST_HINTS: u32 = 50;
 /// The problems found so far, and the text they are in.
 pub(crate) struct Problems<'a> {
     source: &'a str,
+    /// How the source is written: so are examples.
+    format: Format,
     /// The places of the line breaks, once a line was asked for.
     breaks: OnceCell<Vec<usize>>,
     found: RefCell<Vec<Problem>>,
@@ -34,6 +37,7 @@ impl<'a> Problems<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
         Self {
             source,
+            format: Format::Yaml,
             breaks: OnceCell::new(),
             found: RefCell::default(),
             seen: RefCell::default(),
@@ -43,6 +47,16 @@ impl<'a> Problems<'a> {
             failed: Cell::new(false),
             not_run: RefCell::default(),
         }
+    }
+
+    /// Examples are of this format; else they are YAML.
+    pub(crate) fn of_format(source: &'a str, format: Format) -> Self {
+        Self { format, ..Self::new(source) }
+    }
+
+    /// A field with an example of its value, which is in YAML, as the source would have it.
+    pub(crate) fn pair(&self, name: &str, example: &str) -> String {
+        meant::pair(self.format, name, example)
     }
 
     /// Adds a problem, unless there is one of the same code at the same place.

@@ -3,6 +3,7 @@
 mod documents;
 mod expansion;
 mod formats;
+mod helps;
 mod kdl;
 mod plugins;
 mod properties;
