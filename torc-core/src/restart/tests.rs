@@ -332,6 +332,26 @@ fn user_data_that_a_job_reads_counts_and_other_does_not() {
     story.expect(Some(&with(2)), false, &["a: data read"]);
 }
 
+#[test]
+fn a_value_that_was_set_after_a_job_had_begun_counts_if_it_is_another() {
+    let text = "name: w\nuser_data: [{name: read, data: 1}]\n\
+                jobs: [{name: a, command: x, input_user_data: [read]}, {name: b, command: x}]";
+    let mut story = Story::ran(text, &[]);
+    let set = |story: &mut Story, value: u32| {
+        story.now = Timestamp(story.now.0 + 1);
+        let set = story.engine.set_user_data("read", value.into(), None, story.now);
+        story.log.push(set.expect("it can be set"));
+    };
+    set(&mut story, 1);
+    story.expect(None, false, &[]);
+    set(&mut story, 2);
+    set(&mut story, 2);
+    story.expect(None, false, &["a: data read"]);
+    let reordered = "name: w\nuser_data: [{name: other}, {name: read, data: 1}]\n\
+                     jobs: [{name: a, command: x, input_user_data: [read]}, {name: b, command: x}]";
+    story.expect(Some(reordered), false, &["a: data read"]);
+}
+
 const FILES: &str = "
 name: w
 files: [{name: in, path: in.txt}, {name: mid, path: mid.txt}, {name: out, path: out.txt}]

@@ -130,12 +130,10 @@ fn a_restart_leaves_it_out_until_it_is_enabled() {
 
 #[test]
 fn a_job_can_be_left_out_before_the_first_run() {
-    let engine = crate::engine::Engine::new(
-        crate::ids::WorkflowId(1),
-        std::sync::Arc::new(chain()),
-        super::placer(),
-    );
-    let mut run = Run { engine, log: Vec::new(), now: crate::time::Timestamp(1_000) };
+    let submitted = std::sync::Arc::new(chain());
+    let engine =
+        crate::engine::Engine::new(crate::ids::WorkflowId(1), submitted.clone(), super::placer());
+    let mut run = Run { engine, submitted, log: Vec::new(), now: crate::time::Timestamp(1_000) };
     run.disable("second");
     run.start();
     let expected = "first=ready second=disabled third=canceled minds=blocked apart=ready";
