@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use torc_core::engine::JobStatus;
 use torc_core::ids::JobId;
-use torc_core::wire::{AddJobsAnswer, AddJobsRequest, RunState, UserDataRequest};
+use torc_core::wire::{AddJobsAnswer, AddJobsRequest, RestartRequest, RunState, UserDataRequest};
 use torc_server::access::{Access, AccessError};
 
 use super::site::{Place, until};
@@ -81,7 +81,10 @@ async fn a_workflow_that_is_over_is_changed_through_the_server_and_restarted() {
     assert_eq!(added(&add(&place, None, "jobs: [{name: b1, command: quick}]").await), 1);
     let report = place.report().await;
     assert_eq!((report.state, report.counts[&JobStatus::Uninitialized]), (RunState::Incomplete, 1));
-    Access::restart_live(&place.state_dir(), None).await.unwrap().unwrap();
+    Access::restart_live(&place.state_dir(), None, &RestartRequest::default())
+        .await
+        .unwrap()
+        .unwrap();
     place.requested(2).await;
     let worker = place.worker(2);
     worker.launched(1).await;
