@@ -6,7 +6,8 @@
 //! - `yaml`, `json`, `json5` or `kdl`: a spec, the wrong one first. `shortened` behind that: it cannot stand on a page,
 //!   and [`made`] makes it.
 //! - `text`: the command, behind `$ `, and what it prints.
-//! - anything with a file's name behind it: a file that is there besides, for this spec and those that follow.
+//! - anything with a file's name behind it: a file that is there besides, for this spec and those that follow. Of
+//!   `workflow.yaml` a workflow was made and run before.
 //!
 //! With `TORC_REWRITE=1` in the environment what torc prints now is written into the page, in place of being
 //! compared with it.
@@ -162,6 +163,9 @@ impl Trial {
         let args = args.collect();
         let trial = Self { place, plugins, args };
         trial.take_sinfo_in();
+        if trial.place.join("workflow.yaml").exists() {
+            trial.place.torc(&["run", "workflow.yaml"]).expect(0);
+        }
         trial
     }
 
