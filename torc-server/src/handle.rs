@@ -178,8 +178,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(inbox: mpsc::UnboundedSender<Input>) -> Self {
-        Self { inbox }
+    /// One of a driver to be, with what it is told.
+    pub(crate) fn of_driver() -> (Self, mpsc::UnboundedReceiver<Input>) {
+        let (inbox, outbox) = mpsc::unbounded_channel();
+        (Self { inbox }, outbox)
     }
 
     /// The executor's way in.

@@ -342,8 +342,7 @@ impl Session {
         let submission_dir = context.submission_dir.clone();
         self.dir.make_folders()?;
         let door = Door::of(&self.dir, &options)?;
-        let (inbox, outbox) = mpsc::unbounded_channel();
-        let handle = Handle::new(inbox);
+        let (handle, outbox) = Handle::of_driver();
         let (notices_in, notices) = mpsc::unbounded_channel();
         let execution = &workflow.header.execution;
         let max_parallel_jobs = options.most_at_once(execution);
@@ -351,9 +350,7 @@ impl Session {
         let threshold = Threshold { options, allocation: &allocation, handle: &handle, scratch };
         let started = threshold.start(&context, execution, &notices_in, executor).await?;
         let (Launching { executor, wind_up, release }, watch) = started;
-        let steps: Vec<_> =
-            engine.running().map(|(job, attempt)| engine.step_id(job, attempt)).collect();
-        let found = survivors::reconcile(&*executor, &steps).await?;
+        let found = survivors::found(&engine, &*executor).await?;
         let (events, begun) = beginning::begin(&mut engine, restart.as_ref(), found, allocation)?;
         placers::install(&mut engine, placer);
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
@@ -361,9 +358,8 @@ impl Session {
         let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
         let instance = owner.instance.as_str().into();
         let store = StoreTask::spawn(self.store, output_dir);
-        let (handle_of_desk, store_of_desk) = (handle.clone(), store.clone());
-        let desk =
-            Desk::One { handle: handle_of_desk, workflow: id, instance, store: store_of_desk };
+        let (to_it, stored) = (handle.clone(), store.clone());
+        let desk = Desk::One { handle: to_it, workflow: id, instance, store: stored };
         let (listener, api) = door.open(&self.dir, &owner, router(desk))?;
         let driver = Driver::new(DriverParts {
             engine,

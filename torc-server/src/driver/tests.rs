@@ -79,8 +79,7 @@ fn driver(
     let begins = engine.next_run(now(), engine.unfinished_jobs());
     engine.apply(&begins).expect("a run begins");
     let workers = Arc::new(Workers::default());
-    let (inbox, outbox) = mpsc::unbounded_channel();
-    let handle = Handle::new(inbox);
+    let (handle, outbox) = Handle::of_driver();
     let surroundings = Surroundings {
         workers: workers.clone(),
         allocator: Allocator::spawn(only("slurm", Arc::new(Silent)), Limits::default(), "/".into()),

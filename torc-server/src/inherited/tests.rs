@@ -29,7 +29,7 @@ impl Site {
         let said = Arc::new(Mutex::new(AllocationState::Running { ends_at }));
         let takes = Arc::new(Mutex::new(Duration::ZERO));
         let (asked, wound_up) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let (inbox, told) = mpsc::unbounded_channel();
+        let (handle, told) = Handle::of_driver();
         let (reports, reported) = mpsc::unbounded_channel();
         let (notices_in, notices) = mpsc::unbounded_channel();
         let (saying, asking, ending) = (said.clone(), asked.clone(), wound_up.clone());
@@ -53,7 +53,7 @@ impl Site {
                 Box::pin(async {})
             })),
             reports: reported,
-            handle: Handle::new(inbox),
+            handle,
             notices: notices_in,
         };
         tokio::spawn(watch.run());
@@ -277,7 +277,7 @@ async fn no_answer_says_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn where_nothing_knows_how_to_end_each_step_is_asked() {
-    let (inbox, mut told) = mpsc::unbounded_channel();
-    stop(&Handle::new(inbox), None);
+    let (handle, mut told) = Handle::of_driver();
+    stop(&handle, None);
     assert!(matches!(told.recv().await, Some(Input::Stop)));
 }

@@ -161,8 +161,7 @@ impl Runs {
                  with it"
             ))
         })?;
-        let (inbox, outbox) = mpsc::unbounded_channel();
-        let handle = Handle::new(inbox);
+        let (handle, outbox) = Handle::of_driver();
         if shapes.is_none() {
             self.ask_shapes(stored.engine.workflow().clone(), handle.clone());
         }

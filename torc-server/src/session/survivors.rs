@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use torc_core::engine::Engine;
 use torc_core::ids::StepId;
 use torc_core::traits::{Executor, ExecutorError, StepSignal, StepState};
 
@@ -16,14 +17,16 @@ const ASK_SURVIVORS_EVERY: Duration = Duration::from_millis(100);
 
 /// What became of steps that were under way when torc died. What still runs is killed first: the nodes that it is on
 /// are about to be given to others, and its job to run again.
-pub(super) async fn reconcile(
+pub(super) async fn found(
+    engine: &Engine,
     executor: &dyn Executor,
-    steps: &[StepId],
 ) -> Result<Vec<StepState>, ExecutorError> {
+    let steps = engine.running().map(|(job, attempt)| engine.step_id(job, attempt));
+    let steps: Vec<StepId> = steps.collect();
     let until = Instant::now() + SURVIVORS_END_WITHIN;
     let mut killed = false;
     loop {
-        let states = executor.reconcile(steps).await?;
+        let states = executor.reconcile(&steps).await?;
         let running = steps.iter().zip(&states).filter(|(_, state)| **state == StepState::Running);
         let running: Vec<StepId> = running.map(|(step, _)| *step).collect();
         let Some(first) = running.first() else { return Ok(states) };
