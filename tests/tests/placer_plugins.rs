@@ -142,13 +142,17 @@ import json, os, sys
 waiting, node, running, plans = [], None, None, 0
 
 def take(deltas):
-    global node, running
+    global running
     for delta in deltas:
         match delta:
             case {{"job_ready": ready}}: waiting.append(ready["job"])
             case {{"job_withdrawn": job}}: waiting.remove(job)
             case {{"step_ended": job}}: running = None
-            case {{"allocation_added": allocation}}: node = (allocation["id"], *allocation["nodes"][0])
+            case {{"allocation_added": allocation}}: add(allocation)
+
+def add(allocation):
+    global node
+    node = (allocation["id"], *allocation["nodes"][0])
 
 def plan():
     global running
@@ -170,6 +174,8 @@ for line in sys.stdin:
             pass
         case "rebuild":
             waiting = [one["job"] for one in request["snapshot"]["waiting"]]
+            for allocation in request["snapshot"]["allocations"]:
+                add(allocation)
         case "plan":
             plans += 1
             {at_plan}
