@@ -1,6 +1,7 @@
 //! What launches steps and keeps their processes: the Local executor, the keeper that is the parent
 //! of all its jobs, and what this host has to offer; and Slurm: where allocations come from, and what
-//! launches steps inside one, by srun or on each of its nodes; and the hosts of allocations that are not Slurm's.
+//! launches steps inside one, by srun or on each of its nodes; and the hosts of allocations that are not Slurm's;
+//! and commands of this host that are no jobs.
 //!
 //! For programs that embed torc these are parts to build with: [`local::LocalExecutor`] runs steps as processes of
 //! this host, [`launched::Launched`] puts a [`Launcher`](torc_core::traits::Launcher) before any executor's, and
@@ -22,6 +23,7 @@
 
 pub mod clock;
 pub mod direct;
+pub mod errands;
 pub mod file_lock;
 pub mod host;
 pub mod hosts;

@@ -4,7 +4,8 @@
 //! processes and files, no workflows, no resources and no engine. It is this same program, started
 //! once more with a hidden argument and with one end of a socket pair as its standard input.
 //!
-//! A step's main process is its job, or a launcher that runs the job elsewhere, like srun.
+//! A step's main process is its job, or a launcher that runs the job elsewhere, like srun, or a command that
+//! is no job's.
 //!
 //! What it guarantees: no process of any job outlives it or torc. It is a session leader without a
 //! terminal, so that Ctrl-C reaches torc only; it adopts whatever its jobs leave behind; and when
@@ -31,6 +32,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
@@ -50,6 +52,9 @@ const FAILED: u8 = 70;
 /// How long the last reports may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// A fact about the program, which never changes once it is one.
+static HAS_ASKED: AtomicBool = AtomicBool::new(false);
+
 /// Bytes read from the socket at once.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -60,6 +65,7 @@ const READ_SIZE: usize = 64 * 1024;
 /// in its `main`, before it starts a thread or a runtime, parses arguments or prints.
 #[must_use = "a keeper must return this exit code from main and do nothing else"]
 pub fn run_if_asked() -> Option<ExitCode> {
+    HAS_ASKED.store(true, Ordering::Relaxed);
     let argument = std::env::args_os().nth(1)?;
     if argument != OsStr::new(ARGUMENT) {
         return None;
@@ -75,6 +81,11 @@ pub fn run_if_asked() -> Option<ExitCode> {
             ExitCode::from(FAILED)
         }
     })
+}
+
+/// Whether this program has called [`run_if_asked`], so that it becomes a keeper where it is started as one.
+pub fn is_possible() -> bool {
+    HAS_ASKED.load(Ordering::Relaxed)
 }
 
 /// The socket to torc, which is standard input. Jobs never see it: standard input becomes

@@ -68,10 +68,11 @@ impl Spawner {
     /// When it does not run: no process of the step exists then.
     pub(super) fn spawn(&mut self, launch: &Launch) -> Result<Child, Refusal> {
         let (stdout, stderr) = match launch.role {
-            Role::Job => self.outputs(&launch.stdio)?,
+            Role::Job => self.outputs(&launch.stdio, OFlag::O_TRUNC)?,
+            Role::Errand => self.outputs(&launch.stdio, OFlag::empty())?,
             Role::Launcher => {
                 // Only what cannot be opened is found here.
-                let _made = self.outputs(&launch.stdio)?;
+                let _made = self.outputs(&launch.stdio, OFlag::O_TRUNC)?;
                 (self.null_copy()?, Stdio::piped())
             }
         };
@@ -104,7 +105,9 @@ impl Spawner {
         Ok(child)
     }
 
-    fn outputs(&self, paths: &StdioPaths) -> Result<(Stdio, Stdio), Refusal> {
+    /// `flag`: whether what is in the files already is to go.
+    fn outputs(&self, paths: &StdioPaths, flag: OFlag) -> Result<(Stdio, Stdio), Refusal> {
+        let create = |path: &str| create(path, flag);
         let stdout = paths.stdout.as_deref().map(create).transpose()?;
         let stderr = match &stdout {
             Some(file) if paths.stderr == paths.stdout => {
@@ -176,10 +179,10 @@ impl Spawner {
     }
 }
 
-/// Creates or empties an output file. Everything is appended, so that two streams into one file do
-/// not overwrite each other.
-fn create(path: &str) -> Result<File, Refusal> {
-    let flags = OFlag::O_TRUNC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+/// Creates an output file, or opens the one that is there, with this flag. Everything is appended, so that
+/// two streams into one file do not overwrite each other.
+fn create(path: &str, flag: OFlag) -> Result<File, Refusal> {
+    let flags = flag | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).custom_flags(flags.bits()).open(path);
     let file = opened.map_err(|error| Refusal {

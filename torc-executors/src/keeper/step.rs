@@ -72,6 +72,11 @@ impl Step {
         self.status.is_some()
     }
 
+    /// Whether nobody minds what it leaves behind before the keeper ends.
+    pub(super) fn may_leave_others(&self) -> bool {
+        self.role == Role::Errand
+    }
+
     /// Asks a launcher to end its job and itself, now that torc is gone. Says whether it is one.
     pub(super) fn dismiss(&self) -> bool {
         let is_launcher = !self.is_over() && self.role == Role::Launcher;
@@ -152,13 +157,15 @@ impl Step {
         let _ = killpg(self.group, Signal::SIGKILL);
     }
 
-    /// Reaps the main process, which has ended, after killing what is left of its group.
+    /// Reaps the main process, which has ended, after killing what is left of its group, if that is to go.
     ///
     /// # Errors
     /// When the operating system does not tell its status.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         if !self.is_over() {
-            self.kill_group();
+            if !self.may_leave_others() {
+                self.kill_group();
+            }
             self.status = self.child.try_wait()?;
         }
         Ok(())
@@ -170,7 +177,7 @@ impl Step {
             return false;
         }
         self.status = self.child.try_wait().ok().flatten();
-        if self.is_over() {
+        if self.is_over() && !self.may_leave_others() {
             // At worst the number was given away within the last microseconds, which takes as many
             // new processes as there are numbers.
             let _ = killpg(self.group, Signal::SIGKILL);

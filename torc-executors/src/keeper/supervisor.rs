@@ -281,7 +281,8 @@ impl Supervisor {
         }
         self.look_for_orphans();
         for key in std::mem::take(&mut self.leaving) {
-            if self.orphans.kill(key) {
+            let stays = self.steps.get(&key).is_some_and(Step::may_leave_others);
+            if !stays && self.orphans.kill(key) {
                 self.leaving.push(key);
                 continue;
             }
@@ -291,7 +292,9 @@ impl Supervisor {
             if self.groups.get(&step.pid()) == Some(&key) {
                 self.groups.remove(&step.pid());
             }
-            self.orphans.step_ended(key);
+            if !stays {
+                self.orphans.step_ended(key);
+            }
             let (outcome, cpu_ms) = (step.outcome(), step.cpu_us / 1000);
             self.reports.add(&Report::Ended { key, at: now(), outcome, cpu_ms });
         }

@@ -99,6 +99,9 @@ pub(crate) enum Role {
     /// are its own to open; what it says on standard error is passed on to torc. It must end the job
     /// when it is asked to end, and so it gets some time for that when torc is gone.
     Launcher,
+    /// A command that is no job's. Its output comes after what is in its files already; what it leaves
+    /// behind stays until the keeper ends.
+    Errand,
 }
 
 /// What the keeper tells torc.

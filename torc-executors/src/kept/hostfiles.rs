@@ -43,6 +43,11 @@ impl Hostfiles {
         Ok(Self { folder, shared })
     }
 
+    /// None: nothing of what is kept is told of hosts.
+    pub(crate) fn none() -> Self {
+        Self { folder: String::new(), shared: HashMap::new() }
+    }
+
     /// The hostfile of a step.
     ///
     /// # Errors
