@@ -148,6 +148,99 @@ fn every_trigger_asks_for_nodes_once_and_runs_commands() {
     assert_eq!(place.place.lines("torc_output/over"), ["over"]);
 }
 
+/// A job that fails with 42 until `fixed` is there, on an allocation of one node.
+fn failing(header: &str) -> String {
+    format!(
+        "name: w
+{header}
+slurm_defaults: {{account: science}}
+slurm_schedulers: [{{name: s, walltime: '00:10:00'}}]
+actions: [{{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s}}]
+resource_requirements: [{{name: one, num_cpus: 1, memory: 100m, runtime: PT1M}}]
+failure_handlers:
+- name: h
+  rules: [{{exit_codes: [42], recovery_script: 'hostname > host; echo $$ >> scripts; until [ -e go ]; do sleep 0.1; done; touch fixed'}}]
+jobs:
+- {{name: a, command: 'echo tried >> tried; test -e fixed || exit $(cat code)', resource_requirements: one, failure_handler: h}}"
+    )
+}
+
+#[test]
+fn a_recovery_script_runs_on_the_servers_host_and_again_after_its_server_was_killed() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let place = cluster.place(&failing("compute_node_wait_for_new_jobs_seconds: 1"));
+    place.place.write("code", "42");
+    place.submit();
+    let scripts = |least: usize| {
+        let path = place.place.join("scripts");
+        place.until("the script", || {
+            let said = std::fs::read_to_string(&path).ok()?;
+            let pids: Vec<String> = said.lines().map(str::to_owned).collect();
+            (pids.len() >= least).then_some(pids)
+        })
+    };
+    let first = scripts(1).remove(0);
+    place.place.torc(&["explain", "a"]).expect(0).says("its recovery script has ended");
+    place.kill_server();
+    place.until("the end of the script with its server", || {
+        (!std::path::Path::new(&format!("/proc/{first}/exe")).exists()).then_some(())
+    });
+    let server = place.place.serve();
+    scripts(2);
+    place.place.write("go", "");
+    place.until("the end of the workflow", || {
+        (place.place.json(&["status"])["state"] == "ended").then_some(())
+    });
+    assert_eq!(place.place.json(&["status"])["counts"]["completed"], 1, "{}", place.server_log());
+    assert_eq!(place.place.lines("tried").len(), 2);
+    let here = nix::unistd::gethostname().expect("it has a name");
+    assert_eq!(place.place.lines("host"), [here.to_string_lossy()]);
+    assert_eq!(place.allocations().len(), 1, "its node was kept for it meanwhile");
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    server.wait().expect(0);
+}
+
+#[test]
+fn workers_that_are_kept_take_what_is_restarted_and_go_when_all_is_cancelled() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let header = "compute_node_ignore_workflow_completion: true
+compute_node_wait_for_new_jobs_seconds: 1";
+    let last = "\n- {trigger_type: on_worker_complete, action_type: run_commands, commands: ['echo left >> left']}";
+    let spec = failing(header)
+        .replace("actions: [{", "actions:\n- {")
+        .replace("scheduler: s}]", &format!("scheduler: s}}{last}"));
+    let place = cluster.place(&spec);
+    place.place.write("code", "1");
+    place.submit_and_wait().expect(1).says("1 failed");
+    let queued = || cluster.slurm("squeue", &["--noheader", "--format=%T"]).stdout;
+    let stage = || text(&place.allocations()[0], "stage").to_owned();
+    // Longer than a worker without it would stay.
+    std::thread::park_timeout(Duration::from_secs(5));
+    assert_eq!((stage().as_str(), queued().trim()), ("active", "RUNNING"));
+    assert!(!place.place.join("torc_output/left").exists());
+    // A server that takes it up finds it as it was.
+    place.kill_server();
+    let server = place.place.serve();
+    place.until("the worker", || (stage() == "active").then_some(()));
+    place.place.write("fixed", "");
+    place.place.torc(&["restart"]).expect(0).says("run");
+    place.until("the end of the second run", || {
+        let status = place.place.json(&["status"]);
+        (status["counts"]["completed"] == 1 && status["state"] == "ended").then_some(())
+    });
+    assert_eq!(given_to_slurm(&cluster, &place), 1, "{}", place.server_log());
+    assert_eq!((stage().as_str(), queued().trim()), ("active", "RUNNING"));
+    place.place.torc(&["restart"]).expect(2).says("there is nothing to restart");
+    place.place.torc(&["cancel"]).expect(0);
+    cluster.until_empty();
+    place
+        .until("the last commands", || place.place.join("torc_output/left").exists().then_some(()));
+    place.until("the end of the allocation", || (stage() == "ended").then_some(()));
+    assert_eq!(place.place.lines("torc_output/left"), ["left"]);
+    place.place.torc(&["serve", "--stop"]).expect(0);
+    server.wait().expect(0);
+}
+
 /// The QOS `fast`, of which a user may have one job at a time, and one that is held.
 struct Limited<'c> {
     cluster: &'c Cluster,

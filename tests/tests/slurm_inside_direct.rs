@@ -32,6 +32,23 @@ fn a_worker_on_each_node_runs_the_jobs() {
 }
 
 #[test]
+fn commands_for_workers_run_on_each_node() {
+    let Some(cluster) = Cluster::acquire() else { return };
+    let actions = "
+actions:
+- {trigger_type: on_workflow_start, action_type: run_commands, commands: ['echo $TORC_RUN_ID >> start']}
+- {trigger_type: on_worker_start, action_type: run_commands, persistent: true, commands: ['echo $SLURMD_NODENAME >> came']}
+- {trigger_type: on_worker_complete, action_type: run_commands, persistent: true, commands: ['echo $SLURMD_NODENAME >> left']}";
+    let place = cluster.place(&(direct(&spec(&quick("a"))) + actions));
+    start_beside(&place, 5, &["run", "w.yaml"]).wait().expect(0).says("1 completed");
+    let said = |name: &str| sorted(&place, &format!("torc_output/{name}"));
+    assert_eq!(said("start"), ["1"]);
+    let came = said("came");
+    assert_eq!(came.len(), 2, "{came:?}");
+    assert!(came[0] != came[1] && came == said("left"), "{came:?} {:?}", said("left"));
+}
+
+#[test]
 fn a_batch_script_that_is_cancelled_leaves_the_rest_to_the_next() {
     let Some(cluster) = Cluster::acquire() else { return };
     let jobs = held("a", "whole") + &held("b", "whole") + &quick("c");

@@ -215,7 +215,10 @@ fn a_note_that_leads_to_another_run_is_not_believed() {
     let note =
         victim.read("torc_output/server.json").replace("\"instance\":\"", "\"instance\":\"x");
     victim.write("torc_output/server.json", note);
-    victim.torc(&["cancel"]).expect(0).says("nothing to cancel: no job of the workflow waits or runs");
+    victim
+        .torc(&["cancel"])
+        .expect(0)
+        .says("nothing to cancel: no job of the workflow waits or runs");
     victim.torc(&["status"]).expect(0).says("1 completed");
     live.open_gate("go", 1);
     run.wait().expect(0);

@@ -23,7 +23,7 @@ use torc_server::session::{Inside, Launching, RunOptions, Start};
 use torc_server::state_dir::StateDir;
 
 use crate::args::{PluginArgs, ResourceArgs};
-use crate::commands::worker::programs;
+use crate::commands::worker::{on_node, programs};
 use crate::executors::Guest;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Host};
@@ -324,7 +324,7 @@ impl Place {
         match self {
             Self::Host { config, .. } => {
                 let executor = Arc::new(LocalExecutor::start(*config, start.events)?);
-                Ok(Launching { executor, wind_up: None, release: None })
+                Ok(Launching { executor, wind_up: None, release: None, on_node: None })
             }
             Self::Steps(steps) => steps.start(start).await,
             Self::Crew(steps) => steps.start_crew(start).await,
@@ -374,6 +374,7 @@ impl Steps {
         let crew = lead_crew(self.survey, self.env, leading, events).await?;
         let releasing = Arc::clone(&crew);
         Ok(Launching {
+            on_node: Some(on_node(crew.clone())),
             release: Some(Box::new(move |node, parting| releasing.release(node, parting))),
             ..launching(crew, |crew| async move { crew.wind_up().await })
         })
@@ -388,7 +389,7 @@ where
 {
     let ending = Arc::clone(&executor);
     let wind_up: WindUp = Arc::new(move || Box::pin(wind_up(Arc::clone(&ending))));
-    Launching { executor, wind_up: Some(wind_up), release: None }
+    Launching { executor, wind_up: Some(wind_up), release: None, on_node: None }
 }
 
 impl Why {

@@ -1,4 +1,4 @@
-//! Running a command of an action on this host, to its end.
+//! Running a command of an action, or a recovery script, on this host, to its end.
 //!
 //! Knows processes and files, no workflow. A command is at least once: when this process dies, the next
 //! one runs it again.
@@ -7,7 +7,15 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use torc_core::traits::StepSignal;
 
 /// What there is to run.
 #[derive(Clone, Debug)]
@@ -30,32 +38,48 @@ impl ActionProcess {
     /// Runs it to its end, with its environment on top of this one alone. Of a name that comes twice the later counts.
     /// Returns its exit code, 128 + n after signal n, 126 when it could not be started; the reason is in the log then.
     pub(crate) async fn run_in(self, surroundings: Vec<(OsString, OsString)>) -> i32 {
-        let mut bash = tokio::process::Command::new("bash");
+        let (_, nobodys) = mpsc::unbounded_channel();
+        self.run_until(surroundings, nobodys, Duration::ZERO).await
+    }
+
+    /// The same, unless it is to end before, as `wishes` tell: its process group is killed so long after it was asked.
+    pub(crate) async fn run_until(
+        self,
+        surroundings: Vec<(OsString, OsString)>,
+        wishes: mpsc::UnboundedReceiver<StepSignal>,
+        lead: Duration,
+    ) -> i32 {
+        let mut bash = Command::new("bash");
         bash.env_clear().envs(surroundings);
-        self.end_of(bash).await
+        let started = self.start(bash);
+        self.code(match started {
+            Ok(child) => end_of(child, wishes, lead).await,
+            Err(error) => Err(error),
+        })
     }
 
     /// As [`Self::run_in`], with its environment on top of this process's, whatever that holds.
     pub(crate) async fn run_on_top(self) -> i32 {
-        self.end_of(tokio::process::Command::new("bash")).await
+        let started = self.start(Command::new("bash"));
+        self.code(match started {
+            Ok(mut child) => child.wait().await,
+            Err(error) => Err(error),
+        })
     }
 
-    async fn end_of(self, bash: tokio::process::Command) -> i32 {
-        match self.status(bash).await {
+    fn code(&self, ended: std::io::Result<ExitStatus>) -> i32 {
+        match ended {
             Ok(status) => status
                 .code()
                 .unwrap_or_else(|| SIGNAL_CODE_BASE + status.signal().unwrap_or_default()),
             Err(error) => {
-                tracing::error!(%error, output = self.output, "an action's command did not start");
+                tracing::error!(%error, output = self.output, "a command did not start");
                 NOT_EXECUTED
             }
         }
     }
 
-    async fn status(
-        &self,
-        mut bash: tokio::process::Command,
-    ) -> std::io::Result<std::process::ExitStatus> {
+    fn start(&self, mut bash: Command) -> std::io::Result<Child> {
         let mut options = OpenOptions::new();
         let output = options.append(true).create(true).mode(0o666).open(&self.output)?;
         bash.arg("-c")
@@ -67,8 +91,43 @@ impl ActionProcess {
             .stderr(output)
             .process_group(0)
             .kill_on_drop(true)
-            .status()
-            .await
+            .spawn()
+    }
+}
+
+/// Waits for the end of a process that leads its group, and has that end when it is wished.
+async fn end_of(
+    mut child: Child,
+    mut wishes: mpsc::UnboundedReceiver<StepSignal>,
+    lead: Duration,
+) -> std::io::Result<ExitStatus> {
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    // Errors: it is gone, or another user's. Its number is its own until it is reaped, here.
+    let signal = |signal| {
+        let _ = group.map(|group| killpg(group, signal));
+    };
+    let mut kill_at = None;
+    loop {
+        let late = async {
+            match kill_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = child.wait() => return ended,
+            Some(wish) = wishes.recv() => match wish {
+                StepSignal::Kill => signal(Signal::SIGKILL),
+                StepSignal::Cancel | StepSignal::TimeUp => {
+                    signal(Signal::SIGTERM);
+                    kill_at.get_or_insert(Instant::now() + lead);
+                }
+            },
+            () = late => {
+                kill_at = None;
+                signal(Signal::SIGKILL);
+            }
+        }
     }
 }
 
@@ -76,6 +135,43 @@ impl ActionProcess {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
+
+    #[tokio::test]
+    async fn it_ends_when_that_is_wished_and_is_killed_if_it_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("log");
+        let run = |text: &str, signal| {
+            let path = std::env::var("PATH").unwrap();
+            let process = ActionProcess {
+                text: format!("trap 'echo asked' TERM; {text}"),
+                env: vec![("PATH".to_owned(), path)],
+                working_dir: "/".to_owned(),
+                output: output.to_string_lossy().into_owned(),
+            };
+            let (wish, wishes) = mpsc::unbounded_channel();
+            let output = output.clone();
+            let wish = async move {
+                while !std::fs::read_to_string(&output).is_ok_and(|said| said.contains("runs")) {
+                    tokio::task::yield_now().await;
+                }
+                wish.send(signal).unwrap();
+                // What is not listened to any more is no wish.
+                std::future::pending::<()>().await;
+            };
+            async move {
+                tokio::select! {
+                    code = process.run_until(Vec::new(), wishes, Duration::from_millis(1)) => code,
+                    () = wish => unreachable!(),
+                }
+            }
+        };
+        let hangs = "echo runs; while :; do sleep 1000; done";
+        assert_eq!(run(hangs, StepSignal::Cancel).await, 137);
+        assert_eq!(run(hangs, StepSignal::Kill).await, 137);
+        std::fs::remove_file(&output).unwrap();
+        let ends = "trap 'exit 7' TERM; echo runs; sleep 1000 & wait";
+        assert_eq!(run(ends, StepSignal::Cancel).await, 7);
+    }
 
     #[tokio::test]
     async fn the_code_is_the_commands_own() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use torc_core::engine::{ActionCommand, Engine, Event};
+use torc_core::engine::{ActionCommand, Engine, Event, FailedLaunch};
 use torc_core::ids::{AllocationId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
 use torc_core::traits::{
@@ -29,6 +29,8 @@ pub(crate) enum Input {
     Allocation(AllocationId, AllocationInput),
     /// A command of an action ended with this code.
     CommandEnded(ActionCommand, i32),
+    /// The recovery script of a launch ended with this code.
+    ScriptEnded(FailedLaunch, i32),
     /// What the scheduler's accounting says of steps that have ended.
     Accounted(Vec<(StepId, StepAccount)>),
     /// What is known of the nodes of its schedulers.
@@ -149,6 +151,15 @@ pub enum RequestError {
     /// The placer that the workflow names cannot be had.
     #[error(transparent)]
     Placer(#[from] PlacerError),
+}
+
+impl RequestError {
+    /// There is nothing that a new run could do.
+    pub(crate) fn nothing_left(id: WorkflowId) -> Self {
+        Self::Refused(format!(
+            "every job of workflow {id} has completed or is left out; there is nothing to restart"
+        ))
+    }
 }
 
 fn hint(nearest: Option<&str>) -> String {

@@ -13,6 +13,7 @@ mod api;
 pub mod archive;
 pub mod batch_run;
 mod change;
+mod children;
 pub mod crew;
 mod disk;
 pub mod doctor;

@@ -18,6 +18,7 @@ use torc_core::workflow::{ExecutionConfig, Workflow};
 
 use crate::admission::{check_feasibility, check_inputs};
 use crate::api::{Api, ApiError, Desk, router};
+use crate::children::Children;
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts};
 use crate::earlier::Earlier;
@@ -349,7 +350,8 @@ impl Session {
         let scratch = self.dir.scratch();
         let threshold = Threshold { options, allocation: &allocation, handle: &handle, scratch };
         let started = threshold.start(&context, execution, &notices_in, executor).await?;
-        let (Launching { executor, wind_up, release }, watch) = started;
+        let (Launching { executor, wind_up, release, on_node }, watch) = started;
+        let children = Children::of_run(handle.clone(), execution.termination(false).1);
         let found = survivors::found(&engine, &*executor).await?;
         let (events, begun) = beginning::begin(&mut engine, restart.as_ref(), found, allocation)?;
         placers::install(&mut engine, placer);
@@ -374,6 +376,8 @@ impl Session {
             max_parallel_jobs,
             served: None,
             release,
+            on_node,
+            children,
             begun: None,
             announcement: Some(announcement),
         });

@@ -119,7 +119,7 @@ async fn begin(
         .begin(None, options, async |start: Start<'_>| {
             let watch = Box::new(watch);
             let executor = Arc::new(Pretender { events: start.events, plays, watch });
-            Ok(Launching { executor, wind_up: None, release: None })
+            Ok(Launching { executor, wind_up: None, release: None, on_node: None })
         })
         .await
 }
@@ -163,7 +163,12 @@ async fn jobs_on_other_hosts_of_an_allocation_reach_the_run_and_nobody_else_need
         let begun = session.begin(None, options, async |start: Start<'_>| {
             let plays = |_: &Step| Play::Hangs;
             let executor = Pretender { events: start.events, plays, watch: Box::new(|_| {}) };
-            Ok(Launching { executor: Arc::new(executor), wind_up: None, release: None })
+            Ok(Launching {
+                executor: Arc::new(executor),
+                wind_up: None,
+                release: None,
+                on_node: None,
+            })
         });
         let running = begun.await.expect("the run begins");
         let owner = Owner::read(dir.path()).expect("it says who it is");
@@ -210,7 +215,12 @@ async fn run_inside(
     let session = open(dir, Some(spec)).await.expect("a session");
     let begun = session.begin(None, options(Some(inside)), async |start: Start<'_>| {
         let executor = Pretender { events: start.events, plays, watch: Box::new(|_| {}) };
-        Ok(Launching { executor: Arc::new(executor), wind_up: Some(wind_up), release: None })
+        Ok(Launching {
+            executor: Arc::new(executor),
+            wind_up: Some(wind_up),
+            release: None,
+            on_node: None,
+        })
     });
     let running = begun.await.expect("the run begins");
     let outcome = running.wait().await.expect("the run ends");

@@ -64,11 +64,15 @@ async fn confirm(args: &DeleteArgs, dir: &StateDir) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, "nothing is deleted"))
 }
 
-/// Removes the files of a workflow's jobs, which have its number in their names. How many there were.
+/// Removes the files of a workflow's jobs and actions, which have its number in their names. How many there were.
 fn remove_output(dir: &StateDir, id: WorkflowId) -> usize {
-    let beginning = format!("job_wf{id}_");
+    let beginnings = ["job", "action"].map(|what| format!("{what}_wf{id}_"));
     let entries = fs::read_dir(dir.job_stdio()).into_iter().flatten().flatten();
-    let is_its = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&beginning);
+    let is_its = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        beginnings.iter().any(|beginning| name.starts_with(beginning))
+    };
     let mut removed = 0;
     for entry in entries.filter(is_its) {
         match fs::remove_file(entry.path()) {

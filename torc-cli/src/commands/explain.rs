@@ -172,6 +172,7 @@ fn print(explanation: &Explanation, names: &[String]) {
         JobStatus::Disabled => {
             outln!("  it is left out until `torc enable --job {}`", job.name);
         }
+        JobStatus::Blocked if job.waiting.is_some() => print_ready(explanation, names),
         JobStatus::Blocked | JobStatus::Uninitialized => {
             outln!("  it waits for {}", list(&explanation.waits_for));
         }

@@ -235,11 +235,6 @@ fn say_what_is_different_here(workflow: &Workflow, ground: &Ground) {
     if let Some(words) = words_on_slots(&slots, place.has_slots()) {
         errln!("note: {words}");
     }
-    if header.actions.iter().any(|action| matches!(action.kind, ActionKind::RunCommands(_))) {
-        errln!(
-            "note: actions of type `run_commands` are run by `torc submit`, not by `torc run` yet"
-        );
-    }
     let has_ranks = |needs: &Requirements| {
         needs.nodes > 1 && (needs.ntasks_per_node > 1 || needs.mpi.is_some())
     };

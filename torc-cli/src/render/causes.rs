@@ -1,9 +1,10 @@
-//! Why a job that is ready has not started, in words: as a sentence, or briefly in a table.
+//! Why a job that waits for no other has not started, in words: as a sentence, or briefly in a table.
 
 use torc_core::engine::{LeftOver, Moment, Named, NotAsked, WaitCause};
 use torc_core::ids::JobId;
 use torc_core::traits::{AllocationEnd, NotNowReason};
 
+use super::local_time;
 use super::reasons::{lost, not_now, plural};
 
 /// What a job waits for, in a few words that may follow "waits for".
@@ -22,6 +23,7 @@ pub(crate) fn briefly(cause: &WaitCause, name: impl Fn(JobId) -> String) -> Stri
             format!("nodes (`{scheduler}`), which came to nothing {times}{}", after_colon(reason))
         }
         WaitCause::LeftOver(left) => format!("nodes: {}", left_over(left)),
+        WaitCause::Recovering { attempt, .. } => format!("its recovery script (attempt {attempt})"),
     }
 }
 
@@ -46,6 +48,11 @@ pub(crate) fn sentence(cause: &WaitCause, name: impl Fn(JobId) -> String, is_ove
             format!("its nodes (`{}`) {are} asked for {}", action.scheduler, once(action, is_over))
         }
         WaitCause::LeftOver(left) => left_over(left),
+        WaitCause::Recovering { attempt, since } => format!(
+            "it is tried again once its recovery script has ended, which is under way since attempt \
+             {attempt} failed, at {}",
+            local_time(*since)
+        ),
     }
 }
 
@@ -150,6 +157,8 @@ fn names(named: &Named) -> String {
 
 #[cfg(test)]
 mod tests {
+    use torc_core::ids::AttemptId;
+    use torc_core::time::Timestamp;
     use torc_core::traits::NeverReason;
 
     use super::*;
@@ -241,6 +250,18 @@ mod tests {
             "the 3 allocations that it fits were over before its turn; the last one: timed out",
         );
         over(None, 1, None, "the time on the nodes there were was up before its turn");
+    }
+
+    #[test]
+    fn a_recovery_script_is_waited_for() {
+        let since = Timestamp(1_000_000);
+        let at = local_time(since);
+        let sentence = format!(
+            "it is tried again once its recovery script has ended, which is under way since attempt 2 \
+             failed, at {at}"
+        );
+        let cause = WaitCause::Recovering { attempt: AttemptId(2), since };
+        check(&cause, ["its recovery script (attempt 2)", &sentence, &sentence]);
     }
 
     #[test]

@@ -32,30 +32,55 @@ pub struct Firing {
     pub failed: Option<i32>,
 }
 
-/// Whether a job of this status waits for no other any more.
-pub(super) fn has_become_ready(status: JobStatus) -> bool {
-    !matches!(status, JobStatus::Uninitialized | JobStatus::Blocked)
-}
-
 impl Engine {
-    /// What the moment asks for: actions that fire now, with the requests for nodes that follow.
+    /// What the moment asks for: actions that fire now, with the requests for nodes that follow. Where nodes
+    /// are simply there, who would ask for some is satisfied.
     /// The events are applied; the effects are to be done once the events are stored.
     pub fn fire_actions(&mut self, now: Timestamp) -> (Vec<Event>, Vec<Effect>) {
         let (mut events, mut effects) = (Vec::new(), Vec::new());
-        if self.phase != Phase::Running {
-            return (events, effects);
-        }
+        let has_nodes = self.has_nodes_of_its_own();
         let workflow = self.workflow.clone();
         for (action, index) in workflow.header.actions.iter().zip(0u32..) {
+            if !self.has_moments(action) {
+                continue;
+            }
             for worker in self.due(action, index) {
                 let fired = Event::ActionFired { at: now, action: index, worker };
                 let Ok(follows) = self.apply(&fired) else { continue };
                 events.push(fired);
                 effects.extend(follows);
-                self.request_nodes(action, index, now, &mut events);
+                if !has_nodes {
+                    self.request_nodes(action, index, now, &mut events);
+                }
             }
         }
         (events, effects)
+    }
+
+    /// Whether nodes are simply there: nobody is asked for others then.
+    fn has_nodes_of_its_own(&self) -> bool {
+        let mut books = self.allocations.values();
+        books.any(|book| book.request.is_none() && book.is_live() && book.is_reachable)
+    }
+
+    /// Whether the moment of an action may come where the run stands. Workers that are kept outlive their
+    /// run, and have last commands all the same.
+    fn has_moments(&self, action: &Action) -> bool {
+        match self.phase {
+            Phase::Running => true,
+            Phase::Ended { .. } => {
+                self.workflow.header.ignore_workflow_completion
+                    && matches!(action.trigger, Trigger::OnWorkerComplete)
+                    && matches!(action.kind, ActionKind::RunCommands(_))
+            }
+            Phase::New | Phase::Stopping => false,
+        }
+    }
+
+    /// Whether a job waits for no other any more.
+    pub(super) fn has_become_ready(&self, job: JobId) -> bool {
+        !matches!(self.status(job), JobStatus::Uninitialized | JobStatus::Blocked)
+            || self.is_recovering(job)
     }
 
     fn request_nodes(
@@ -85,9 +110,11 @@ impl Engine {
         match &action.trigger {
             Trigger::OnWorkflowStart => once(true),
             Trigger::OnWorkflowComplete => once(self.counts.ended() as usize == self.jobs.len()),
-            Trigger::OnJobsReady(jobs) => once(self.all_settled(index, jobs, has_become_ready)),
+            Trigger::OnJobsReady(jobs) => {
+                once(self.all_settled(index, jobs, Self::has_become_ready))
+            }
             Trigger::OnJobsComplete(jobs) => {
-                once(self.all_settled(index, jobs, JobStatus::has_ended))
+                once(self.all_settled(index, jobs, |engine, job| engine.status(job).has_ended()))
             }
             Trigger::OnWorkerStart => self.due_workers(action, index, |book, node| {
                 book.is_live() && node.is_none_or(|node| self.ledger.is_good(node))
@@ -96,7 +123,9 @@ impl Engine {
                 let has_left = |node| {
                     self.ledger.is_leaving(node) || self.ledger.state(node) == Some(NodeState::Down)
                 };
-                book.end.is_some() || book.is_leaving || node.is_some_and(has_left)
+                // Where nodes are simply there, the next worker takes the place of one that died with torc.
+                let has_ended = book.end.is_some() && book.request.is_some();
+                has_ended || book.is_leaving || node.is_some_and(has_left)
             }),
         }
     }
@@ -110,13 +139,21 @@ impl Engine {
                 && matches!(action.kind, ActionKind::RunCommands(_))
         });
         self.phase == Phase::Running
+            && !self.keeps_workers()
             && last.any(|(action, index)| {
                 !self.due_workers(action, index, |book, _| book.end.is_none()).is_empty()
             })
     }
 
+    /// Whether workers stay until their allocations end, whatever becomes of the workflow, unless somebody
+    /// wished that all of it ended. Nodes that are simply there are not let go of in any case.
+    pub fn keeps_workers(&self) -> bool {
+        let has_requested = self.allocations.values().any(|book| book.request.is_some());
+        self.workflow.header.ignore_workflow_completion && has_requested && !self.is_called_off
+    }
+
     /// A persistent action fires once for each worker that came in this run, another one for the
-    /// first.
+    /// first. One that was kept from an earlier run leaves in this one.
     fn due_workers(
         &self,
         action: &Action,
@@ -128,10 +165,18 @@ impl Engine {
             return Vec::new();
         }
         let began = self.run_started_at.unwrap_or_default();
+        let is_kept = |book: &AllocationBook| {
+            let is_end = matches!(action.trigger, Trigger::OnWorkerComplete);
+            is_end
+                && self.workflow.header.ignore_workflow_completion
+                && book.end.as_ref().is_none_or(|end| end.at >= began)
+        };
+        let is_of_run =
+            |book: &&AllocationBook| book.granted_at.is_some_and(|at| at >= began || is_kept(book));
         let due = self
             .allocations
             .values()
-            .filter(|book| book.granted_at.is_some_and(|at| at >= began))
+            .filter(is_of_run)
             .flat_map(|book| self.workers_of(book).map(move |worker| (book, worker)))
             .filter(|(book, worker)| is_moment(book, worker.node))
             .map(|(_, worker)| Some(worker))
@@ -154,10 +199,10 @@ impl Engine {
         &mut self,
         index: u32,
         jobs: &[JobId],
-        is_settled: impl Fn(JobStatus) -> bool,
+        is_settled: impl Fn(&Self, JobId) -> bool,
     ) -> bool {
         let from = self.actions[index as usize].settled;
-        let more = jobs[from..].iter().take_while(|job| is_settled(self.status(**job))).count();
+        let more = jobs[from..].iter().take_while(|job| is_settled(self, **job)).count();
         let settled = from + more;
         self.actions[index as usize].settled = settled;
         settled == jobs.len()
@@ -170,8 +215,16 @@ impl Engine {
         worker: Option<WorkerId>,
     ) -> Result<Vec<Effect>, Refused> {
         let refused = self.wrong_phase();
-        let Some(book) = self.actions.get_mut(action as usize) else { return Err(refused) };
-        if self.phase != Phase::Running || book.firings.contains_key(&worker) {
+        let has_moments = self
+            .workflow
+            .header
+            .actions
+            .get(action as usize)
+            .is_some_and(|it| self.has_moments(it));
+        let Some(book) = self.actions.get_mut(action as usize).filter(|_| has_moments) else {
+            return Err(refused);
+        };
+        if book.firings.contains_key(&worker) {
             return Err(refused);
         }
         book.firings.insert(worker, Firing { at, commands_ended: 0, failed: None });

@@ -12,7 +12,9 @@ use super::attempts::{Attempt, AttemptEnd};
 use super::status::{Change, IllegalChange, JobStatus, transition};
 use super::user_data::SetValue;
 use super::verdict::{Situation, attempt_status, verdict};
-use super::{ActionCommand, Effect, EndBook, Engine, Event, Phase, PlacementFault, RequestBook};
+use super::{
+    ActionCommand, Effect, EndBook, Engine, Event, FailedLaunch, Phase, PlacementFault, RequestBook,
+};
 
 /// An event that does not follow from those before it. It was not applied and must not be stored.
 /// From a worker, it is a report that came twice or too late.
@@ -108,6 +110,13 @@ impl Engine {
                 let ended = ActionCommand { action: *action, worker: *worker, command: *command };
                 effects = self.end_command(ended, *code)?;
             }
+            Event::RecoveryBegan { at, job, attempt } => {
+                effects =
+                    self.begin_recovery(*at, FailedLaunch { job: *job, attempt: *attempt })?;
+            }
+            Event::RecoveryEnded { job, attempt, code, .. } => {
+                self.end_recovery(FailedLaunch { job: *job, attempt: *attempt }, *code)?;
+            }
             Event::NodeStateChanged { at, node, state, reason } => {
                 self.set_node_state(*at, *node, *state, reason);
             }
@@ -196,6 +205,8 @@ impl Engine {
         self.run_ended_at = None;
         self.idleness.begin(self.moment(at));
         self.reset_actions();
+        self.scripts.clear();
+        self.is_called_off = false;
         for job in &jobs {
             self.jobs[job.index()].launches = 0;
         }
@@ -390,6 +401,9 @@ impl Engine {
             self.jobs[job.index()].retries += 1;
         }
         self.change(job, verdict.change)?;
+        if verdict.spends_retry {
+            self.want_recovery(job);
+        }
         self.settle_dependents(job)
     }
 
@@ -398,10 +412,12 @@ impl Engine {
             Some(jobs) => jobs.iter().map(|job| self.known(*job)).collect::<Result<_, _>>()?,
             None => (0..self.jobs.len()).map(JobId::from_index).collect(),
         };
+        self.is_called_off |= jobs.is_none();
         let mut effects = Vec::new();
         for job in chosen {
             match self.status(job) {
                 JobStatus::Blocked | JobStatus::Ready => {
+                    effects.extend(self.call_off_recovery(job).map(Effect::EndRecovery));
                     self.change(job, Change::Canceled)?;
                     self.settle_dependents(job)?;
                 }
@@ -453,7 +469,7 @@ impl Engine {
             }
             for position in 0..self.dependents.get(job).len() {
                 let dependent = self.dependents.get(job)[position];
-                if self.status(dependent) != JobStatus::Blocked {
+                if self.status(dependent) != JobStatus::Blocked || self.is_recovering(dependent) {
                     continue;
                 }
                 let cancels = workflow.jobs[dependent.index()].cancel_on_blocking_job_failure;
@@ -490,6 +506,7 @@ impl Engine {
         self.idleness.note(class, *waiting);
         if from == JobStatus::Ready {
             self.end_clearance(job);
+            self.scripts.forget(job);
         }
         if from == JobStatus::Ready && to != JobStatus::Pending {
             self.deltas.push(Delta::JobWithdrawn(job));

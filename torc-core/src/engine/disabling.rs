@@ -32,6 +32,14 @@ pub enum Immovable {
         /// Its name.
         job: Box<str>,
     },
+    /// It is about to be tried again.
+    #[error(
+        "job `{job}` cannot be disabled now: its recovery script runs; wait until that has ended, or cancel the job"
+    )]
+    Recovering {
+        /// Its name.
+        job: Box<str>,
+    },
     /// Another one goes on without it already.
     #[error(
         "job `{job}` cannot be enabled now: job `{dependent}`, which depends on it, runs without it; \
@@ -58,13 +66,16 @@ impl Engine {
     /// The event by which these jobs are left out; `None`: all of them are already.
     ///
     /// # Errors
-    /// When one of them runs or has completed.
+    /// When one of them runs or has completed, or its recovery script runs.
     pub fn disabling(&self, at: Timestamp, jobs: &[JobId]) -> Result<Option<Event>, Immovable> {
         use JobStatus::{Completed, Pending, PendingFailed, Running};
         for job in jobs {
             let status = self.status(*job);
             if matches!(status, Pending | Running | Completed | PendingFailed) {
                 return Err(Immovable::Begun { job: self.name_of(*job), status });
+            }
+            if self.is_recovering(*job) {
+                return Err(Immovable::Recovering { job: self.name_of(*job) });
             }
         }
         let jobs = self.of_these(jobs, |status| status != JobStatus::Disabled);
@@ -124,7 +135,8 @@ impl Engine {
         let mut open = jobs.to_vec();
         while let Some(job) = open.pop() {
             for dependent in self.dependents.get(job) {
-                let waits = matches!(self.status(*dependent), Blocked | Canceled | Ready);
+                let waits = matches!(self.status(*dependent), Blocked | Canceled | Ready)
+                    && !self.is_recovering(*dependent);
                 if waits && !in_use[dependent.index()] && !found[dependent.index()] {
                     found[dependent.index()] = true;
                     open.push(*dependent);

@@ -143,11 +143,13 @@ impl Engine {
         &self,
         may_come: impl Fn(&AllocationBook) -> bool,
     ) -> Option<Conclusion> {
-        if !self.running.is_empty() || self.commands_under_way().next().is_some() {
+        if !self.running.is_empty() {
             return None;
         }
         match self.phase {
+            // What else was under way is begun again when the run goes on.
             Phase::Stopping => Some(Conclusion::Stopped),
+            _ if self.commands_under_way().next().is_some() || !self.scripts.is_empty() => None,
             Phase::Running if self.counts.ended() as usize == self.jobs.len() => {
                 Some(Conclusion::Complete)
             }

@@ -180,6 +180,26 @@ pub enum Event {
         /// 0 to 255; 128 + n after signal n.
         code: i32,
     },
+    /// The recovery script of a job that is tried again is to run, and the job waits for its end.
+    RecoveryBegan {
+        /// When.
+        at: Timestamp,
+        /// The job.
+        job: JobId,
+        /// The launch that failed.
+        attempt: AttemptId,
+    },
+    /// A recovery script ended. The job is ready again after code 0, and has failed after any other.
+    RecoveryEnded {
+        /// When.
+        at: Timestamp,
+        /// The job.
+        job: JobId,
+        /// The launch that failed.
+        attempt: AttemptId,
+        /// 0 to 255; 128 + n after signal n.
+        code: i32,
+    },
     /// A node was found good or bad for new work.
     NodeStateChanged {
         /// When.
@@ -366,6 +386,8 @@ impl Event {
             | Self::AllocationEnded { at, .. }
             | Self::ActionFired { at, .. }
             | Self::ActionCommandEnded { at, .. }
+            | Self::RecoveryBegan { at, .. }
+            | Self::RecoveryEnded { at, .. }
             | Self::NodeStateChanged { at, .. }
             | Self::NodeLeaving { at, .. }
             | Self::NodesHeld { at, .. }
@@ -397,6 +419,20 @@ pub enum Effect {
     },
     /// Run a command of an action, and say how it ended.
     RunCommand(ActionCommand),
+    /// Run the recovery script of a launch that failed, and say how it ended.
+    RunRecovery(FailedLaunch),
+    /// End that script: nobody waits for it any more.
+    EndRecovery(FailedLaunch),
+}
+
+/// A launch that failed, and whose job is tried again after its recovery script. That is run at least
+/// once: a crash may come between its end and the record of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailedLaunch {
+    /// The job.
+    pub job: JobId,
+    /// Its launch in the current run.
+    pub attempt: AttemptId,
 }
 
 /// A command of an action. Run at least once: a crash may come between its end and the record of it.

@@ -101,9 +101,12 @@ impl<'e> Past<'e> {
 }
 
 impl<'e> Causes<'e> {
-    /// Why a job has not started. `None`: it is not ready.
+    /// Why a job has not started. `None`: it waits for other jobs, or for nothing.
     pub fn of(&mut self, job: JobId) -> Option<WaitCause> {
         let engine = self.engine;
+        if let Some((attempt, since)) = engine.recovering_since(job) {
+            return Some(WaitCause::Recovering { attempt, since });
+        }
         if engine.status(job) != JobStatus::Ready {
             return None;
         }

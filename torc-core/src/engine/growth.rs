@@ -103,7 +103,7 @@ impl Engine {
             &Ground {
                 workflow: &self.workflow,
                 by: written.by,
-                has_begun: &|job| has_begun(self.status(job)),
+                has_begun: &|job| self.has_begun(job),
                 has_fired: &|action| self.firings(action).next().is_some(),
             },
         )?;
@@ -156,8 +156,7 @@ impl Engine {
     pub(super) fn grow(&mut self, addition: &Addition) -> Result<(), Refused> {
         let before = self.jobs.len();
         let relinked = || addition.relinked.iter().map(|one| one.job);
-        if relinked().any(|job| self.jobs.get(job.index()).is_none_or(|job| has_begun(job.status)))
-        {
+        if relinked().any(|job| job.index() >= self.jobs.len() || self.has_begun(job)) {
             return Err(Refused::Unfit);
         }
         addition::grown(&mut self.workflow, addition).map_err(|_| Refused::Unfit)?;
@@ -197,6 +196,12 @@ impl Engine {
         self.idleness.grow(classes);
     }
 
+    /// Whether a job cannot wait for others any more.
+    fn has_begun(&self, job: JobId) -> bool {
+        let status = self.status(job);
+        status.holds_nodes() || status == JobStatus::Completed || self.is_recovering(job)
+    }
+
     /// In a run, new jobs wait or are ready at once, and those that were there wait for them, too.
     fn settle_grown(&mut self, new: &[JobId], mut affected: Vec<JobId>) -> Result<(), Refused> {
         affected.retain(|job| matches!(self.status(*job), JobStatus::Blocked | JobStatus::Ready));
@@ -206,11 +211,6 @@ impl Engine {
         }
         self.settle_reset(&affected)
     }
-}
-
-/// Whether a job of this status cannot wait for others any more.
-fn has_begun(status: JobStatus) -> bool {
-    status.holds_nodes() || status == JobStatus::Completed
 }
 
 impl super::StatusCounts {

@@ -100,7 +100,12 @@ impl Engine {
     }
 
     /// The workflow's variables, then the job's, then torc's own, which win.
-    fn step_env(&self, id: StepId, job: &Job, context: &LaunchContext) -> BTreeMap<String, String> {
+    pub(super) fn step_env(
+        &self,
+        id: StepId,
+        job: &Job,
+        context: &LaunchContext,
+    ) -> BTreeMap<String, String> {
         let own = job.env.as_deref().into_iter().flatten();
         let mut env: BTreeMap<String, String> = self
             .workflow
@@ -137,12 +142,15 @@ fn step_node(has: &NodeInventory, share: &NodeShare) -> StepNode {
     StepNode { name: has.name.clone(), cores, gpus: gpus.collect(), memory }
 }
 
+/// A file of a launch beside those that its output goes to.
+pub(super) fn beside_stdio(id: StepId, suffix: &str, output_dir: &str) -> String {
+    format!("{output_dir}/{STDIO_FOLDER}/job_{id}.{suffix}")
+}
+
 /// The files that a step's output goes to. Their names are made of numbers, so that no job name can
 /// lead out of the output directory.
 pub fn stdio_paths(id: StepId, stdio: Stdio, output_dir: &str) -> StdioPaths {
-    let file = |suffix: &str| {
-        Some(format!("{output_dir}/{STDIO_FOLDER}/job_{id}.{suffix}").into_boxed_str())
-    };
+    let file = |suffix: &str| Some(beside_stdio(id, suffix, output_dir).into_boxed_str());
     let (stdout, stderr) = match stdio.mode {
         StdioMode::Separate => (file("o"), file("e")),
         StdioMode::Combined => (file("log"), file("log")),

@@ -30,6 +30,7 @@ mod outlook;
 mod recovery;
 mod report;
 mod revision;
+mod scripts;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -49,7 +50,7 @@ pub use apply::Refused;
 pub use attempts::{Attempt, AttemptEnd};
 pub use disabling::{Follows, Immovable};
 pub use dispatch::{Conclusion, Dispatch};
-pub use event::{ActionCommand, Effect, Event};
+pub use event::{ActionCommand, Effect, Event, FailedLaunch};
 pub use explain::Causes;
 pub(crate) use graph::Dependents;
 pub use growth::{Added, NotAdded, Written};
@@ -59,6 +60,7 @@ pub use launch::{LaunchContext, stdio_paths};
 pub use ledger::PlacementFault;
 pub use outlook::Future;
 pub(crate) use recovery::ranges_of;
+pub use scripts::RecoveryScript;
 pub use status::{Change, IllegalChange, JobStatus, transition};
 pub use user_data::{DEEPEST_VALUE, LARGEST_VALUE, NotSet};
 pub use verdict::return_code;
@@ -100,6 +102,9 @@ pub struct Engine {
     /// The names of all nodes there ever were, at the index of their number.
     node_names: Vec<Box<str>>,
     running: BTreeMap<JobId, Placement>,
+    scripts: scripts::Scripts,
+    /// Somebody wished that all of the current run ended.
+    is_called_off: bool,
     attempts: Vec<Attempt>,
     /// The last that was seen of the input files of each job that completed.
     inputs: BTreeMap<JobId, SeenInputs>,
@@ -232,6 +237,8 @@ impl Engine {
             expiries: expiries::Expiries::default(),
             node_names: Vec::new(),
             running: BTreeMap::new(),
+            scripts: scripts::Scripts::default(),
+            is_called_off: false,
             attempts: Vec::new(),
             inputs: BTreeMap::new(),
             user_data: user_data::SetValues::new(),

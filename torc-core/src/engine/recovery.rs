@@ -45,10 +45,11 @@ impl Engine {
         ranges_of(again.into_iter().filter(|job| !stays.contains(&self.status(*job))))
     }
 
-    /// For each job whether something that runs depends on it.
+    /// For each job whether something that runs, or whose recovery script does, depends on it.
     pub(super) fn upstream_of_running(&self) -> Vec<bool> {
         let mut found = vec![false; self.jobs.len()];
-        let mut open: Vec<JobId> = self.running.keys().copied().collect();
+        let mut open: Vec<JobId> =
+            self.running.keys().copied().chain(self.scripts.jobs()).collect();
         while let Some(job) = open.pop() {
             for dependency in &self.workflow.jobs[job.index()].depends_on {
                 if !std::mem::replace(&mut found[dependency.index()], true) {

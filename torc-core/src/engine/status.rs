@@ -14,7 +14,7 @@ pub enum JobStatus {
     /// No run has begun.
     #[default]
     Uninitialized = 0,
-    /// It waits for other jobs.
+    /// It waits for other jobs, or for the end of its recovery script.
     Blocked = 1,
     /// It waits for nodes.
     Ready = 2,
@@ -94,7 +94,7 @@ impl fmt::Display for JobStatus {
 pub enum Change {
     /// A run begins with this job in it.
     Reset,
-    /// Every job that it depends on has ended well enough.
+    /// Every job that it depends on has ended well enough, or its recovery script has.
     Unblocked,
     /// It was given nodes.
     Placed,
@@ -114,6 +114,8 @@ pub enum Change {
     Disabled,
     /// It is not left out any more.
     Enabled,
+    /// It is ready again only after its recovery script.
+    Recovering,
 }
 
 /// A change that makes no sense in this status: an error in torc, or a report that comes too late.
@@ -141,10 +143,12 @@ pub fn transition(from: JobStatus, change: Change) -> Result<JobStatus, IllegalC
             Change::Reset,
         ) => Ok(Blocked),
         (Blocked, Change::Unblocked) => Ok(Ready),
+        (Ready, Change::Recovering) => Ok(Blocked),
         (Ready, Change::Placed) => Ok(Pending),
         (Pending, Change::Started) => Ok(Running),
         (Pending | Running, Change::Completed) => Ok(Completed),
-        (Pending | Running, Change::Failed) => Ok(Failed),
+        // Of those that are blocked, one whose recovery script failed.
+        (Blocked | Pending | Running, Change::Failed) => Ok(Failed),
         (Pending | Running, Change::TimedOut) => Ok(Terminated),
         (Pending | Running, Change::Requeued) => Ok(Ready),
         (Blocked | Ready | Pending | Running, Change::Canceled) => Ok(Canceled),
@@ -161,7 +165,7 @@ pub fn transition(from: JobStatus, change: Change) -> Result<JobStatus, IllegalC
 mod tests {
     use super::*;
 
-    const CHANGES: [Change; 11] = [
+    const CHANGES: [Change; 12] = [
         Change::Reset,
         Change::Unblocked,
         Change::Placed,
@@ -173,6 +177,7 @@ mod tests {
         Change::Requeued,
         Change::Disabled,
         Change::Enabled,
+        Change::Recovering,
     ];
 
     #[test]
@@ -189,12 +194,14 @@ mod tests {
         uninitialized Disabled disabled
         blocked Reset blocked
         blocked Unblocked ready
+        blocked Failed failed
         blocked Canceled canceled
         blocked Disabled disabled
         ready Reset blocked
         ready Placed pending
         ready Canceled canceled
         ready Disabled disabled
+        ready Recovering blocked
         pending Started running
         pending Completed completed
         pending Failed failed

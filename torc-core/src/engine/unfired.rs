@@ -3,8 +3,8 @@
 //! Owns: which they are. Does not know: whose nodes they would be. Invariant: an action that is found here
 //! asks for nodes as soon as what is told of it has happened, while the run goes on.
 
+use super::Engine;
 use super::wait_cause::{Named, NotAsked};
-use super::{Engine, JobStatus, actions};
 use crate::ids::JobId;
 use crate::workflow::{Action, ActionKind, Trigger};
 
@@ -74,12 +74,14 @@ impl Engine {
 
     /// The jobs that an action waits for, and those of them that have not come so far.
     fn awaited_jobs<'a>(&self, trigger: &'a Trigger) -> (&'a [JobId], Vec<JobId>) {
-        let missing = |jobs: &[JobId], is_settled: fn(JobStatus) -> bool| {
-            jobs.iter().copied().filter(|job| !is_settled(self.status(*job))).collect()
+        let missing = |jobs: &[JobId], is_settled: fn(&Self, JobId) -> bool| {
+            jobs.iter().copied().filter(|job| !is_settled(self, *job)).collect()
         };
         match trigger {
-            Trigger::OnJobsReady(jobs) => (jobs, missing(jobs, actions::has_become_ready)),
-            Trigger::OnJobsComplete(jobs) => (jobs, missing(jobs, JobStatus::has_ended)),
+            Trigger::OnJobsReady(jobs) => (jobs, missing(jobs, Self::has_become_ready)),
+            Trigger::OnJobsComplete(jobs) => {
+                (jobs, missing(jobs, |engine, job| engine.status(job).has_ended()))
+            }
             _ => (&[], Vec::new()),
         }
     }

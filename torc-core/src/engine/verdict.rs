@@ -73,6 +73,15 @@ pub(super) fn verdict(
     }
 }
 
+/// What is run before a job is tried again after this outcome, if its handler says so.
+pub(super) fn script_for<'a>(
+    outcome: &Outcome,
+    execution: &ExecutionConfig,
+    handler: Option<&'a FailureHandler>,
+) -> Option<&'a str> {
+    rule_for(handler?, return_code(outcome, execution))?.recovery_script.as_deref()
+}
+
 fn may_retry(outcome: &Outcome, execution: &ExecutionConfig, situation: &Situation<'_>) -> bool {
     let code = return_code(outcome, execution).filter(|code| *code != 0);
     situation

@@ -4,10 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::AttemptId;
+use crate::time::Timestamp;
 use crate::traits::{AllocationEnd, NeverReason, NotNowReason};
 use crate::workflow::Trigger;
 
-/// Why a job that is ready has not started.
+/// Why a job that waits for no other has not started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "waiting", rename_all = "snake_case")]
 pub enum WaitCause {
@@ -19,6 +21,13 @@ pub enum WaitCause {
     NotAsked(NotAsked),
     /// What it could have run on is over, or never came, and nothing more comes in this run.
     LeftOver(LeftOver),
+    /// It is tried again once its recovery script has ended.
+    Recovering {
+        /// The launch that failed.
+        attempt: AttemptId,
+        /// When it became the script's turn.
+        since: Timestamp,
+    },
 }
 
 /// An action that would ask for nodes, and has not.

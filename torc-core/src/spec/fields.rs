@@ -165,7 +165,7 @@ pub(crate) const SPEC: Object = Object::of(
         field(
             "compute_node_ignore_workflow_completion",
             Takes::Flag,
-            "Workers stay when all jobs have ended.",
+            "Workers stay until their allocations end, also when all jobs have ended.",
         ),
         field(
             "compute_node_wait_for_healthy_database_minutes",

@@ -342,7 +342,7 @@ pub struct JobReport {
     pub labels: Vec<String>,
     /// Its latest attempt, over all runs.
     pub latest: Option<AttemptReport>,
-    /// Why it has not started, when it is ready.
+    /// Why it has not started, when it waits for no other job.
     pub waiting: Option<WaitCause>,
 }
 

@@ -73,7 +73,8 @@ impl Driver {
 
     /// The nodes of an allocation on which nothing could run for as long as is waited for new jobs.
     fn due_in(&mut self, allocation: AllocationId, now: Timestamp) -> Vec<NodeId> {
-        if self.engine.allocation_book(allocation).is_none_or(|book| book.is_leaving) {
+        let is_leaving = self.engine.allocation_book(allocation).is_none_or(|book| book.is_leaving);
+        if is_leaving || self.engine.keeps_workers() {
             return Vec::new();
         }
         let wait = Duration::from_secs(self.engine.workflow().header.wait_for_new_jobs_seconds);

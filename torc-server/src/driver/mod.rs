@@ -5,6 +5,7 @@
 //! what they lead to gathers for the next one, so that commits group themselves under load. Only
 //! jobs that an earlier commit cleared are launched at once.
 
+mod commands;
 mod commits;
 mod idle_nodes;
 mod inputs;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use torc_core::diagnostics::nearest;
 use torc_core::engine::{
-    ActionCommand, Conclusion, Engine, Event, JobStatus, LaunchContext, Phase,
+    ActionCommand, Conclusion, Engine, Event, FailedLaunch, JobStatus, LaunchContext, Phase,
 };
 use torc_core::ids::{AllocationId, AttemptId, JobId, NodeId, StepId, WorkflowId};
 use torc_core::time::Timestamp;
@@ -33,13 +34,14 @@ use torc_core::wire::{CancelReport, CancelRequest, RestartReport};
 
 use crate::accountant::EndedStep;
 use crate::change::Moment;
+use crate::children::{Child, Children};
 use crate::clock::now;
 use crate::handle::{Acknowledgement, AnswerFn, Handle, Input, RequestError};
 use crate::placers::may_block;
 use crate::state_dir::Announcement;
 use crate::store::StoreError;
 use crate::store_task::{Commit, StoreTask};
-use crate::worker::Release;
+use crate::worker::{OnNode, Release};
 use crate::workers::WorkerLink;
 use commits::{CommitState, CommitUnderWay};
 use idle_nodes::IdleNodes;
@@ -106,6 +108,10 @@ pub(crate) struct Driver {
     /// The way into this driver.
     handle: Handle,
     input_look: InputLook,
+    /// What it runs on this host besides jobs.
+    children: Children,
+    /// How commands are run on a node, where this process leads the workers of nodes itself.
+    on_node: Option<OnNode>,
 }
 
 /// What a driver is made of.
@@ -125,6 +131,9 @@ pub(crate) struct DriverParts {
     pub(crate) served: Option<Served>,
     /// How the worker of a node is told to leave, where this process leads them itself.
     pub(crate) release: Option<Release>,
+    /// How commands are run there.
+    pub(crate) on_node: Option<OnNode>,
+    pub(crate) children: Children,
     /// Told when its beginning is durable.
     pub(crate) begun: Option<oneshot::Sender<()>>,
     /// The word about who owns the store, where that is this driver alone.
@@ -155,6 +164,10 @@ struct Held {
     accountable: Vec<EndedStep>,
     /// Commands of actions to be run.
     commands: Vec<ActionCommand>,
+    /// Recovery scripts to be run.
+    scripts: Vec<FailedLaunch>,
+    /// Recovery scripts to be ended.
+    ended_scripts: Vec<FailedLaunch>,
     /// Allocations to be asked for.
     wishes: Vec<AllocationId>,
     /// Allocations that are not wanted any more.
@@ -183,6 +196,8 @@ impl Held {
             && self.strangers.is_empty()
             && self.acknowledgements.is_empty()
             && self.commands.is_empty()
+            && self.scripts.is_empty()
+            && self.ended_scripts.is_empty()
             && self.wishes.is_empty()
             && self.cancellations.is_empty()
             && self.withdrawals.is_empty()
@@ -224,12 +239,20 @@ impl Driver {
             idle_nodes: IdleNodes::new(parts.release),
             handle: parts.handle,
             input_look: InputLook::default(),
+            children: parts.children,
+            on_node: parts.on_node,
         }
     }
 
     /// Drives the run to where nothing more happens by itself, and closes the store if nobody else
     /// uses it.
     pub(crate) async fn drive(mut self) -> Result<(Engine, Conclusion), DriveError> {
+        let ended = self.go_on().await;
+        self.children.shutdown().await;
+        Ok((self.engine, ended?))
+    }
+
+    async fn go_on(&mut self) -> Result<Conclusion, DriveError> {
         let mut inputs = Vec::new();
         self.take_up();
         loop {
@@ -241,23 +264,21 @@ impl Driver {
                 return Err(self.give_up());
             }
             if self.commit.is_none() && self.pending.is_empty() {
-                if let Some(failure) = self.failure {
-                    drop(self.announcement.take());
-                    self.store.close().await?;
+                if let Some(failure) = self.failure.take() {
+                    self.let_go_of_store().await?;
                     return Err(failure.into());
                 }
                 if self.is_detached {
-                    return Ok((self.engine, Conclusion::Stopped));
+                    return Ok(Conclusion::Stopped);
                 }
                 if let Some(conclusion) = self.conclusion
                     && self.has_let_go()
                     && !self.is_looking()
                 {
                     if self.served.is_none() {
-                        drop(self.announcement.take());
-                        self.store.close().await?;
+                        self.let_go_of_store().await?;
                     }
-                    return Ok((self.engine, conclusion));
+                    return Ok(conclusion);
                 }
             }
             match self.wait(&mut inputs).await {
@@ -268,6 +289,13 @@ impl Driver {
                 Woken::LossOfStore => return Err(DriveError::StoreTask),
             }
         }
+    }
+
+    /// Whoever takes the state directory over finds none of this run's processes.
+    async fn let_go_of_store(&mut self) -> Result<(), StoreError> {
+        self.children.shutdown().await;
+        drop(self.announcement.take());
+        self.store.close().await
     }
 
     /// Waits for something to happen.
@@ -317,13 +345,8 @@ impl Driver {
                 Input::Allocation(allocation, input) => {
                     self.take_allocation(allocation, input, now);
                 }
-                Input::CommandEnded(ended, code) => {
-                    let ActionCommand { action, worker, command } = ended;
-                    let at = now;
-                    self.apply(Event::ActionCommandEnded { at, action, worker, command, code });
-                    // Its allocation may be given back now.
-                    worker.into_iter().for_each(|worker| self.disturb(worker.allocation));
-                }
+                Input::CommandEnded(ended, code) => self.take_end(Child::Command(ended), code, now),
+                Input::ScriptEnded(ended, code) => self.take_end(Child::Script(ended), code, now),
                 Input::Accounted(figures) => self.account(figures, now),
                 Input::Shapes(shapes) => self.take_shapes(shapes),
                 Input::Look(id, look) if self.engine.has_guest_placer() => {
@@ -349,10 +372,17 @@ impl Driver {
                     self.is_detached = true;
                     self.flush_at = Some(Instant::now());
                 }
-                Input::Stop => self.apply(Event::StopRequested { at: now }),
-                Input::StopUnasked => self.record(Event::StopRequested { at: now }),
+                Input::Stop => {
+                    self.apply(Event::StopRequested { at: now });
+                    self.children.stop(StepSignal::Cancel);
+                }
+                Input::StopUnasked => {
+                    self.record(Event::StopRequested { at: now });
+                    self.children.stop(StepSignal::Cancel);
+                }
                 Input::Kill => {
                     self.apply(Event::StopRequested { at: now });
+                    self.children.stop(StepSignal::Kill);
                     let running = self.engine.running();
                     let kill = |(job, attempt)| (job, attempt, StepSignal::Kill);
                     self.held.signals.extend(running.map(kill));
@@ -363,6 +393,7 @@ impl Driver {
         for allocation in expired {
             self.apply(Event::AllocationExpired { at: now, allocation });
         }
+        self.recover(now);
         self.act(now);
         let launches = self.dispatch(now);
         self.conclude(now);
@@ -445,7 +476,13 @@ impl Driver {
         if conclusion.is_some() {
             self.disturb_all();
         }
-        if self.served.is_some() && self.engine.awaits_last_commands() {
+        if self.engine.awaits_last_commands() {
+            if conclusion.is_some() {
+                self.part_from_nodes(now);
+            }
+            return;
+        }
+        if conclusion == Some(Conclusion::Stopped) && !self.children.is_empty() {
             return;
         }
         self.conclusion = conclusion;
@@ -535,7 +572,10 @@ impl Driver {
     }
 
     fn put_back(&mut self, is_plain: bool, now: Timestamp) -> Result<RestartReport, RequestError> {
-        if self.engine.phase() != Phase::Running {
+        if matches!(self.engine.phase(), Phase::Ended { .. }) && self.has_kept_workers() {
+            return self.run_again(now);
+        }
+        if self.engine.phase() != Phase::Running || self.has_parted() {
             return Err(RequestError::Over);
         }
         if !is_plain {

@@ -7,6 +7,7 @@ use torc_core::traits::{ExecutorError, StepSignal};
 use torc_core::wire::link::ToWorker;
 
 use super::{Driver, Held};
+use crate::children::Child;
 use crate::clock::now;
 use crate::handle::{Acknowledgement, LookFn, RequestError};
 use crate::view::{NOTHING_HELD_BACK, NOTHING_OBSERVED, View};
@@ -34,6 +35,12 @@ impl Driver {
         Acknowledgement::send_all(held.acknowledgements);
         for command in held.commands {
             self.run_command(command);
+        }
+        for failed in held.scripts {
+            self.run_script(failed);
+        }
+        for failed in held.ended_scripts {
+            self.children.end(Child::Script(failed));
         }
         for allocation in held.wishes {
             self.wish(allocation);

@@ -1,7 +1,7 @@
-//! What a served driver asks of others: allocations of the allocator, commands of workers or of this
-//! host. Performs what was decided.
+//! What a driver asks of others: allocations of the allocator, commands of workers or of this host. Performs
+//! what was decided.
 
-use torc_core::engine::ActionCommand;
+use torc_core::engine::{ActionCommand, FailedLaunch, Phase, RecoveryScript};
 use torc_core::ids::{AllocationId, WorkerId};
 use torc_core::traits::NodeState;
 use torc_core::wire::link::ToWorker;
@@ -10,7 +10,7 @@ use super::Driver;
 use crate::action_command::ActionProcess;
 use crate::allocation_request::{self, Asking, Names};
 use crate::allocator::Wish;
-use crate::handle::Input;
+use crate::children::Child;
 use crate::workers::WorkerLink;
 
 impl Driver {
@@ -29,9 +29,11 @@ impl Driver {
     }
 
     /// Runs a command of an action: on the node of the worker that it is for, or here.
-    pub(super) fn run_command(&self, command: ActionCommand) {
-        let Some(served) = &self.served else { return };
+    pub(super) fn run_command(&mut self, command: ActionCommand) {
         let Some(text) = self.engine.command_text(command) else { return };
+        if self.engine.phase() == Phase::Stopping {
+            return;
+        }
         let is_there = |worker: &WorkerId| {
             let book = self.engine.allocation_book(worker.allocation);
             let is_down = |node| self.engine.node_state(node) == Some(NodeState::Down);
@@ -39,24 +41,32 @@ impl Driver {
         };
         let worker = command.worker.filter(is_there);
         let process = self.action_process(command, text.to_owned());
-        match worker {
-            Some(worker) => {
+        let node = worker.and_then(|worker| worker.node);
+        match (worker, &self.served) {
+            (Some(worker), Some(served)) => {
                 // One that is away is told when it connects again.
                 let Some(link) = served.around.workers.get(worker.allocation) else { return };
-                let node = worker.node.map(|node| self.engine.node_name(node).into());
+                let node = node.map(|node| self.engine.node_name(node).into());
                 let ActionProcess { text, env, working_dir, output } = process;
                 link.send(ToWorker::RunCommand { command, text, output, env, working_dir, node });
             }
-            None => {
-                let driver = served.around.handle.clone();
-                let submitted = served.around.submitter.env.iter().cloned();
-                let env = submitted.map(|(name, value)| (name.into(), value.into())).collect();
-                tokio::spawn(async move {
-                    let code = process.run_in(env).await;
-                    driver.tell(Input::CommandEnded(command, code));
-                });
-            }
+            _ => match (node, &self.on_node) {
+                (Some(node), Some(on_node)) => {
+                    let end = on_node(self.engine.node_name(node), process);
+                    self.children.await_end(Child::Command(command), end);
+                }
+                _ => self.children.begin(Child::Command(command), process),
+            },
         }
+    }
+
+    /// Runs the recovery script of a launch, here.
+    pub(super) fn run_script(&mut self, failed: FailedLaunch) {
+        // It may have been called off meanwhile.
+        let Some(script) = self.engine.recovery_script(failed, &self.context) else { return };
+        let RecoveryScript { text, env, working_dir, output } = script;
+        let process = ActionProcess { text, env, working_dir, output };
+        self.children.begin(Child::Script(failed), process);
     }
 
     /// A command of an action with what it sees beyond the submitter's environment.
@@ -64,11 +74,6 @@ impl Driver {
         let id = self.engine.id();
         let run = self.engine.run().map_or(1, |run| run.0);
         let output_dir = &self.context.output_dir;
-        let worker = command.worker.map_or_else(String::new, |worker| {
-            let node = worker.node.map(|node| format!("_{}", self.engine.node_name(node)));
-            format!("_al{}{}", worker.allocation, node.unwrap_or_default())
-        });
-        let action = command.action + 1;
         let own = [
             ("TORC_WORKFLOW_ID", id.to_string()),
             ("TORC_RUN_ID", run.to_string()),
@@ -84,8 +89,20 @@ impl Driver {
             text,
             env,
             working_dir: output_dir.to_string(),
-            output: format!("{output_dir}/job_stdio/action_wf{id}_r{run}_x{action}{worker}.log"),
+            output: self.action_output(command),
         }
+    }
+
+    /// Where the output of a command goes, and that of the others of its firing.
+    pub(super) fn action_output(&self, command: ActionCommand) -> String {
+        let id = self.engine.id();
+        let run = self.engine.run().map_or(1, |run| run.0);
+        let worker = command.worker.map_or_else(String::new, |worker| {
+            let node = worker.node.map(|node| format!("_{}", self.engine.node_name(node)));
+            format!("_al{}{}", worker.allocation, node.unwrap_or_default())
+        });
+        let (output_dir, action) = (&self.context.output_dir, command.action + 1);
+        format!("{output_dir}/job_stdio/action_wf{id}_r{run}_x{action}{worker}.log")
     }
 
     /// Hands a wish for an allocation to the allocator.

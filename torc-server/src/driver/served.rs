@@ -1,4 +1,4 @@
-//! What a driver takes in when a server drives it: what a scheduler says of allocations, actions.
+//! What a driver takes in when a server drives it: what a scheduler says of allocations.
 //!
 //! Decides synchronously, as the rest of the driver does; what follows is held until it is durable.
 //! While a scheduler says that an allocation lives, its steps run, whoever is connected.
@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use torc_core::engine::{
-    ActionCommand, AllocationBook, Conclusion, Effect, Engine, Event, NOTHING_LEFT, Phase,
-};
+use torc_core::engine::{AllocationBook, Conclusion, Engine, Event, NOTHING_LEFT, Phase};
 use torc_core::ids::{AllocationId, StepId};
 use torc_core::offer::Offer;
 use torc_core::time::Timestamp;
@@ -137,9 +135,11 @@ pub(super) enum Disturbed {
 }
 
 impl Driver {
-    /// Takes up what an earlier server left: what the scheduler has is followed, commands that were
-    /// interrupted run again. What it does is held until the beginning is durable.
+    /// Takes up what an earlier process left: what the scheduler has is followed, commands and scripts that
+    /// were interrupted run again. What it does is held until the beginning is durable.
     pub(super) fn take_up(&mut self) {
+        self.held.commands.extend(self.engine.commands_under_way());
+        self.held.scripts.extend(self.engine.recoveries_under_way());
         let Some(served) = &mut self.served else { return };
         if let Phase::Ended { complete } = self.engine.phase() {
             // Only its allocations are left to be seen off.
@@ -150,21 +150,6 @@ impl Driver {
             served.follow(&self.engine, book);
             served.be_patient(&self.engine, book.allocation.id);
         }
-        let commands: Vec<ActionCommand> = self.engine.commands_under_way().collect();
-        self.held.commands.extend(commands);
-    }
-
-    /// The moment of an action may have come.
-    pub(super) fn act(&mut self, now: Timestamp) {
-        if self.served.is_none() {
-            return;
-        }
-        let (events, effects) = self.engine.fire_actions(now);
-        if !events.is_empty() {
-            self.pending.extend(events);
-            self.disturb_all();
-        }
-        self.hold_effects(effects);
     }
 
     /// The schedulers have said what nodes they have, as far as they do.
@@ -347,17 +332,6 @@ impl Driver {
             served.told_to_leave.remove(&allocation);
             served.idle_since.remove(&allocation);
             served.connections.remove(&allocation);
-        }
-    }
-
-    pub(super) fn hold_effects(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Signal { job, attempt, signal } => {
-                    self.held.signals.push((job, attempt, signal));
-                }
-                Effect::RunCommand(command) => self.held.commands.push(command),
-            }
         }
     }
 

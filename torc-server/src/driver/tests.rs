@@ -80,12 +80,14 @@ fn driver(
     engine.apply(&begins).expect("a run begins");
     let workers = Arc::new(Workers::default());
     let (handle, outbox) = Handle::of_driver();
+    let submitter = Submitter { env: Vec::new(), umask: 0o022 };
+    let children = Children::of_server(&submitter, handle.clone(), Duration::ZERO);
     let surroundings = Surroundings {
         workers: workers.clone(),
         allocator: Allocator::spawn(only("slurm", Arc::new(Silent)), Limits::default(), "/".into()),
         accountant: None,
         handle: handle.clone(),
-        submitter: Submitter { env: Vec::new(), umask: 0o022 },
+        submitter,
         program: "torc".to_owned(),
         generation: 1,
         store_key: "key".into(),
@@ -105,6 +107,8 @@ fn driver(
         max_parallel_jobs: usize::MAX,
         served: Some(served),
         release: None,
+        on_node: None,
+        children,
         begun: None,
         announcement: None,
     });

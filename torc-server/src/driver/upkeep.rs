@@ -83,7 +83,8 @@ impl Driver {
     fn release_if_useless(&mut self, allocation: AllocationId, now: Timestamp) {
         let Some(served) = &mut self.served else { return };
         let Some(book) = self.engine.allocation_book(allocation) else { return };
-        if book.is_leaving {
+        let is_kept = book.is_live() && book.closed_at.is_none() && self.engine.keeps_workers();
+        if book.is_leaving || is_kept {
             return;
         }
         let is_over = self.engine.phase() != Phase::Running;
@@ -238,6 +239,8 @@ impl Driver {
 
     /// Whether nothing is left to follow for a run that is over.
     pub(super) fn has_let_go(&self) -> bool {
-        !self.engine.allocation_books().any(|book| book.is_open_request())
+        let has_open = self.engine.allocation_books().any(|book| book.is_open_request());
+        // Those that were kept may have last commands when they are gone.
+        !has_open && (self.served.is_none() || self.engine.commands_under_way().next().is_none())
     }
 }

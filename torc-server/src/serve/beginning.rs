@@ -18,6 +18,7 @@ use torc_core::workflow::Workflow;
 use super::admission;
 use super::runs::{Driven, Runs};
 use crate::admission::offers;
+use crate::children::Children;
 use crate::clock::now;
 use crate::driver::{DriveError, Driver, DriverParts, Served, Surroundings};
 use crate::handle::{Handle, Input, KnownShapes, RequestError};
@@ -169,6 +170,9 @@ impl Runs {
         tokio::spawn(log_notices(id, told));
         let (is_begun, begun) = oneshot::channel();
         let workers = Arc::new(Workers::default());
+        let header = &stored.engine.workflow().header;
+        let lead = header.execution.termination(false).1;
+        let children = Children::of_server(&submitter, handle.clone(), lead);
         let surroundings = Surroundings {
             workers: workers.clone(),
             allocator: self.allocator.clone(),
@@ -179,7 +183,6 @@ impl Runs {
             generation: self.store.generation,
             store_key: self.store.key.clone(),
         };
-        let header = &stored.engine.workflow().header;
         let offers = shapes.map(|shapes| offers(header, &shapes));
         let served = Served::new(surroundings, offers);
         let driver = Driver::new(DriverParts {
@@ -198,6 +201,8 @@ impl Runs {
             max_parallel_jobs: usize::MAX,
             served: Some(served),
             release: None,
+            on_node: None,
+            children,
             begun: Some(is_begun),
             announcement: None,
         });
@@ -259,6 +264,7 @@ pub(super) fn needs_driver(stored: &StoredView) -> bool {
     stored.origin.submitter.is_some()
         && (engine.phase() == Phase::New
             || is_under_way(engine)
+            || engine.commands_under_way().next().is_some()
             || engine.allocation_books().any(|book| book.is_open_request()))
 }
 

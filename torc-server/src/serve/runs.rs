@@ -321,11 +321,7 @@ impl Runs {
         let (engine, restart) = decided?;
         let stored = StoredView { engine, ..stored };
         if restart.plan.is_empty() {
-            let id = stored.engine.id();
-            let why = format!(
-                "every job of workflow {id} has completed or is left out; there is nothing to restart"
-            );
-            return Err(RequestError::Refused(why));
+            return Err(RequestError::nothing_left(stored.engine.id()));
         }
         if shapes.is_none() {
             self.placers.open(&stored.engine.workflow().header)?;

@@ -16,7 +16,7 @@ use torc_core::traits::{Executor, StepEvents};
 use torc_core::workflow::{ExecutionConfig, Header, USUAL_PARALLEL_STEPS};
 
 use crate::inherited::{self, Observe, WindUp};
-use crate::worker::Release;
+use crate::worker::{OnNode, Release};
 
 /// The nodes to run on, and how.
 pub struct RunOptions {
@@ -203,12 +203,14 @@ pub struct Launching {
     pub wind_up: Option<WindUp>,
     /// How the worker of a node is ended before the others; `None`: nodes have no workers of their own.
     pub release: Option<Release>,
+    /// How commands of actions are run on a node; `None`: nodes have no workers of their own.
+    pub on_node: Option<OnNode>,
 }
 
 impl Launching {
     /// By an executor, whose steps are asked to end one by one.
     pub fn by(executor: Arc<dyn Executor>) -> Self {
-        Self { executor, wind_up: None, release: None }
+        Self { executor, wind_up: None, release: None, on_node: None }
     }
 }
 

@@ -197,7 +197,7 @@ impl Means {
 }
 
 /// Runs commands by the workers of a crew.
-fn on_node(crew: Arc<Crew>) -> OnNode {
+pub(crate) fn on_node(crew: Arc<Crew>) -> OnNode {
     Box::new(move |node, process| {
         let (crew, node) = (crew.clone(), node.to_owned());
         Box::pin(async move { crew.run_on(&node, process).await })

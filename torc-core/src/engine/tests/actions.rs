@@ -214,3 +214,93 @@ fn nodes_are_kept_that_a_job_would_need_if_it_lost_one_of_its_own() {
     assert_eq!(useless(2, &[2, 2, 2], false), [0; 0]);
     assert_eq!(useless(2, &[2, 2, 1], false), [2]);
 }
+
+/// One job, on a node that is simply there, and these actions.
+fn with_own_node(actions: Vec<Action>) -> Run {
+    Run::begin(with_actions(&[("a", &[])], actions), vec![node("n", 1)])
+}
+
+#[test]
+fn where_nodes_are_there_nobody_is_asked_for_others() {
+    let mut run = with_own_node(vec![
+        nodes_on(Trigger::OnWorkflowStart, 0, 2),
+        commands_on(Trigger::OnWorkflowStart, &["begin"]),
+        commands_on(Trigger::OnWorkerStart, &["mount"]),
+        commands_on(Trigger::OnWorkflowComplete, &["report"]),
+    ]);
+    assert_eq!(run.act().0, ["action 0", "action 1", "action 2 for 1"]);
+    run.dispatch();
+    run.exit("a", 1);
+    assert_eq!(run.act().0, ["action 3"], "also if a job has failed");
+    assert_eq!(run.engine.conclusion(), None);
+    for (action, worker) in [(1, None), (2, Some(1)), (3, None)] {
+        run.end_command(action, worker, 0, 0);
+    }
+    assert!(run.engine.conclusion().is_some());
+    assert_eq!(run.replayed().conclusion(), run.engine.conclusion());
+}
+
+#[test]
+fn the_next_worker_takes_the_place_of_one_that_died_with_torc() {
+    let mut come = commands_on(Trigger::OnWorkerStart, &["mount"]);
+    come.persistent = true;
+    let mut run = with_own_node(vec![come, commands_on(Trigger::OnWorkerComplete, &["unmount"])]);
+    assert_eq!(run.act().0, ["action 0 for 1"]);
+    assert!(run.engine.awaits_last_commands());
+    run.end_allocation(1, AllocationEnd::Unknown);
+    run.apply(Event::RunResumed { at: run.now });
+    let allocation = run.engine.number_allocation(vec![node("n", 1)], [].into(), None);
+    run.apply(Event::AllocationGranted { at: run.now, began_at: None, allocation });
+    assert_eq!(run.act().0, ["action 0 for 2"], "nothing was unmounted");
+    run.apply(Event::AllocationLeaving { at: run.now, allocation: AllocationId(2) });
+    assert_eq!(run.act().0, ["action 1 for 2"]);
+    assert!(!run.engine.awaits_last_commands());
+}
+
+/// Workers that stay until their allocations end.
+fn keeping() -> Run {
+    let mut each = commands_on(Trigger::OnWorkerComplete, &["unmount"]);
+    each.persistent = true;
+    let mut workflow = one_job_and(each);
+    workflow.header.ignore_workflow_completion = true;
+    let mut run = begin(workflow);
+    run.grant(1, 1);
+    run.dispatch();
+    run
+}
+
+#[test]
+fn workers_that_are_kept_hold_up_no_end_and_have_last_commands_after_it() {
+    let mut run = keeping();
+    assert!(run.engine.keeps_workers() && !run.engine.awaits_last_commands());
+    run.exit("a", 1);
+    assert_eq!(run.act().0, [""; 0]);
+    run.apply(Event::RunEnded { at: run.now, complete: true });
+    assert_eq!(run.act().0, [""; 0], "it is still there");
+    // A run later.
+    run.start();
+    assert_eq!(run.act().0, ["action 0", "allocation 2 of scheduler 0"]);
+    assert_eq!(run.dispatch(), ["a"], "on the worker that was kept");
+    run.exit("a", 0);
+    run.apply(Event::RunEnded { at: run.now, complete: true });
+    run.end_allocation(1, AllocationEnd::TimedOut);
+    assert_eq!(run.act().0, ["action 1 for 1"]);
+    assert_eq!(run.engine.commands_under_way().count(), 1);
+    assert_eq!(run.end_command(1, Some(1), 0, 0), 0);
+    assert_eq!(run.replayed().commands_under_way().count(), 0);
+}
+
+#[test]
+fn workers_are_not_kept_of_what_was_called_off() {
+    let mut run = keeping();
+    run.apply(Event::CancelRequested { at: run.now, jobs: Some(vec![JobId(1)]) });
+    assert!(run.engine.keeps_workers(), "that was one job");
+    run.apply(Event::CancelRequested { at: run.now, jobs: None });
+    assert!(!run.engine.keeps_workers() && !run.replayed().keeps_workers());
+    run.exit("a", 1);
+    run.apply(Event::RunEnded { at: run.now, complete: true });
+    run.start();
+    assert!(run.engine.keeps_workers(), "the next run is another");
+    let own = with_own_node(Vec::new());
+    assert!(!own.engine.keeps_workers(), "nobody was asked for that");
+}

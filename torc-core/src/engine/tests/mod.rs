@@ -17,6 +17,7 @@ mod properties;
 mod refusals;
 mod reports;
 mod scenarios;
+mod scripts;
 mod slots;
 mod user_data;
 

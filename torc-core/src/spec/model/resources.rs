@@ -99,10 +99,6 @@ fn rule(node: Node, problems: &Problems<'_>) -> Option<FailureRule> {
         );
     }
     let script = fields.text("recovery_script", "bash recover.sh");
-    if let Some(script) = &script {
-        let instead = "is not run by this release of torc; the job is retried without it";
-        problems.not_run("`recovery_script`", instead, script.span);
-    }
     let max_retries = fields.count("max_retries").unwrap_or(DEFAULT_RETRIES);
     fields.finish();
     Some(FailureRule {
