@@ -332,9 +332,7 @@ impl Session {
         let id = engine.id();
         let (mut engine, restart) = decided(engine, request, &origin).await?;
         // What is checked is what the run will be, before any part of it has begun.
-        let rehearsed = self.rehearse(id, restart.as_ref()).await?;
-        let admitted = self.admit(rehearsed.as_ref().unwrap_or(&engine), &origin, &options)?;
-        drop(rehearsed);
+        let admitted = self.admit_next(&engine, restart.as_ref(), &origin, &options).await?;
         let Admitted { workflow, allocation, placer } = admitted;
         let context = LaunchContext {
             output_dir: output_dir.as_str().into(),
@@ -357,7 +355,6 @@ impl Session {
         placers::install(&mut engine, placer);
         let run = engine.run().ok_or(RunError::NothingLeft(id))?;
         let owner = door.owner()?;
-        let announcement = Announcement { dir: self.dir.clone(), instance: owner.instance.clone() };
         let instance = owner.instance.as_str().into();
         let store = StoreTask::spawn(self.store, output_dir);
         let (to_it, stored) = (handle.clone(), store.clone());
@@ -379,7 +376,7 @@ impl Session {
             on_node,
             children,
             begun: None,
-            announcement: Some(announcement),
+            announcement: Some(Announcement::of(&self.dir, &owner)),
         });
         let task = tokio::spawn(driver.drive());
         Ok(Running {
@@ -410,16 +407,18 @@ struct Admitted {
 }
 
 impl Session {
-    /// The workflow as it will be when a new run has begun that was decided; `None`: as it is.
-    async fn rehearse(
+    /// Checks what the next run will be: as the workflow is, or as it will be when the restart has begun.
+    async fn admit_next(
         &mut self,
-        id: WorkflowId,
+        engine: &Engine,
         restart: Option<&Restart>,
-    ) -> Result<Option<Engine>, RunError> {
-        let Some(restart) = restart else { return Ok(None) };
-        let mut again = StoredView::load(&mut self.store, Some(id), "").await?;
+        origin: &Origin,
+        options: &RunOptions,
+    ) -> Result<Admitted, RunError> {
+        let Some(restart) = restart else { return self.admit(engine, origin, options) };
+        let mut again = StoredView::load(&mut self.store, Some(engine.id()), "").await?;
         beginning::rehearse(&mut again.engine, restart)?;
-        Ok(Some(again.engine))
+        self.admit(&again.engine, origin, options)
     }
 
     fn admit(

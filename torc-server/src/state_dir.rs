@@ -118,6 +118,13 @@ pub(crate) struct Announcement {
     pub(crate) instance: String,
 }
 
+impl Announcement {
+    /// That of an owner.
+    pub(crate) fn of(dir: &StateDir, owner: &Owner) -> Self {
+        Self { dir: dir.clone(), instance: owner.instance.clone() }
+    }
+}
+
 impl Drop for Announcement {
     fn drop(&mut self) {
         self.dir.withdraw(&self.instance);
