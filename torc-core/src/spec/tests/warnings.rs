@@ -59,6 +59,10 @@ fn the_resource_monitor_tolerates_what_it_does_not_know() {
         "resource_monitor: {jobs: {enabled: true, whatever: 1}, other: [1]}",
         "not-run-here resource_monitor",
     );
+    let all = "resource_monitor: {sample_interval_seconds: 5, generate_plots: true, flush_interval_seconds: 60, \
+               enabled: true, granularity: summary, jobs: {enabled: true, granularity: time_series}, \
+               compute_node: {enabled: true, granularity: summary, cpu: true, memory: true}}";
+    check_rest(all, "not-run-here resource_monitor");
     check_rest(
         "resource_monitor: {sample_interval_seconds: often, granularity: fine}",
         "not-run-here resource_monitor\nwrong-type often\nunknown-value fine",
