@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::super::problems::Problems;
 use super::super::tree::{Key, Node, Spanned, Value};
 use super::super::write::write;
-use super::super::{Format, tree};
+use super::super::{Context, Format, convert, load, tree};
+use super::Files;
 use crate::diagnostics::Span;
 
 fn read(text: &str, format: Format) -> Node {
@@ -226,4 +227,23 @@ fn strings_are_quoted_where_a_reader_could_stumble() {
     check("\"it's\"", "'\"it''s\"'");
     check("a\tb", "\"a\\tb\"");
     check("a\nb", "|-\n  a\n  b");
+}
+
+/// Each of these was written by one format and not read back by another.
+#[test]
+fn what_fuzzing_found_is_read_again() {
+    for text in [
+        "name: w\njobs: [{name: a, command: x, depends_on_regexes: null, env: null, stdio: null}]",
+        "name: w\njobs: [{name: a, command: x, labels: [x, 'y -', '- z']}]",
+    ] {
+        let context = Context { user: None, sources: &Files(Vec::new()) };
+        let workflow = |text: &str, format| {
+            load(text.as_bytes(), Some(format), &context).expect("it is valid").workflow
+        };
+        for format in Format::ALL {
+            let written =
+                convert(text.as_bytes(), Some(Format::Yaml), format).expect("it converts");
+            assert_eq!(workflow(&written, format), workflow(text, Format::Yaml), "{written}");
+        }
+    }
 }

@@ -31,6 +31,8 @@ impl Writer<'_> {
     fn fields(&mut self, object: &'static Object, entries: &[(Key, Node)], indent: usize) {
         for (key, node) in entries {
             match object.field(&key.value) {
+                // An absent field; as a node of its own it would be an item.
+                Some(_) if node.value == Value::Null => {}
                 Some(field) => self.field(field, node, indent),
                 None => self.anything(&key.value, node, indent),
             }

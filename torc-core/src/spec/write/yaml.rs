@@ -234,7 +234,7 @@ fn can_be_plain(text: &str, context: Context) -> bool {
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.chars().any(must_be_escaped)
-        && (context != Context::Flow || !text.contains(IN_BRACKETS))
+        && (context != Context::Flow || !text.contains(IN_BRACKETS) && !text.ends_with(" -"))
         && matches!(plain(text), Value::Str(_))
         && !means_something_else(text)
 }
